@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine with Python (3.11 or newer) and make:
+#   make run    installs the base and runs the proofs
+#   make test   installs what the tests need, and runs lint, types and tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test test-slow bench readme page clean
+
+run: $(VENV)/base
+	$(BIN)/python -m derivation.check
+
+test: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/dev
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/dev
+	$(BIN)/python -m pytest benchmarks
+
+readme: $(VENV)/base
+	$(BIN)/python -m derivation.check --readme README.md
+
+page: $(VENV)/base
+	$(BIN)/python -m derivation.check --html out/proofs.html
+
+$(VENV)/base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {sys.version.split()[0]}. Try: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks out

@@ -1,0 +1,1 @@
+"""The proofs, one module per section of the post, one function per claim."""

@@ -1,0 +1,125 @@
+"""What a displacement is compared with: flows, modified fields, modified losses.
+
+A drift is a displacement relative to a frame. The accumulated and the pair-accumulated frame are displacements
+themselves and are subtracted; the gradient-flow frame needs backward error analysis: the field whose exact flow for
+unit time is the update. All fields here are for unit time, so the field of a whole epoch carries its length.
+
+Whether such a field has a potential is decided, not searched for: its Jacobian is a sum over trees with a second
+marked vertex (the slot), transposing exchanges root and slot, and the field is a gradient for every choice of losses
+if the antisymmetric part vanishes tree by tree. Where it does not, `witness` finds losses that show it.
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from derivation.averages import Indexing
+from derivation.series import Coefficient, Series
+from derivation.trees import Label, Tree, free, graft, labels, num_vertices, rootings, tree
+
+__all__ = ["SLOT", "antisymmetric_jacobian", "derivative", "flow", "gradient", "joined", "modified_field", "potential", "scalar_tree"]
+
+SLOT = Label("\N{WHITE SQUARE}")
+"""The open slot of a Jacobian: a leaf that stands for the vector that the matrix is applied to."""
+
+
+def derivative(field: Mapping[Tree, Coefficient], direction: Mapping[Tree, Coefficient], indexing: Indexing) -> Series:
+    """The derivative of a vector field along another one, both as series (the pre-Lie product of their trees)."""
+    return Series(
+        (indexing.canonical(grown), c * d)
+        for t, c in field.items()
+        for s, d in direction.items()
+        for target, branch in indexing.aligned(t, s)
+        for grown in graft(target, branch)
+    )
+
+
+def joined(left: Series, right: Series, indexing: Indexing) -> Series:
+    """The inner product of two vectors as a series of free trees: an edge between the two roots."""
+    return Series(
+        (scalar_tree(tree(target.loss, *target.children, branch), indexing), c * d)
+        for t, c in left.items()
+        for s, d in right.items()
+        for target, branch in indexing.aligned(t, s)
+    )
+
+
+def gradient(scalar: Series, indexing: Indexing) -> Series:
+    """The gradient of a series of free trees: every vertex becomes the root once."""
+    return Series((indexing.canonical(rooted), c) for t, c in scalar.items() for rooted in rootings(t))
+
+
+def scalar_tree(t: Tree, indexing: Indexing) -> Tree:
+    """The representative of a free tree whose bound indices may be renamed."""
+    return min(free(indexing.canonical(rooted)) for rooted in rootings(t))
+
+
+def flow(field: Series, indexing: Indexing, order: int) -> Series:
+    """The displacement of the exact flow of a field for unit time: sum over j of (1/j!) D_field^(j-1) field."""
+    displacement, term = field, field
+    for j in range(2, order + 1):
+        term = derivative(term, field, indexing).up_to(order).scaled(_reciprocal(j))
+        displacement = displacement + term
+    return displacement.up_to(order)
+
+
+def _reciprocal(j: int) -> Fraction:
+    return Fraction(1, j)
+
+
+def modified_field(displacement: Series, indexing: Indexing, order: int) -> Series:
+    """The field whose flow for unit time is the given displacement, to the given order (backward error analysis).
+
+    Order by order: a term of p vertices in the field changes the flow at order p by itself and by nothing else there.
+
+    Source:
+        Hairer, Lubich & Wanner, Geometric Numerical Integration, ch. IX.
+    """
+    field = displacement.of_order(1)
+    for p in range(2, order + 1):
+        field = field + (displacement.of_order(p) - flow(field, indexing, p).of_order(p))
+    return field
+
+
+def antisymmetric_jacobian(field: Series, indexing: Indexing) -> Series:
+    """J - J^T of a field, as trees with one leaf `SLOT`; zero means that the field is a gradient, whatever the losses."""
+    terms: list[tuple[Tree, Coefficient]] = []
+    for t, c in field.items():
+        for opened in graft(t, tree(SLOT)):
+            terms.append((indexing.canonical(opened), c))
+            terms.append((indexing.canonical(_transposed(opened)), -c))
+    return Series(terms)
+
+
+def _transposed(opened: Tree) -> Tree:
+    """Root and slot exchanged: the tree is rooted where the slot hung, and the slot hangs at the old root."""
+    # Root the free tree at the slot itself after marking the old root with a slot of its own.
+    marked = Label("\N{BLACK SQUARE}")
+    for rooted in rootings(tree(opened.loss, *opened.children, tree(marked))):
+        if rooted.loss == SLOT:
+            (body,) = rooted.children
+            return _renamed(body, marked)
+    raise AssertionError("an opened tree holds its slot")
+
+
+def _renamed(t: Tree, marked: Label) -> Tree:
+    return tree(SLOT if t.loss == marked else t.loss, *(_renamed(child, marked) for child in t.children))
+
+
+def potential(field: Series, indexing: Indexing) -> Series | None:
+    """The scalar whose gradient is the field, as a series of free trees, or None where J - J^T is not zero."""
+    candidate: dict[Tree, Coefficient] = {}
+    for t, c in field.items():
+        multiplicity = sum(1 for rooted in rootings(t) if indexing.canonical(rooted) == t)
+        candidate[scalar_tree(t, indexing)] = c * Fraction(1, multiplicity)
+    scalar = Series(candidate)
+    return scalar if gradient(scalar, indexing) == field else None
+
+
+def losses_of(series: Series) -> list[Label]:
+    """The losses that a series names, without the slot."""
+    return sorted({label for t in series for label in labels(t)} - {SLOT})
+
+
+def leading_order(series: Series) -> int:
+    """The lowest power of the step size that occurs; 0 for the zero series."""
+    return min((num_vertices(t) for t in series), default=0)

@@ -1,0 +1,247 @@
+"""The procedures that decide a formula.  Each takes what was derived from definitions and a formula, and compares.
+
+Equality of series is decided by coefficients in an exact field, so it never stalls: equal coefficients are a proof for
+all losses and all n, and unequal ones send `witness` to find losses that show it. Equality of SymPy expressions is
+decided by normal forms; where they do not reach zero, only an exact value at a rational point refutes, and otherwise
+the verdict is `undecided`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from functools import cache
+
+from sympy import Expr, S, Symbol, latex, nan, simplify, sympify, zoo
+
+from derivation.averages import PLAIN, Indexing, at
+from derivation.claim import Mutant, Statement, Status, Verdict
+from derivation.formula import Formula
+from derivation.frames import SLOT, antisymmetric_jacobian, losses_of, potential
+from derivation.series import Series
+from derivation.symbols import element, rational
+from derivation.trees import graft, num_vertices, tree
+from derivation.witness import Losses, Witness, described, evaluated, found, of_difference, shown
+
+__all__ = ["equality", "expressions", "gradient_field", "never_negative", "refutes", "slips_of"]
+
+Values = Mapping[Symbol, Expr | int]
+
+
+def _in_field(series: Series) -> Series:
+    return Series((t, element(c) if isinstance(c, Fraction) else c) for t, c in series.items())
+
+
+def equality(
+    left: str,
+    derive: Callable[[], Series],
+    right: Formula,
+    *,
+    expected: Status = "proved",
+    reading: str = "",
+    shown_right: str | None = None,
+    slips: Mapping[str, Formula] | None = None,
+    pairs: Iterable[int] = (1, 2, 3, 4),
+) -> Statement:
+    """States that a derived series is a formula.
+
+    Args:
+        left: LaTeX of what is derived.
+        derive: Derives it from definitions.
+        right: The formula.
+        expected: What the claim asserts.
+        reading: The words that fix the meaning.
+        shown_right: LaTeX that replaces the formula's own.
+        slips: Mutants beside the formula's own: misreadings that are particular to this claim.
+        pairs: The numbers of pairs among which a witness is looked for.
+
+    Returns:
+        A statement whose mutants are the formula's (none where it is expected to fail).
+    """
+    derived = cache(lambda: _in_field(derive()))
+
+    def decide(formula: Formula) -> Verdict:
+        truth, claimed = derived(), formula.series()
+        if truth == claimed:
+            return Verdict("proved")
+        witness = of_difference(truth, claimed, formula.indexing, is_scalar=formula.is_scalar, pairs=pairs)
+        return Verdict("refuted", witness) if witness else Verdict("undecided", reason="no witness found")
+
+    return Statement(
+        latex=f"{left} = {shown_right or right.latex}",
+        decide=lambda: decide(right),
+        expected=expected,
+        reading=reading,
+        mutants=lambda: (
+            [Mutant(text, lambda f=mutant: decide(f)) for text, mutant in (*right.mutants(), *(slips or {}).items())]
+            if expected == "proved"
+            else []
+        ),
+    )
+
+
+def gradient_field(
+    left: str, derive: Callable[[], Series], indexing: Indexing, *, expected: Status = "proved", reading: str = ""
+) -> Statement:
+    """States that a derived field is the gradient of some loss, whatever the losses in it.
+
+    Refuted where its Jacobian is not symmetric at a witness.
+    """
+
+    def decide() -> Verdict:
+        field = _in_field(derive())
+        if not antisymmetric_jacobian(field, indexing):
+            found_one = potential(field, indexing) is not None
+            return Verdict("proved") if found_one else Verdict("undecided", reason="curl-free, no potential found")
+        witness = _curl_witness(field, indexing)
+        return Verdict("refuted", witness) if witness else Verdict("undecided", reason="no witness found")
+
+    return Statement(latex=left, decide=decide, expected=expected, reading=reading)
+
+
+_AXES: tuple[Losses, Losses] = ({SLOT: {(1, 0): 1}}, {SLOT: {(0, 1): 1}})
+# The gradient of the loss x is the first unit vector, of y the second: in the slot they give the columns.
+
+
+def _curl_witness(field: Series, indexing: Indexing) -> Witness | None:
+    """Losses in the plane at which the two off-diagonal entries of the Jacobian differ."""
+    for num_pairs in range(1, 4):
+        jacobian = Series(
+            (opened, c) for t, c in at(field, indexing, num_pairs).items() for opened in graft(t, tree(SLOT))
+        )
+
+        def entries(losses: Losses, series: Series = jacobian) -> tuple[Fraction, Fraction]:
+            return evaluated(series, losses | _AXES[1], 2)[0], evaluated(series, losses | _AXES[0], 2)[1]
+
+        def fails(losses: Losses, _: int, entries: Callable[[Losses], tuple[Fraction, Fraction]] = entries) -> bool:
+            above, below = entries(losses)
+            return above != below
+
+        hit = found(losses_of(jacobian), max(map(num_vertices, jacobian), default=1), fails, dimensions=(2,))
+        if hit is not None:
+            above, below = entries(hit[0])
+            setting = described(hit[0], 2, None if indexing is PLAIN else num_pairs)
+            return Witness(setting, f"dX_1/dy = {above}", f"dX_2/dx = {below}")
+    return None
+
+
+def never_negative(
+    left: str,
+    derive: Callable[[], Series],
+    indexing: Indexing,
+    *,
+    pairs: Iterable[int] = (1, 2),
+    reading: str = "",
+) -> Statement:
+    """States that a derived scalar is at least 0 for all losses, which the claim expects to fail at a witness."""
+
+    def decide() -> Verdict:
+        for num_pairs in pairs:
+            series = at(_in_field(derive()), indexing, num_pairs)
+
+            def fails(losses: Losses, dimension: int, series: Series = series) -> bool:
+                return evaluated(series, losses, dimension, is_scalar=True)[0] < 0
+
+            hit = found(losses_of(series), 3, fails)
+            if hit is not None:
+                losses, dimension = hit
+                value = evaluated(series, losses, dimension, is_scalar=True)
+                setting = described(losses, dimension, None if indexing is PLAIN else num_pairs)
+                return Verdict("refuted", Witness(setting, shown(value), "at least 0"))
+        return Verdict("undecided", reason="no negative value found, and no proof that there is none")
+
+    return Statement(latex=rf"{left} \ge 0", decide=decide, expected="refuted", reading=reading)
+
+
+def expressions(
+    left: str,
+    derive: Callable[[], Expr | tuple[Expr, ...]],
+    right: Expr | tuple[Expr, ...],
+    *,
+    points: Iterable[Values] = ({},),
+    expected: Status = "proved",
+    reading: str = "",
+    shown_right: str | None = None,
+    slips: Mapping[str, Expr | tuple[Expr, ...]] | None = None,
+) -> Statement:
+    """States that derived SymPy expressions are others, identically in every free symbol.
+
+    Args:
+        left: LaTeX of what is derived.
+        derive: Derives it from definitions.
+        right: The formula, with as many entries.
+        points: Rational values of the symbols at which a difference is looked for.
+        expected: What the claim asserts.
+        reading: The words that fix the meaning.
+        shown_right: LaTeX that replaces the formula's own.
+        slips: Mutants beside the generic ones.
+    """
+    derived = cache(lambda: _entries(derive()))
+
+    def decide(formula: Expr | tuple[Expr, ...]) -> Verdict:
+        claimed = _entries(formula)
+        if len(claimed) != len(derived()):
+            return Verdict("error", reason=f"{len(derived())} entries derived, {len(claimed)} claimed")
+        if all(_vanishes(a - b) for a, b in zip(derived(), claimed, strict=True)):
+            return Verdict("proved")
+        return refutes(derived(), claimed, points)
+
+    return Statement(
+        latex=f"{left} = {shown_right or ', '.join(map(latex, _entries(right)))}",
+        decide=lambda: decide(right),
+        expected=expected,
+        reading=reading,
+        mutants=lambda: (
+            [
+                Mutant(text, lambda f=mutant: decide(f))
+                for text, mutant in (*slips_of(_entries(right)).items(), *(slips or {}).items())
+            ]
+            if expected == "proved"
+            else []
+        ),
+    )
+
+
+def _entries(expression: Expr | tuple[Expr, ...]) -> tuple[Expr, ...]:
+    return tuple(map(sympify, expression)) if isinstance(expression, tuple) else (sympify(expression),)
+
+
+def _vanishes(difference: Expr) -> bool:
+    return difference == 0 or simplify(difference) == 0
+
+
+def refutes(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[Values]) -> Verdict:
+    """The verdict where no proof of equality was reached: refuted at a point with two different exact values."""
+    for point in points:
+        for a, b in zip(left, right, strict=True):
+            values = tuple(simplify(side.subs(point)) for side in (a, b))
+            is_exact = all(not value.free_symbols for value in values)
+            if is_exact and values[0] != values[1] and simplify(values[0] - values[1]) != 0:
+                setting = ", ".join(f"{symbol} = {value}" for symbol, value in point.items()) or "identically"
+                return Verdict("refuted", Witness(setting, _number(values[0]), _number(values[1])))
+    return Verdict("undecided", reason="the difference does not simplify to 0 and no point given shows it")
+
+
+def _number(value: Expr) -> str:
+    return "undefined" if value in (nan, zoo) else str(value)
+
+
+def slips_of(entries: tuple[Expr, ...]) -> dict[str, tuple[Expr, ...]]:
+    """The slips of the pen in a tuple of expressions: in each entry that is not 0, sign flipped, 1 % off."""
+    mutants = {}
+    for i, entry in enumerate(entries):
+        if entry == 0:
+            continue
+        before, after = entries[:i], entries[i + 1 :]
+        where = f"entry {i + 1}: " if len(entries) > 1 else ""
+        mutants[f"{where}sign flipped"] = (*before, -entry, *after)
+        mutants[f"{where}1 % off"] = (*before, entry * S(101) / 100, *after)
+    return mutants
+
+
+def coefficient_of(series: Series) -> Expr:
+    """The coefficient of a series with exactly one term, as a SymPy expression.
+
+    Raises:
+        ValueError: If there is not exactly one term.
+    """
+    (only,) = series.values()
+    return rational(only)  # type: ignore[arg-type]

@@ -1,0 +1,59 @@
+"""Every symbol once, with its assumptions and the glyph that the post uses for it."""
+
+from fractions import Fraction
+
+from sympy import QQ, Expr, Integer, Rational, Symbol
+from sympy.polys.fields import FracElement, field
+
+__all__ = ["B", "beta", "element", "eta", "m", "n", "rational", "value_at"]
+
+n = Symbol("n", integer=True, positive=True)
+"""The number of pairs (L-_k, L+_k)."""
+
+B = Symbol("B", integer=True, positive=True)
+"""The number of losses, and of steps, in one epoch: B = 2n. The post's B."""
+
+m = Symbol("m", integer=True, nonnegative=True)
+"""The number of steps of a word. The post's m."""
+
+eta = Symbol("eta", positive=True)
+"""The learning rate of an epoch; the step size is eps = eta / B. The post's eta."""
+
+beta = Symbol("beta", nonnegative=True)
+"""Momentum of the heavy ball."""
+
+_FIELD, _ = field([n], QQ)
+# Averages over n pairs have coefficients that are rational functions of n. A field of SymPy decides equality exactly
+# and fast; expressions would need `simplify`, which may stall.
+
+
+def element(expression: Expr | Fraction | int) -> FracElement:
+    """A rational function of n as an element of the field in which averages are computed.
+
+    One epoch of n pairs takes m = B = 2n steps, so m and B stand for 2n.
+
+    Raises:
+        ValueError: If the expression holds another symbol or is not rational.
+    """
+    if isinstance(expression, (int, Fraction)):
+        return _FIELD(QQ(expression.numerator, expression.denominator))
+    return _FIELD.from_expr(expression.subs({B: 2 * n, m: 2 * n}))
+
+
+def rational(coefficient: FracElement | Fraction) -> Expr:
+    """A coefficient as a SymPy expression in n."""
+    if isinstance(coefficient, Fraction):
+        return Rational(coefficient.numerator, coefficient.denominator)
+    return coefficient.as_expr()
+
+
+def value_at(coefficient: FracElement | Fraction, num_pairs: int) -> Fraction:
+    """A coefficient at a given number of pairs.
+
+    Raises:
+        ZeroDivisionError: If the coefficient has a pole there.
+    """
+    if isinstance(coefficient, Fraction):
+        return coefficient
+    number = [polynomial.as_expr().subs(n, Integer(num_pairs)) for polynomial in (coefficient.numer, coefficient.denom)]
+    return Fraction(int(number[0].p), int(number[0].q)) / Fraction(int(number[1].p), int(number[1].q))

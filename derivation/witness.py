@@ -1,0 +1,201 @@
+"""Losses with small whole-number derivatives on which a false formula fails, and the two values there.
+
+A witness is found by trying small integers and then shrunk: every derivative that can be zero while the formula still
+fails is set to zero, so that a reader can redo the arithmetic by hand. The point is always the origin: a loss is given
+by its derivatives there, which is all that an elementary differential sees.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from itertools import combinations_with_replacement, product
+from math import factorial
+from random import Random
+
+from derivation.averages import PLAIN, Indexing, at
+from derivation.series import Series
+from derivation.symbols import rational
+from derivation.trees import Label, Tree, labels, num_vertices
+
+__all__ = ["Losses", "Witness", "evaluated", "found", "of_difference", "shown_loss"]
+
+Derivatives = dict[tuple[int, ...], int]
+"""Partial derivatives at the origin: the number of differentiations in each coordinate -> value."""
+
+Losses = dict[Label, Derivatives]
+
+Vector = tuple[Fraction, ...]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A point where a formula fails.
+
+    Attributes:
+        setting: What is chosen: the losses, the number of pairs, the point.
+        left: The true value, as exact rationals.
+        right: The value that the formula gives there.
+    """
+
+    setting: str
+    left: str
+    right: str
+
+
+def evaluated(series: Series, losses: Losses, dimension: int, *, is_scalar: bool = False) -> Vector:
+    """The value of a PLAIN series at the origin.
+
+    Args:
+        series: Coefficients are `Fraction`; the labels are keys of `losses`. Rooted trees, or free trees.
+        losses: Derivatives of every loss at the origin.
+        dimension: The number of coordinates.
+        is_scalar: Whether the trees are free: the root has no slot left, and the value is one number.
+    """
+    total = [Fraction(0)] * (1 if is_scalar else dimension)
+    known: dict[Tree, Vector] = {}
+    for t, coefficient in series.items():
+        value = _contracted(t, losses, dimension, known) if is_scalar else _differential(t, losses, dimension, known)
+        for i, component in enumerate(value):
+            total[i] += coefficient * component  # type: ignore[operator]
+    return tuple(total)
+
+
+def _contracted(t: Tree, losses: Losses, dimension: int, known: dict[Tree, Vector]) -> Vector:
+    children = [_differential(child, losses, dimension, known) for child in t.children]
+    return (_filled(losses[t.loss], (), children, dimension),)
+
+
+def _filled(derivatives: Derivatives, open_slots: tuple[int, ...], children: list[Vector], dimension: int) -> Fraction:
+    """The derivative of a loss with the children plugged in and unit vectors in the slots that stay open."""
+    total = Fraction(0)
+    for slots in product(range(dimension), repeat=len(children)):
+        derivative = derivatives.get(_counts((*open_slots, *slots), dimension), 0)
+        if derivative:
+            factor = Fraction(derivative)
+            for slot, child in zip(slots, children, strict=True):
+                factor *= child[slot]
+            total += factor
+    return total
+
+
+def _differential(t: Tree, losses: Losses, dimension: int, known: dict[Tree, Vector]) -> Vector:
+    if t not in known:
+        children = [_differential(child, losses, dimension, known) for child in t.children]
+        known[t] = tuple(_filled(losses[t.loss], (i,), children, dimension) for i in range(dimension))
+    return known[t]
+
+
+@cache
+def _counts(slots: tuple[int, ...], dimension: int) -> tuple[int, ...]:
+    return tuple(slots.count(i) for i in range(dimension))
+
+
+def found(
+    names: Iterable[Label], degree: int, fails: Callable[[Losses, int], bool], dimensions: Iterable[int] = (1, 2)
+) -> tuple[Losses, int] | None:
+    """The simplest losses found on which something fails, and their dimension; None if the tries run out.
+
+    Args:
+        names: The losses to choose.
+        degree: The highest derivative that is looked at.
+        fails: Whether the losses are a witness.
+        dimensions: The dimensions to try, in order.
+    """
+    chosen = sorted(names)
+    for dimension in dimensions:
+        orders = [
+            _counts(slots, dimension)
+            for d in range(1, degree + 1)
+            for slots in combinations_with_replacement(range(dimension), d)
+        ]
+        random = Random(0)  # one fixed sequence: a witness must not change from run to run
+        for _ in range(24):
+            losses = {name: {order: random.randint(-2, 2) for order in orders} for name in chosen}
+            if fails(losses, dimension):
+                return _shrunk(losses, dimension, fails), dimension
+    return None
+
+
+def _shrunk(losses: Losses, dimension: int, fails: Callable[[Losses, int], bool]) -> Losses:
+    """The losses with every derivative zero, else one, that can be so while the failure stays."""
+    for name, derivatives in losses.items():
+        # The highest derivatives first: a witness of low degree is easier to read.
+        for order in sorted(derivatives, key=sum, reverse=True):
+            for simpler in (0, 1):
+                if derivatives[order] == simpler:
+                    break
+                trial = losses | {name: derivatives | {order: simpler}}
+                if fails(trial, dimension):
+                    losses, derivatives = trial, trial[name]
+                    break
+    return losses
+
+
+def of_difference(
+    left: Series, right: Series, indexing: Indexing, *, is_scalar: bool = False, pairs: Iterable[int] = (1, 2, 3, 4)
+) -> Witness | None:
+    """A witness that two series differ.
+
+    Args:
+        left: The true one.
+        right: The one that is refuted.
+        indexing: What the bound indices of both mean.
+        is_scalar: Whether the trees are free.
+        pairs: The numbers of pairs that are tried.
+
+    Returns:
+        Losses, n and both values; None where none is found, which proves nothing.
+    """
+    depends_on_n = indexing is not PLAIN or any(rational(c).free_symbols for s in (left, right) for c in s.values())
+    for num_pairs in pairs if depends_on_n else (1,):
+        try:
+            true, false = at(left, indexing, num_pairs), at(right, indexing, num_pairs)
+        except ZeroDivisionError:
+            continue
+        difference = true - false
+        if not difference:
+            continue
+        names = {label for t in difference for label in labels(t)}
+        hit = found(
+            names,
+            max(num_vertices(t) for t in difference),
+            lambda losses, dimension, d=difference: any(evaluated(d, losses, dimension, is_scalar=is_scalar)),
+        )
+        if hit is not None:
+            losses, dimension = hit
+            everything = {label: losses.get(label, {}) for side in (true, false) for t in side for label in labels(t)}
+            values = [evaluated(side, everything, dimension, is_scalar=is_scalar) for side in (true, false)]
+            return Witness(
+                described(losses, dimension, num_pairs if depends_on_n else None), shown(values[0]), shown(values[1])
+            )
+    return None
+
+
+def shown(value: Vector) -> str:
+    """A value as a person writes it."""
+    return str(value[0]) if len(value) == 1 else f"({', '.join(map(str, value))})"
+
+
+def shown_loss(derivatives: Mapping[tuple[int, ...], int]) -> str:
+    """A loss as a polynomial in x, or in x and y."""
+    text = ""
+    for order in sorted(derivatives, key=lambda o: (sum(o), [-i for i in o])):
+        number = Fraction(derivatives[order])
+        for count in order:
+            number /= factorial(count)
+        if not number:
+            continue
+        powers = " ".join(
+            name if count == 1 else f"{name}^{count}" for name, count in zip("xy", order, strict=False) if count
+        )
+        size = "" if abs(number) == 1 else f"{abs(number)} "
+        text += (" - " if number < 0 else " + ") + size + powers
+    return text.removeprefix(" + ").replace(" - ", "-", 1) if text.startswith(" - ") else text.removeprefix(" + ") or "0"
+
+
+def described(losses: Losses, dimension: int, num_pairs: int | None) -> str:
+    """The setting of a witness in one line."""
+    parts = [f"L[{name}] = {shown_loss(derivatives)}" for name, derivatives in losses.items()]
+    point = "x = 0" if dimension == 1 else "(x, y) = (0, 0)"
+    return ", ".join(([f"n = {num_pairs}"] if num_pairs else []) + parts + [f"at {point}"])

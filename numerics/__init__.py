@@ -1,0 +1,1 @@
+"""The second witness: drift of real updates in floating point. Nothing is here yet; see the README."""
