@@ -30,6 +30,8 @@ __all__ = [
     "alignment",
     "boxed",
     "eq_1",
+    "eq_1_first_two",
+    "eq_1_second",
     "eq_1_single_losses",
     "four_way",
     "m_step",
@@ -181,6 +183,16 @@ def eq_1(last: Formula | None = None) -> Formula:
             *(last.terms if last else (asymmetric,)),
         )
     )
+
+
+def eq_1_first_two() -> Formula:
+    """The two terms of eq. (1) that do not depend on the start."""
+    return Formula(eq_1().terms[:2])
+
+
+def eq_1_second() -> Formula:
+    """The second term of eq. (1)."""
+    return Formula(eq_1().terms[1:2])
 
 
 def eq_1_single_losses() -> Formula:

@@ -17,7 +17,7 @@ from derivation.claim import Mutant, Statement, Status, Verdict
 from derivation.formula import Formula
 from derivation.frames import SLOT, antisymmetric_jacobian, losses_of, potential
 from derivation.series import Series
-from derivation.symbols import element, rational
+from derivation.symbols import element
 from derivation.trees import graft, num_vertices, tree
 from derivation.witness import Losses, Witness, described, evaluated, found, of_difference, shown
 
@@ -235,13 +235,3 @@ def slips_of(entries: tuple[Expr, ...]) -> dict[str, tuple[Expr, ...]]:
         mutants[f"{where}sign flipped"] = (*before, -entry, *after)
         mutants[f"{where}1 % off"] = (*before, entry * S(101) / 100, *after)
     return mutants
-
-
-def coefficient_of(series: Series) -> Expr:
-    """The coefficient of a series with exactly one term, as a SymPy expression.
-
-    Raises:
-        ValueError: If there is not exactly one term.
-    """
-    (only,) = series.values()
-    return rational(only)  # type: ignore[arg-type]

@@ -1,0 +1,392 @@
+"""The centre of the post: interleaved pairs with minibatch noise, averaged over random orders."""
+
+from functools import cache
+
+from sympy import Expr, Integer, limit, oo
+
+from derivation import beyond, post
+from derivation.averages import (
+    MEANS,
+    interleaved,
+    interleaved_with_coins,
+    over_independent_permutations,
+    over_permutations,
+    reversed_order,
+    split_into_sides,
+    with_replacement,
+)
+from derivation.claim import Claim, claim
+from derivation.procedures import equality, expressions, gradient_field
+from derivation.series import Schedule, Series, compose, universal
+from derivation.symbols import B, element, m, n
+from derivation.trees import Label
+
+__all__: list[str] = []
+
+MINUS_FIRST = ("-", "+")
+PLUS_FIRST = ("+", "-")
+_SMOOTH = "losses twice continuously differentiable near the start point"
+_PER_EPOCH = element(1 / B**2)
+_EXPECTATION = r"\tfrac{1}{B^2}\,\mathbb{E}\left[C\right]"
+
+
+@cache
+def correction() -> Series:
+    """The correction of every word: the second-order part of the displacement."""
+    return universal(2).of_order(2)
+
+
+@cache
+def fixed_start_mean() -> Series:
+    """The mean over joint permutations of pairs, L- first."""
+    return over_permutations(interleaved(correction(), MINUS_FIRST))
+
+
+@cache
+def coin_per_epoch_mean() -> Series:
+    """The mean over joint permutations and one fair coin for which side starts."""
+    half = element(1) / 2
+    return (fixed_start_mean() + over_permutations(interleaved(correction(), PLUS_FIRST))).scaled(half)
+
+
+@cache
+def coin_per_pair_mean() -> Series:
+    """The mean over joint permutations and one fair coin for every pair."""
+    return over_permutations(interleaved_with_coins(correction(), MINUS_FIRST))
+
+
+@cache
+def reshuffling_mean() -> Series:
+    """The mean over all orders of all B losses."""
+    return split_into_sides(over_permutations(correction(), 2 * n), MINUS_FIRST)
+
+
+def _per_epoch(series: Series) -> Series:
+    return series.scaled(_PER_EPOCH)
+
+
+@claim("four-way")
+def four_way() -> Claim:
+    """The split of the double sum by side."""
+    return Claim(
+        printed=equality(
+            "C",
+            lambda: interleaved(correction(), PLUS_FIRST),
+            post.four_way(),
+            expected="refuted",
+            reading="with the sentence 'at step 2k we sample from L+_k, at step 2k+1 from L-_k', steps counted from 0:"
+            " L+_k comes before L-_k",
+        ),
+        precise=(
+            equality(
+                "C",
+                lambda: interleaved(correction(), MINUS_FIRST),
+                post.four_way(),
+                reading="for the order L-_1 L+_1 L-_2 L+_2 ...; n = B/2 pairs",
+            ),
+            equality(
+                "C",
+                lambda: interleaved(correction(), PLUS_FIRST),
+                beyond.four_way_plus_first(),
+                reading="for the order of the sentence",
+            ),
+        ),
+        assumptions=(_SMOOTH,),
+        method="every n: sums over ordered repetitions",
+        argument=(
+            r"A step is (pair, side), and steps are ordered by pair first. So $b_1 > b_2$ means $k_1 > k_2$ with any sides,"
+            r" or $k_1 = k_2$ with the second side at $b_1$ and the first at $b_2$. With $\mathcal{L}^-$ first only the"
+            r" sum of $H^+_{k_1} g^-_{k_2}$ includes $k_2 = k_1$: the four sums as printed.",
+            r"The sentence in front of them describes another order. Counted from 0, step 2k is $\mathcal{L}^+_k$ and comes"
+            r" before $\mathcal{L}^-_k$; counted from 1, step 1 is $\mathcal{L}^-_0$, and again $\mathcal{L}^+_k$ (step 2k)"
+            r" comes before $\mathcal{L}^-_k$ (step 2k+1). Then it is the sum of $H^-_{k_1} g^+_{k_2}$ that runs to $k_1$.",
+        ),
+        post_line=post.PRINTED["four-way"],
+    )
+
+
+@claim("eq-1")
+def eq_1() -> Claim:
+    """The mean over permutations of pairs."""
+    return Claim(
+        printed=equality(
+            r"\mathbb{E}\left[C\right]",
+            fixed_start_mean,
+            post.eq_1(),
+            expected="refuted",
+            reading="as printed, without 1/B^2 on the left",
+        ),
+        precise=(
+            equality(
+                _EXPECTATION,
+                lambda: _per_epoch(fixed_start_mean()),
+                post.eq_1(),
+                reading="L_i is the pair mean M_k, pairs permuted jointly, L- first",
+                slips={"pair mean read as a single loss": post.eq_1_single_losses()},
+            ),
+            equality(
+                _EXPECTATION,
+                lambda: _per_epoch(fixed_start_mean()),
+                post.eq_1_single_losses(),
+                expected="refuted",
+                reading="with L_i read as a single loss it fails",
+            ),
+            equality(
+                r"\mathbb{E}_{\text{joint}}\left[C\right] - \mathbb{E}_{\text{independent}}\left[C\right]",
+                lambda: fixed_start_mean() - over_independent_permutations(interleaved(correction(), MINUS_FIRST), MINUS_FIRST),
+                beyond.joint_minus_independent(),
+                reading="with each side permuted on its own, L- first, n at least 2",
+            ),
+            equality(
+                _EXPECTATION,
+                lambda: _per_epoch(
+                    over_independent_permutations(interleaved(correction(), MINUS_FIRST), MINUS_FIRST)
+                    + over_independent_permutations(interleaved(correction(), PLUS_FIRST), PLUS_FIRST)
+                ).scaled(element(1) / 2),
+                post.eq_1(post.boxed()),
+                reading="independent permutations and a random start: no difference is left",
+            ),
+        ),
+        assumptions=(_SMOOTH, "uniform permutation of the pairs, or of each side where it says so", "m = B = 2n"),
+        method="every n: a uniform permutation puts r distinct pairs into each of their r! orders equally often",
+        argument=(
+            r"From the four-way split, a term with two different pairs occurs in each order with probability"
+            r" $\tfrac12$, whatever n: it contributes $\tfrac12 \sum_{j\ne k}$. A term inside a pair does not depend on"
+            r" the permutation: $\sum_k H^+_k g^-_k$.",
+            r"So $\mathbb{E}[C] = \tfrac12[ 4 n^2 \nabla^2\bar{\mathcal{L}}\nabla\bar{\mathcal{L}}"
+            r" - 4 n\, \mathbb{E}_k \nabla^2\mathcal{M}_k \nabla\mathcal{M}_k ] + n\, \mathbb{E}_k[H^+_k g^-_k]$. Divide"
+            r" by $B^2 = 4n^2$ and complete the square around the mean: eq. (1), with $1/B^2$ on its left and the"
+            r" *pair mean* in its middle term.",
+            r"If the two sides are permuted independently, a dispreferred loss stands before a preferred one with"
+            r" probability $\tfrac{n+1}{2n}$ for *all* pairs of indices. What was special about equal indices, the"
+            r" covariance of $H^+_k$ and $g^-_k$, is lost.",
+        ),
+        post_line=post.PRINTED["eq-1"],
+    )
+
+
+@claim("boxed")
+def boxed() -> Claim:
+    """The last term under a random start."""
+    first_two = post.eq_1_first_two()
+    return Claim(
+        printed=equality(
+            _EXPECTATION + r" - \text{(first two terms of (1))}",
+            lambda: _per_epoch(coin_per_epoch_mean()) - first_two.series(),
+            post.boxed(),
+            reading="fair coin for the start, one per epoch",
+        ),
+        precise=(
+            equality(
+                _EXPECTATION,
+                lambda: _per_epoch(coin_per_epoch_mean()),
+                post.eq_1(post.boxed()),
+                reading="one fair coin per epoch",
+            ),
+            equality(
+                _EXPECTATION,
+                lambda: _per_epoch(coin_per_pair_mean()),
+                post.eq_1(post.boxed()),
+                reading="one fair coin per pair",
+            ),
+            gradient_field(
+                r"\mathbb{E}[C] \ \text{is a gradient}", coin_per_epoch_mean, MEANS, reading="random start"
+            ),
+            gradient_field(
+                r"\mathbb{E}[C] \ \text{is a gradient}", fixed_start_mean, MEANS, expected="refuted", reading="L- first"
+            ),
+        ),
+        assumptions=(_SMOOTH, "joint permutations of pairs", "a fair coin, independent of the permutation"),
+        method="every n; relabelling + and -",
+        argument=(
+            r"Exchanging + and - leaves $\mathcal{M}_k$ and with it the first two terms of eq. (1) as they are, and turns"
+            r" $\mathbb{E}_k[H^+_k g^-_k]$ into $\mathbb{E}_k[H^-_k g^+_k]$. The mean of the two is"
+            r" $\tfrac12 \nabla \mathbb{E}_k[g^-_k \cdot g^+_k]$.",
+            r"At second order only the order inside one pair matters, so one coin per epoch and one coin per pair have"
+            r" the same mean.",
+        ),
+        post_line=post.PRINTED["boxed"],
+    )
+
+
+@claim("large-b")
+def large_b() -> Claim:
+    """When the first term dominates."""
+
+    def opposite(series: Series) -> Series:
+        return series.substituted(lambda label: {Label("+", label.index): -1 if label.name == "-" else 1})
+
+    def alike(series: Series) -> Series:
+        return series.relabelled(lambda label: Label(label.name))
+
+    def boxed_over_first() -> Expr:
+        return post.boxed().terms[0].coefficient / post.eq_1().terms[0].coefficient
+
+    def asymmetric_over_first() -> Expr:
+        return post.eq_1().terms[2].coefficient / post.eq_1().terms[0].coefficient
+
+    return Claim(
+        printed=equality(
+            _EXPECTATION,
+            lambda: alike(opposite(_per_epoch(coin_per_epoch_mean()))),
+            beyond.first_term_of_opposites(),
+            expected="refuted",
+            reading="L-_k = -L+_k, all pairs alike, n = 16 (B = 32): the first term is zero and the rest is not",
+            pairs=(16,),
+        ),
+        precise=(
+            expressions(
+                r"\frac{\text{boxed}}{\text{first}}",
+                boxed_over_first,
+                1 / (B - 2),
+                points=({B: 8}, {B: 32}),
+                reading="ratio of the coefficients in the accumulated frame, as proved in eq-1 and boxed",
+            ),
+            expressions(
+                r"\frac{\text{asymmetric}}{\text{first}}",
+                asymmetric_over_first,
+                2 / (B - 2),
+                points=({B: 8}, {B: 32}),
+                reading="the same for the fixed start: twice that",
+            ),
+            expressions(
+                r"\frac{\text{first}}{\text{boxed}} \ \text{at}\ B = 2, 8, 32;\ \lim_{B\to\infty}\frac{\text{boxed}}{\text{first}}",
+                lambda: (
+                    *((1 / boxed_over_first()).subs(B, size) for size in (2, 8, 32)),
+                    limit(boxed_over_first(), B, oo),
+                ),
+                (Integer(0), Integer(6), Integer(30), Integer(0)),
+                reading="at B = 2 the first term is absent",
+                slips={"the sequence one step on": (Integer(2), Integer(6), Integer(30), Integer(0))},
+            ),
+            equality(
+                _EXPECTATION,
+                lambda: opposite(_per_epoch(coin_per_epoch_mean())),
+                beyond.opposite_pairs(),
+                reading="where L-_k = -L+_k the first two terms vanish at every B",
+            ),
+            equality(
+                r"\tfrac{1}{B^2}\left(\mathbb{E}[C] - \mathbb{E}[C_{\text{pair-accumulated}}]\right)",
+                lambda: _per_epoch(coin_per_epoch_mean() - pair_accumulated_mean()),
+                post.boxed(),
+                reading="in the pair-accumulated frame the first two terms cancel at every B",
+            ),
+        ),
+        assumptions=(
+            _SMOOTH,
+            r"that the first term dominates: the accumulated frame, and $\|\nabla\mathbb{E}[g^-\cdot g^+]\| \le"
+            r" K \|\nabla\|\nabla\bar{\mathcal{L}}\|^2\|$ with K independent of B; then the ratio is at most $K/(B-2)$",
+        ),
+        method="ratio of proved coefficients, symbolic B; failure by witness",
+        argument=(
+            r"The coefficients are $\tfrac{B-2}{4B}$, $\tfrac{1}{4B}$ and $\tfrac{1}{2B}$; their ratios are"
+            r" $\tfrac{1}{B-2}$ and $\tfrac{2}{B-2}$. If the two gradients are comparable, uniformly in B, the first"
+            r" term dominates.",
+            r"They need not be. Where $\mathcal{L}^-_k = -\mathcal{L}^+_k$ every pair mean is zero and with it the first"
+            r" two terms, at every B; all that is left is $-\tfrac{1}{4B}\nabla\mathbb{E}\|g^+_k\|^2$.",
+            r"And it is a statement about one frame. Compared with one accumulated step per pair, which is what the"
+            r" experiment compares with, the first two terms are in both maps and cancel: the boxed term is the whole"
+            r" difference.",
+        ),
+    )
+
+
+@cache
+def pair_accumulated_mean() -> Series:
+    """The second-order part of n steps of size 2 eps on the pair means, averaged over their order.
+
+    Step 2 eps on M_k = (L-_k + L+_k)/2 is step eps on L-_k + L+_k.
+    """
+    return over_permutations(pair_accumulated())
+
+
+@cache
+def pair_accumulated() -> Series:
+    """The same for a fixed order of the pairs, as sums over ordered pairs."""
+    return correction().substituted(lambda label: {Label("-", label.index): 1, Label("+", label.index): 1})
+
+
+@claim("reversal-mean")
+def reversal_mean() -> Claim:
+    """Every distribution over words that equals its own reversal has one mean."""
+    common = Schedule.parse("ab", "1,2"), Schedule.parse("ba", "1,2")
+    return Claim(
+        printed=None,
+        precise=(
+            equality(
+                r"C_w + C_{\mathrm{rev}(w)}",
+                lambda: correction() + reversed_order(correction()),
+                beyond.both_orders(),
+                reading="for every word; half of it is the mean over any distribution with that multiset of letters"
+                " that equals its own reversal",
+            ),
+            equality(
+                r"\mathbb{E}\left[C\right]",
+                lambda: with_replacement(correction(), m),
+                beyond.independent_draws(),
+                reading="m steps drawn with replacement: the multiset is not fixed, and the mean is another",
+            ),
+            equality(
+                r"\mathbb{E}\left[C\right]",
+                lambda: with_replacement(correction(), m),
+                beyond.reshuffled_by_losses(),
+                expected="refuted",
+                reading="the formula of one fixed multiset fails for draws with replacement (witness: m = 2n draws from n losses)",
+            ),
+            equality(
+                r"\tfrac12\left(C_{ab} + C_{ba}\right)",
+                lambda: (compose(common[0], 2) + compose(common[1], 2)).of_order(2).scaled(element(1) / 2),
+                beyond.mean_of_two_with_common_step(),
+                expected="refuted",
+                reading="step sizes 1 and 2 by position: no common step size (3/2 matches the first order) gives the mean",
+            ),
+        ),
+        assumptions=(_SMOOTH, "one fixed multiset of letters, one constant step size"),
+        method="every word: a pair of positions is in order in exactly one of the word and its reversal; both sides are"
+        " polynomials in m, so that even m decide",
+        argument=(
+            r"In $C_w + C_{\mathrm{rev}(w)}$ each pair of different positions occurs in both orders once:"
+            r" $(\sum H)(\sum g) - \sum_b H_b g_b$. This depends on the multiset of letters only.",
+            r"If a distribution over words equals its own reversal, its mean of C equals its mean of"
+            r" $C_{\mathrm{rev}}$, and both equal half the sum: no further randomness is needed. Random reshuffling,"
+            r" interleaving with a random start, and a single palindrome are examples.",
+        ),
+    )
+
+
+@claim("interleaving-is-reshuffling")
+def interleaving_is_reshuffling() -> Claim:
+    """Interleaving with a random start against random reshuffling."""
+    return Claim(
+        printed=None,
+        precise=(
+            equality(
+                _EXPECTATION,
+                lambda: _per_epoch(coin_per_epoch_mean()),
+                beyond.reshuffled(),
+                reading="interleaving, joint permutations of pairs, random start",
+            ),
+            equality(
+                _EXPECTATION,
+                lambda: _per_epoch(reshuffling_mean()),
+                beyond.reshuffled(),
+                reading="random reshuffling of all B losses (Smith et al. 2021)",
+            ),
+            equality(
+                _EXPECTATION,
+                lambda: post.eq_1(post.boxed()).series(),
+                beyond.reshuffled(),
+                reading="eq. (1) with the boxed term is the same formula",
+            ),
+        ),
+        assumptions=(_SMOOTH,),
+        method="every n, by two independent averages",
+        argument=(
+            r"Both distributions have the same letters and equal their own reversal, so by reversal-mean they have the"
+            r" same mean: $\tfrac14\nabla\|\nabla\bar{\mathcal{L}}\|^2 - \tfrac{1}{4B}\nabla\,\mathrm{mean}_b\|g_b\|^2$.",
+            r"So at second order, on average and in the accumulated frame, interleaving preferred and dispreferred steps"
+            r" does nothing that shuffling all of them would not do. At third order they part"
+            r" (third-order-difference).",
+        ),
+    )
+

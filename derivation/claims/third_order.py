@@ -1,0 +1,140 @@
+"""Third-order means in closed form, for every number of pairs.  We know of none in print."""
+
+from functools import cache
+
+from derivation import beyond
+from derivation.averages import (
+    interleaved,
+    interleaved_with_coins,
+    over_permutations,
+    split_into_sides,
+)
+from derivation.claim import Claim, claim
+from derivation.claims.permutations import MINUS_FIRST, PLUS_FIRST
+from derivation.procedures import equality
+from derivation.series import Series, universal
+from derivation.symbols import B, element, n
+
+__all__: list[str] = []
+
+_SMOOTH = "losses four times continuously differentiable near the start point"
+_THIRD = r"\mathbb{E}\left[\theta_B - \theta\right]_{\varepsilon^3}"
+_METHOD = "every n: r distinct members stand in each of their r! orders equally often; Moebius inversion on partitions"
+
+
+@cache
+def _third() -> Series:
+    return universal(3).of_order(3)
+
+
+@cache
+def _fixed(period: tuple[str, str]) -> Series:
+    return over_permutations(interleaved(_third(), period))
+
+
+def _random_start() -> Series:
+    return (_fixed(MINUS_FIRST) + _fixed(PLUS_FIRST)).scaled(element(1) / 2)
+
+
+def _reshuffled() -> Series:
+    return split_into_sides(over_permutations(_third(), 2 * n), MINUS_FIRST)
+
+
+@claim("third-order-reshuffling")
+def third_order_reshuffling() -> Claim:
+    """The mean third-order displacement of random reshuffling."""
+    return Claim(
+        printed=None,
+        precise=(
+            equality(
+                _THIRD,
+                lambda: over_permutations(_third(), B),
+                beyond.third_order_reshuffling(),
+                reading="B losses in uniformly random order; E_k is the mean over all B losses",
+            ),
+        ),
+        assumptions=(_SMOOTH, "uniform order of the B losses, one step size"),
+        method=_METHOD,
+        argument=(
+            r"A chain $H_i H_j g_k$ of three different losses stands in order with probability $\tfrac16$; a fork"
+            r" $\tfrac12 T_i[g_j, g_k]$ with $j\ne k$ has its root last with probability $\tfrac13$, and with $j = k$ with"
+            r" probability $\tfrac12$.",
+            r"Sums over different losses are turned into means over independent draws by inclusion and exclusion:"
+            r" $\sum_{i\ne j\ne k} = B^3\,\mathbb{E}_{ijk} - B^2(\ldots) + 2B\,\mathbb{E}_k$. The leading terms are those"
+            r" of the flow.",
+        ),
+    )
+
+
+@claim("third-order-interleaving")
+def third_order_interleaving() -> Claim:
+    """The mean third-order displacement of interleaved pairs."""
+    return Claim(
+        printed=None,
+        precise=(
+            equality(
+                _THIRD,
+                _random_start,
+                beyond.third_order_random_start(),
+                reading="joint permutations of n pairs, random start; M and D are half sum and half difference of a pair",
+            ),
+            equality(
+                _THIRD,
+                lambda: over_permutations(interleaved_with_coins(_third(), MINUS_FIRST)),
+                beyond.third_order_random_start(),
+                reading="one coin per pair: the same to third order (they part at the fourth)",
+            ),
+            equality(
+                _THIRD,
+                lambda: _fixed(MINUS_FIRST),
+                beyond.third_order_fixed_start(),
+                reading="joint permutations, L- first",
+            ),
+            equality(
+                r"\tfrac12\left(\mathbb{E}_{-+} - \mathbb{E}_{+-}\right)",
+                lambda: (_fixed(MINUS_FIRST) - _fixed(PLUS_FIRST)).scaled(element(1) / 2),
+                beyond.third_order_start_bias(),
+                reading="the part that changes sign with the start: odd in D",
+            ),
+        ),
+        assumptions=(_SMOOTH, "uniform joint permutation of the pairs, one step size"),
+        method=_METHOD,
+        argument=(
+            r"Three vertices name at most three steps, and these lie in at most three pairs. Which vertices share a pair"
+            r" and in which order the pairs stand are enumerated once, for all n; the mean over permutations weighs each"
+            r" order of r pairs with $1/r!$.",
+            r"Written in $\mathcal{M}_k$ and $\mathcal{D}_k$, exchanging + and - changes the sign of $\mathcal{D}$ only:"
+            r" the random start keeps what is even in $\mathcal{D}$, and a fixed start adds what is odd.",
+        ),
+    )
+
+
+@claim("third-order-difference")
+def third_order_difference() -> Claim:
+    """Interleaving and reshuffling part at third order."""
+    return Claim(
+        printed=None,
+        precise=(
+            equality(
+                r"\mathbb{E}_{\text{reshuffling}} - \mathbb{E}_{\text{interleaving}}",
+                lambda: _reshuffled() - _random_start(),
+                beyond.third_order_difference(),
+                reading="third-order displacement; interleaving with a random start",
+            ),
+            equality(
+                r"\mathbb{E}_{\text{reshuffling}}",
+                _reshuffled,
+                beyond.third_order_random_start(),
+                expected="refuted",
+                reading="that the two agree at third order",
+            ),
+        ),
+        assumptions=(_SMOOTH, "one step size"),
+        method=_METHOD,
+        argument=(
+            r"Both distributions equal their own reversal and have the same letters, which fixes the mean at second order"
+            r" (reversal-mean). At third order three positions have six orders, and reversal ties them only in twos.",
+            r"The leading terms $n^3$ are those of the flow and cancel; the difference is of size"
+            r" $n^2\varepsilon^3$, not $n\varepsilon^3$: it grows with the epoch.",
+        ),
+    )
