@@ -4,6 +4,7 @@ Notation as in `post`; M_k = (L-_k + L+_k)/2 and D_k = (L+_k - L-_k)/2, a bar is
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from sympy import Rational
@@ -433,3 +434,39 @@ def third_order_difference() -> Formula:
             term(n / 3, mean(hessian(p.m, hessian(p.d, p.gd)))),
         )
     )
+
+
+def _answer(name: str, index: int) -> Expression:
+    """A loss on the preferred (1) or the dispreferred (2) answer."""
+    answer = loss(name, index)
+    return replace(answer, latex=rf"\mathcal{{L}}^{{{name}}}(y^{{{'+' if index == 1 else '-'}}})")
+
+
+def rewarded() -> Formula:
+    """grad L+(y+) . grad L-(y-)."""
+    return Formula((term(1, inner(gradient(_answer("+", 1)), gradient(_answer("-", 2)))),))
+
+
+def penalised() -> Formula:
+    """- grad L+(y+) . grad L+(y-)."""
+    return Formula((term(-1, inner(gradient(_answer("+", 1)), gradient(_answer("+", 2)))),))
+
+
+def rate_of_alignment() -> Formula:
+    """The change of E_k[g-_k . g+_k] relative to the pair-accumulated update, over eta^2, random start."""
+    return Formula((term(1 / (4 * B), squared_norm(gradient(alignment()))),))
+
+
+def all_alignments() -> Expression:
+    """The sum over b < b' of g_b . g_b'."""
+    return sum_over(inner(gradient(_any(-1)), gradient(_any(-2))), (ASCENDING,), "j<k")
+
+
+def rate_of_all_alignments() -> Formula:
+    """The change of that sum relative to the accumulated update, over eps^2, symmetrised."""
+    return Formula((term(HALF, squared_norm(gradient(all_alignments()))),))
+
+
+def two_steps(factor: Rational) -> Formula:
+    """The second-order term of two optimizer steps with a random start, over eta^2."""
+    return Formula((term(factor, gradient(inner(gradient(plus()), gradient(minus())))),))

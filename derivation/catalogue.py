@@ -72,4 +72,10 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("third-order-reshuffling", "third-order mean of random reshuffling", BEYOND, "third_order"),
     Entry("third-order-interleaving", "third-order mean of interleaved pairs", BEYOND, "third_order"),
     Entry("third-order-difference", "interleaving and reshuffling part at order three", BEYOND, "third_order"),
+    Entry("ratio-curvature", "equal gradients, different curvature", BEYOND, "grpo"),
+    Entry("two-optimizer-steps", "the experiment takes two steps per update", BEYOND, "optimizers"),
+    Entry("optimizer-map", "any optimizer: one derivative in the step", BEYOND, "optimizers"),
+    Entry("heavy-ball", "momentum, symbolic beta", BEYOND + "; cf. Ghosh et al. 2023", "optimizers"),
+    Entry("adamw-alternation", "AdamW differs at first order", BEYOND, "optimizers"),
+    Entry("adamw-noise", "the same with minibatch noise", BEYOND + "; cf. Malladi et al. 2022", "optimizers"),
 )

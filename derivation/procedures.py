@@ -40,6 +40,7 @@ def equality(
     shown_right: str | None = None,
     slips: Mapping[str, Formula] | None = None,
     pairs: Iterable[int] = (1, 2, 3, 4),
+    is_mutated: bool = True,
 ) -> Statement:
     """States that a derived series is a formula.
 
@@ -52,17 +53,17 @@ def equality(
         shown_right: LaTeX that replaces the formula's own.
         slips: Mutants beside the formula's own: misreadings that are particular to this claim.
         pairs: The numbers of pairs among which a witness is looked for.
-
-    Returns:
-        A statement whose mutants are the formula's (none where it is expected to fail).
+        is_mutated: Whether the formula's mutants are to be refuted; not where another statement does so with the
+            same terms, and never where the formula is expected to fail.
     """
     derived = cache(lambda: _in_field(derive()))
 
     def decide(formula: Formula) -> Verdict:
         truth, claimed = derived(), formula.series()
-        if truth == claimed:
+        difference = truth - claimed
+        if not difference:
             return Verdict("proved")
-        witness = of_difference(truth, claimed, formula.indexing, is_scalar=formula.is_scalar, pairs=pairs)
+        witness = of_difference(truth, difference, formula.indexing, is_scalar=formula.is_scalar, pairs=pairs)
         return Verdict("refuted", witness) if witness else Verdict("undecided", reason="no witness found")
 
     return Statement(
@@ -72,7 +73,7 @@ def equality(
         reading=reading,
         mutants=lambda: (
             [Mutant(text, lambda f=mutant: decide(f)) for text, mutant in (*right.mutants(), *(slips or {}).items())]
-            if expected == "proved"
+            if is_mutated and expected == "proved"
             else []
         ),
     )
@@ -161,6 +162,7 @@ def expressions(
     reading: str = "",
     shown_right: str | None = None,
     slips: Mapping[str, Expr | tuple[Expr, ...]] | None = None,
+    is_mutated: bool = True,
 ) -> Statement:
     """States that derived SymPy expressions are others, identically in every free symbol.
 
@@ -173,6 +175,7 @@ def expressions(
         reading: The words that fix the meaning.
         shown_right: LaTeX that replaces the formula's own.
         slips: Mutants beside the generic ones.
+        is_mutated: Whether every entry is mutated; else only `slips` are.
     """
     derived = cache(lambda: _entries(derive()))
 
@@ -192,7 +195,7 @@ def expressions(
         mutants=lambda: (
             [
                 Mutant(text, lambda f=mutant: decide(f))
-                for text, mutant in (*slips_of(_entries(right)).items(), *(slips or {}).items())
+                for text, mutant in (*(slips_of(_entries(right)).items() if is_mutated else ()), *(slips or {}).items())
             ]
             if expected == "proved"
             else []

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from sympy import QQ, Expr, Integer, Rational, Symbol
+from sympy import QQ, Expr, Rational, Symbol
 from sympy.polys.fields import FracElement, field
 
 __all__ = ["B", "beta", "element", "eta", "m", "n", "rational", "value_at"]
@@ -55,5 +55,8 @@ def value_at(coefficient: FracElement | Fraction, num_pairs: int) -> Fraction:
     """
     if isinstance(coefficient, Fraction):
         return coefficient
-    number = [polynomial.as_expr().subs(n, Integer(num_pairs)) for polynomial in (coefficient.numer, coefficient.denom)]
-    return Fraction(int(number[0].p), int(number[0].q)) / Fraction(int(number[1].p), int(number[1].q))
+    above, below = (
+        sum(Fraction(int(c.numerator), int(c.denominator)) * num_pairs**power for (power,), c in polynomial.terms())
+        for polynomial in (coefficient.numer, coefficient.denom)
+    )
+    return Fraction(above) / below

@@ -133,13 +133,13 @@ def _shrunk(losses: Losses, dimension: int, fails: Callable[[Losses, int], bool]
 
 
 def of_difference(
-    left: Series, right: Series, indexing: Indexing, *, is_scalar: bool = False, pairs: Iterable[int] = (1, 2, 3, 4)
+    left: Series, difference: Series, indexing: Indexing, *, is_scalar: bool = False, pairs: Iterable[int] = (1, 2, 3, 4)
 ) -> Witness | None:
-    """A witness that two series differ.
+    """A witness that a formula differs from the truth.
 
     Args:
-        left: The true one.
-        right: The one that is refuted.
+        left: The truth.
+        difference: The truth less the formula.
         indexing: What the bound indices of both mean.
         is_scalar: Whether the trees are free.
         pairs: The numbers of pairs that are tried.
@@ -147,28 +147,28 @@ def of_difference(
     Returns:
         Losses, n and both values; None where none is found, which proves nothing.
     """
-    depends_on_n = indexing is not PLAIN or any(rational(c).free_symbols for s in (left, right) for c in s.values())
+    depends_on_n = indexing is not PLAIN or any(rational(c).free_symbols for s in (left, difference) for c in s.values())
     for num_pairs in pairs if depends_on_n else (1,):
         try:
-            true, false = at(left, indexing, num_pairs), at(right, indexing, num_pairs)
+            gap = at(difference, indexing, num_pairs)
         except ZeroDivisionError:
             continue
-        difference = true - false
-        if not difference:
+        if not gap:
             continue
-        names = {label for t in difference for label in labels(t)}
+        names = {label for t in gap for label in labels(t)}
         hit = found(
             names,
-            max(num_vertices(t) for t in difference),
-            lambda losses, dimension, d=difference: any(evaluated(d, losses, dimension, is_scalar=is_scalar)),
+            max(num_vertices(t) for t in gap),
+            lambda losses, dimension, d=gap: any(evaluated(d, losses, dimension, is_scalar=is_scalar)),
         )
         if hit is not None:
             losses, dimension = hit
-            everything = {label: losses.get(label, {}) for side in (true, false) for t in side for label in labels(t)}
-            values = [evaluated(side, everything, dimension, is_scalar=is_scalar) for side in (true, false)]
-            return Witness(
-                described(losses, dimension, num_pairs if depends_on_n else None), shown(values[0]), shown(values[1])
-            )
+            # A loss that only the truth names is zero; a tree that names it has the value 0.
+            true = Series((t, c) for t, c in at(left, indexing, num_pairs).items() if set(labels(t)) <= names)
+            value = evaluated(true, losses, dimension, is_scalar=is_scalar)
+            off = evaluated(gap, losses, dimension, is_scalar=is_scalar)
+            other = tuple(a - b for a, b in zip(value, off, strict=True))
+            return Witness(described(losses, dimension, num_pairs if depends_on_n else None), shown(value), shown(other))
     return None
 
 

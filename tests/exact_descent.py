@@ -22,6 +22,7 @@ __all__ = [
     "Vector",
     "composed",
     "constant",
+    "contraction",
     "differential",
     "differential_at",
     "displacement",
@@ -136,6 +137,8 @@ def displacement(
     """
     if order < 1:
         raise ValueError(f"order must be at least 1; got {order}.")
+    if len(step_sizes) != len(word):
+        raise ValueError(f"step_sizes must hold one size per step; got {len(step_sizes)} for {len(word)} steps.")
     position = [constant(x, 1) for x in start]
     velocity: list[Polynomial] = [{} for _ in start]
     for name, step_size in zip(word, step_sizes, strict=True):
@@ -174,7 +177,9 @@ def flow(fields: Sequence[Field], start: Vector, order: int) -> list[Vector]:
             plus(constant(x, 2), {(e, t + 1): c / (t + 1) for (e, t), c in speed.items()})
             for x, speed in zip(start, speeds, strict=True)
         ]
-    return [tuple(sum((c for (e, _), c in x.items() if e == k), Fraction(0)) for x in path) for k in range(1, order + 1)]
+    return [
+        tuple(sum((c for (e, _), c in x.items() if e == k), Fraction(0)) for x in path) for k in range(1, order + 1)
+    ]
 
 
 def plugged(p: Polynomial, branches: Sequence[Field]) -> Polynomial:
@@ -191,6 +196,11 @@ def differential(t: Tree, losses: Losses, dimension: int) -> Field:
     return tuple(plugged(part, branches) for part in gradient(losses[t[0]], dimension))
 
 
+def contraction(t: Tree, losses: Losses, dimension: int) -> Polynomial:
+    """The scalar  D^k L_root [F(child_1), ..., F(child_k)],  in all coordinates: the root has no slot left."""
+    return plugged(losses[t[0]], [differential(child, losses, dimension) for child in t[1]])
+
+
 def differential_at(losses: Losses, start: Vector) -> Callable[[Tree], Vector]:
     """The same at one place, where it is much cheaper: a function that remembers what it has computed.
 
@@ -203,8 +213,6 @@ def differential_at(losses: Losses, start: Vector) -> Callable[[Tree], Vector]:
         for child in t[1]:
             scalar = plugged(scalar, [tuple(constant(x, len(start)) for x in value(child))])
         place = [constant(x, 0) for x in start]
-        return tuple(
-            composed(part, place, 0).get((), Fraction(0)) for part in gradient(scalar, len(start))
-        )
+        return tuple(composed(part, place, 0).get((), Fraction(0)) for part in gradient(scalar, len(start)))
 
     return value

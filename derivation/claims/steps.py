@@ -125,7 +125,7 @@ def m_step() -> Claim:
             r"for the uniform remainder: bounds G, K, T on gradients, Hessians and third derivatives on a convex set that"
             r" holds the path, for example the ball of radius $m\varepsilon G$",
         ),
-        method="every m: a tree of p vertices names at most p steps; remainder by a sum of p-th differences",
+        method="every m: a tree of p vertices names at most p steps; remainder by summing Taylor bounds",
         argument=(
             r"*Every m at once.* Put to zero every loss that a tree does not name: its coefficient does not change, and a"
             r" step on a zero loss is the identity. So the coefficient of $H_{b_1} g_{b_2}$ in a word of any length is"
@@ -355,9 +355,3 @@ def palindrome() -> Claim:
         ),
     )
 
-
-def _size(t: Tree) -> int:
-    return num_vertices(t)
-
-
-_ = (Mutant, Rational, product)

@@ -77,12 +77,14 @@ def third_order_interleaving() -> Claim:
                 _random_start,
                 beyond.third_order_random_start(),
                 reading="joint permutations of n pairs, random start; M and D are half sum and half difference of a pair",
+                is_mutated=False,
             ),
             equality(
                 _THIRD,
                 lambda: over_permutations(interleaved_with_coins(_third(), MINUS_FIRST)),
                 beyond.third_order_random_start(),
                 reading="one coin per pair: the same to third order (they part at the fourth)",
+                is_mutated=False,
             ),
             equality(
                 _THIRD,
@@ -95,6 +97,7 @@ def third_order_interleaving() -> Claim:
                 lambda: (_fixed(MINUS_FIRST) - _fixed(PLUS_FIRST)).scaled(element(1) / 2),
                 beyond.third_order_start_bias(),
                 reading="the part that changes sign with the start: odd in D",
+                is_mutated=False,
             ),
         ),
         assumptions=(_SMOOTH, "uniform joint permutation of the pairs, one step size"),

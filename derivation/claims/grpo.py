@@ -1,0 +1,411 @@
+"""The Motivation of the post: the simplified GRPO objective on a finite tree of trajectories with a softmax policy.
+
+The tree: at the root one of two tokens; the first ends the answer, the second leads to a node with two more tokens.
+So there are three answers, of length 1, 2 and 2. Every node has free logits (a tabular softmax), for the policy and
+for the old policy; any other parametrisation is a function of the logits, and the chain rule carries an identity
+between gradients over to it. The logits enter as weights x = exp(logit), so that everything is a rational function.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from itertools import product
+
+from sympy import Expr, Function, Integer, Rational, Symbol, cancel, diff, exp, expand, log, sqrt, symbols
+
+from derivation import post
+from derivation.claim import Claim, claim
+from derivation.procedures import expressions
+
+__all__: list[str] = []
+
+_WEIGHTS = symbols("x_1 x_2 y_1 y_2", positive=True)
+_OLD = symbols("u_1 u_2 v_1 v_2", positive=True)
+_AT_OLD = dict(zip(_WEIGHTS, _OLD, strict=True))
+_ANSWERS = ((0,), (1, 2), (1, 3))
+"""Each answer as the indices of the weights of its tokens."""
+_GROUP_SIZE = 2
+_GROUPS = tuple(product(range(len(_ANSWERS)), repeat=_GROUP_SIZE))
+
+
+def _probability(token: int, weights: tuple[Symbol, ...]) -> Expr:
+    node = 2 * (token // 2)
+    return weights[token] / (weights[node] + weights[node + 1])
+
+
+def _sampled(answer: int) -> Expr:
+    """The probability of an answer under the old policy."""
+    value: Expr = Integer(1)
+    for token in _ANSWERS[answer]:
+        value *= _probability(token, _OLD)
+    return value
+
+
+def _ratio(token: int) -> Expr:
+    return _probability(token, _WEIGHTS) / _probability(token, _OLD)
+
+
+Member = tuple[int, int]
+Linear = dict[Member, Expr]
+"""A function that is linear in the advantages: the coefficient of the advantage of every member of every group."""
+
+_MEMBERS: tuple[Member, ...] = tuple((g, i) for g in range(len(_GROUPS)) for i in range(_GROUP_SIZE))
+
+
+def _expected(summand: Callable[[int], Expr], *, by_length: bool = True) -> Linear:
+    """The expectation over groups of (1/G) sum_i (1/|o_i|) A_i summand(o_i); the A_i depend on the rewards alone."""
+    coefficients: Linear = {}
+    for g, i in _MEMBERS:
+        weight: Expr = Integer(1)
+        for answer in _GROUPS[g]:
+            weight *= _sampled(answer)
+        length = len(_ANSWERS[_GROUPS[g][i]]) if by_length else 1
+        coefficients[g, i] = weight * summand(_GROUPS[g][i]) / (_GROUP_SIZE * length)
+    return coefficients
+
+
+@cache
+def _objective_gradient() -> tuple[Expr, ...]:
+    """The gradient of J by the logits, from its definition; d/d(log x) = x d/dx."""
+    objective = _expected(lambda answer: sum((_ratio(token) for token in _ANSWERS[answer]), Integer(0)))
+    return tuple(cancel(x * diff(c, x)) for x in _WEIGHTS for c in objective.values())
+
+
+@cache
+def _formula(*, has_ratio: bool, by_length: bool = True) -> tuple[Expr, ...]:
+    """The expectation of [ratio] A d log pi, in the same order."""
+
+    def summand(answer: int, weight: Symbol) -> Expr:
+        return sum(
+            (
+                (_ratio(token) if has_ratio else Integer(1)) * weight * diff(log(_probability(token, _WEIGHTS)), weight)
+                for token in _ANSWERS[answer]
+            ),
+            Integer(0),
+        )
+
+    return tuple(
+        cancel(c)
+        for x in _WEIGHTS
+        for c in _expected(lambda answer, x=x: summand(answer, x), by_length=by_length).values()
+    )
+
+
+def _at_old(values: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    return tuple(cancel(value.subs(_AT_OLD)) for value in values)
+
+
+_POINT = {
+    **dict(zip(_WEIGHTS, map(Integer, (2, 1, 3, 1)), strict=True)),
+    **dict(zip(_OLD, map(Integer, (1, 1, 1, 1)), strict=True)),
+}
+_POINT_OF_WHAT = "the values compared are the coefficients of one advantage in one component"
+
+
+@claim("grpo-gradient")
+def grpo_gradient() -> Claim:
+    """The gradient of the simplified objective."""
+    left = r"\nabla_\theta J"
+    right = (
+        r"\mathbb{E}\left[\frac1G\sum_i\frac{1}{|o_i|}\sum_t %s \hat A_i"
+        r" \nabla_\theta\log\pi_\theta(o_{i,t}\mid q, o_{i,<t})\right]"
+    )
+    ratio = r"\frac{\pi_\theta(o_{i,t}\mid\cdot)}{\pi_{\theta_{\mathrm{old}}}(o_{i,t}\mid\cdot)}"
+    exchanged = {**_AT_OLD, **{old: new for new, old in _AT_OLD.items()}}
+    return Claim(
+        printed=expressions(
+            left,
+            _objective_gradient,
+            _formula(has_ratio=False),
+            expected="refuted",
+            points=(_POINT,),
+            shown_right=right % "",
+            reading="at every theta; " + _POINT_OF_WHAT,
+        ),
+        precise=(
+            expressions(
+                left,
+                _objective_gradient,
+                _formula(has_ratio=True),
+                points=(_POINT,),
+                shown_right=right % ratio,
+                reading="at every theta, with the ratio",
+                is_mutated=False,
+                slips={
+                    "ratio lost": _formula(has_ratio=False),
+                    "policies exchanged": tuple(
+                        value.subs(exchanged, simultaneous=True) for value in _formula(has_ratio=True)
+                    ),
+                    "sign flipped": tuple(-value for value in _formula(has_ratio=True)),
+                    "length normalisation lost": _formula(has_ratio=True, by_length=False),
+                },
+            ),
+            expressions(
+                left + r"\big|_{\theta_{\mathrm{old}}}",
+                lambda: _at_old(_objective_gradient()),
+                _at_old(_formula(has_ratio=False)),
+                points=(_POINT,),
+                shown_right=right % "",
+                reading="at theta = theta_old, as printed",
+                is_mutated=False,
+                slips={"length normalisation lost": _at_old(_formula(has_ratio=False, by_length=False))},
+            ),
+        ),
+        assumptions=(
+            "the advantages do not depend on theta: they are functions of the rewards",
+            "trajectories are sampled from the old policy; every probability is positive",
+        ),
+        method="a finite tree of trajectories with free logits; both sides are linear in the advantages",
+        argument=(
+            r"Only the ratio depends on $\theta$: sampling is from $\pi_{\theta_{\mathrm{old}}}$ and $\hat A$ is a function of"
+            r" rewards. And $\nabla\tfrac{\pi_\theta}{\pi_{\mathrm{old}}} = \tfrac{\pi_\theta}{\pi_{\mathrm{old}}}"
+            r" \nabla\log\pi_\theta$ for any policy.",
+            r"The printed line has lost that ratio. It is 1 at $\theta = \theta_{\mathrm{old}}$, so the line is right for the"
+            r" first update on a batch and wrong for every later one.",
+        ),
+        post_line=post.PRINTED["grpo-gradient"],
+    )
+
+
+@claim("grpo-split")
+def grpo_split() -> Claim:
+    """Descent on good and ascent on bad trajectories."""
+    # Which member of a group is good is decided by the rewards; here every second one, so that both kinds of every
+    # answer occur. The size |A| stays free: a coefficient of |A| is that of A with the sign of A.
+    signs = [1 if (g + i) % 2 == 0 else -1 for _ in _WEIGHTS for g, i in _MEMBERS]
+
+    def signed(values: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return tuple(sign * value for sign, value in zip(signs, values, strict=True))
+
+    def only(values: tuple[Expr, ...], kept: int) -> tuple[Expr, ...]:
+        return tuple(value if sign == kept else Integer(0) for sign, value in zip(signs, values, strict=True))
+
+    def difference(values: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        """Up on the good part, down on the bad part, sizes free."""
+        return tuple(good - bad for good, bad in zip(only(values, 1), only(values, -1), strict=True))
+
+    likelihood = _formula(has_ratio=False)
+    right = (
+        r"\sum_{\hat A_i>0} \tfrac{|\hat A_i|}{|o_i|}\,\nabla\log\pi_\theta(o_i)"
+        r" - \sum_{\hat A_i<0} \tfrac{|\hat A_i|}{|o_i|}\,\nabla\log\pi_\theta(o_i)"
+    )
+    return Claim(
+        printed=expressions(
+            r"\nabla J",
+            lambda: signed(_objective_gradient()),
+            difference(likelihood),
+            points=(_POINT,),
+            expected="refuted",
+            shown_right=right,
+            reading="at every theta, expectation over groups understood; " + _POINT_OF_WHAT,
+        ),
+        precise=(
+            expressions(
+                r"\nabla J\big|_{\theta_{\mathrm{old}}}",
+                lambda: _at_old(signed(_objective_gradient())),
+                _at_old(difference(likelihood)),
+                points=(_POINT,),
+                shown_right=right,
+                reading="at theta = theta_old: log-likelihood gradients, up on the good, down on the bad",
+                is_mutated=False,
+                slips={
+                    "ascent on both": _at_old(likelihood),
+                    "good and bad exchanged": tuple(-value for value in _at_old(difference(likelihood))),
+                    "bad part lost": _at_old(only(likelihood, 1)),
+                },
+            ),
+            expressions(
+                r"\nabla J",
+                lambda: signed(_objective_gradient()),
+                difference(_formula(has_ratio=True)),
+                points=(_POINT,),
+                shown_right=right.replace(r"\,\nabla", r"\,r_\theta\nabla"),
+                reading="at every theta: the split by the sign of the advantage, with the ratio in both parts",
+                is_mutated=False,
+                slips={"ratio lost in the bad part": tuple(
+                    a + b
+                    for a, b in zip(
+                        only(_formula(has_ratio=True), 1), (-v for v in only(likelihood, -1)), strict=True
+                    )
+                )},
+            ),
+        ),
+        assumptions=("as for grpo-gradient", "members with advantage 0 belong to neither part"),
+        method="a finite tree of trajectories with free logits; linearity in the advantages",
+        argument=(
+            r"J is linear in the advantages, so it splits by their sign at every $\theta$. Descent means descent on a loss:"
+            r" $\mathcal{L}^+$ is minus the good part, $\mathcal{L}^-$ minus the bad part, a log-likelihood with positive"
+            r" weight.",
+            r"That the parts are gradients of log-likelihoods needs the ratio to be 1, that is"
+            r" $\theta = \theta_{\mathrm{old}}$. And even there only the gradients agree: the Hessians differ"
+            r" (ratio-curvature), which second order sees.",
+        ),
+        post_line=r"\text{gradient descent on good trajectories, gradient ascent on bad ones}",
+    )
+
+
+@claim("grpo-advantage")
+def grpo_advantage() -> Claim:
+    """The group-normalised advantage."""
+    size = Symbol("G", integer=True, positive=True)
+    first, second, r, shift = symbols("S_1 S_2 r delta", positive=True)
+
+    def summed(value: Expr) -> Expr:
+        """Sum over a group of a polynomial in r_i of degree at most 2: power sums S_0 = G, S_1, S_2."""
+        polynomial = expand(value)
+        return sum((polynomial.coeff(r, k) * power for k, power in enumerate((size, first, second))), Integer(0))
+
+    centred = r - first / size
+    variance = summed(centred**2) / size
+    unbiased = summed(centred**2) / (size - 1)
+    point = {size: 4, first: 2, second: 2, shift: Rational(1, 2)}
+
+    def all_equal() -> Expr:
+        rewards = (Integer(1), Integer(1))
+        middle = sum(rewards) / Integer(2)
+        spread = sqrt(sum((reward - middle) ** 2 for reward in rewards) / 2)
+        return (rewards[0] - middle) / spread
+
+    return Claim(
+        printed=expressions(
+            r"\hat A_1 \ \text{for}\ r = (1, 1)",
+            all_equal,
+            Integer(0),
+            expected="refuted",
+            reading="G = 2, both rewards 1: the quotient 0/0 is no number, so nothing defines an advantage",
+        ),
+        precise=(
+            expressions(
+                r"\tfrac1G\sum_i\hat A_i,\ \tfrac1G\sum_i\hat A_i^2",
+                lambda: (summed(centred) / size / sqrt(variance), summed(centred**2) / size / variance),
+                (Integer(0), Integer(1)),
+                points=(point,),
+                reading="std with 1/G on both sides, std not 0, for every G",
+                slips={"mean taken as 1/G": (1 / size, Integer(1))},
+            ),
+            expressions(
+                r"\tfrac{1}{G-1}\sum_i\hat A_i^2",
+                lambda: summed(centred**2) / (size - 1) / unbiased,
+                Integer(1),
+                points=(point,),
+                reading="std with 1/(G-1) on both sides",
+            ),
+            expressions(
+                r"\tfrac{1}{G}\sum_i\hat A_i^2",
+                lambda: summed(centred**2) / size / unbiased,
+                Integer(1),
+                points=(point,),
+                expected="refuted",
+                reading="the two estimators mixed: (G-1)/G instead",
+            ),
+            expressions(
+                r"\tfrac{1}{G}\sum_i\hat A_i^2",
+                lambda: variance / (sqrt(variance) + shift) ** 2,
+                Integer(1),
+                points=(point,),
+                expected="refuted",
+                reading="with delta added to the std, as implementations do",
+            ),
+            expressions(
+                r"\sum_{\hat A_i>0}\hat A_i + \sum_{\hat A_i<0}\hat A_i",
+                lambda: summed(centred) / sqrt(variance),
+                Integer(0),
+                points=(point,),
+                reading="good and bad advantages balance; the gradients that they weigh need not",
+                slips={"balance of 1": Integer(1)},
+            ),
+            expressions(
+                r"\hat A_i \ \text{at}\ r_1 = \ldots = r_G,\ \text{with}\ \delta > 0",
+                lambda: (r - size * r / size) / (0 + shift),
+                Integer(0),
+                points=({r: 1, size: 2, shift: 1},),
+                reading="with delta added a group without spread has advantage 0: it contributes no gradient",
+                slips={"advantage 1": Integer(1)},
+            ),
+        ),
+        assumptions=("at least two different rewards in the group, or a positive delta added to the std",),
+        method="every G: sums of polynomials in r through the power sums G, S_1, S_2",
+        argument=(
+            r"$\sum_i (r_i - \bar r) = 0$ and $\tfrac1G\sum_i (r_i - \bar r)^2$ is the variance, so the normalised advantages have"
+            r" mean 0 and variance 1, provided that both use the same estimator and nothing is added to the std.",
+            r"If all rewards of a group agree the quotient is 0/0. Implementations add a small $\delta$, and then every"
+            r" advantage is 0: such a group is silent. With $\delta$ the variance is below 1 for every group.",
+            r"The sum over good equals minus the sum over bad advantages. This balances numbers, not gradients: each is"
+            r" divided by the length of its answer.",
+        ),
+        post_line=post.PRINTED["grpo-advantage"],
+    )
+
+
+@claim("ratio-curvature")
+def ratio_curvature() -> Claim:
+    """Equal gradients, different curvature at theta_old."""
+    x, y = symbols("x y", real=True)
+    ell = Function("ell")(x, y)
+    old = Symbol("ell_old", real=True)
+    ratio = exp(ell - old)
+    hessian = [(x, x), (x, y), (y, y)]
+
+    def at_old(value: Expr) -> Expr:
+        return expand(value.subs(old, ell))
+
+    def plain(u: Symbol, v: Symbol) -> Expr:
+        return diff(ell, u, v)
+
+    def corrected(u: Symbol, v: Symbol, sign: int = 1) -> Expr:
+        return diff(ell, u, v) + sign * diff(ell, u) * diff(ell, v)
+
+    # ell = x y + x gives derivatives (1, 0) and second derivatives (0, 1, 0) at the origin.
+    concrete = {ell: x * y + x}
+
+    def values(entries: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return tuple(entry.subs(concrete).doit().subs({x: 0, y: 0}) for entry in entries)
+
+    hessian_of_ratio = tuple(at_old(diff(ratio, u, v)) for u, v in hessian)
+    return Claim(
+        printed=None,
+        precise=(
+            expressions(
+                r"\nabla r\big|_{\mathrm{old}}",
+                lambda: tuple(at_old(diff(ratio, u)) for u in (x, y)),
+                (diff(ell, x), diff(ell, y)),
+                shown_right=r"\nabla\ell",
+                reading="the gradients agree",
+                is_mutated=False,
+            ),
+            expressions(
+                r"\nabla^2 r\big|_{\mathrm{old}}",
+                lambda: hessian_of_ratio,
+                tuple(corrected(u, v) for u, v in hessian),
+                shown_right=r"\nabla^2\ell + \nabla\ell\,\nabla\ell^{\top}",
+                reading="the Hessians do not, for any log-likelihood",
+                is_mutated=False,
+            ),
+            expressions(
+                r"\nabla^2 r\big|_{\mathrm{old}}",
+                lambda: values(hessian_of_ratio),
+                values(tuple(corrected(u, v) for u, v in hessian)),
+                shown_right=r"\nabla^2\ell + \nabla\ell\,\nabla\ell^{\top}",
+                reading="the same at l = x y + x, in numbers",
+                slips={
+                    "outer product lost": values(tuple(plain(u, v) for u, v in hessian)),
+                    "outer product subtracted": values(tuple(corrected(u, v, -1) for u, v in hessian)),
+                },
+            ),
+            expressions(
+                r"\nabla^2 r\big|_{\mathrm{old}}",
+                lambda: values(hessian_of_ratio),
+                values(tuple(plain(u, v) for u, v in hessian)),
+                expected="refuted",
+                shown_right=r"\nabla^2\ell",
+                reading="at l = x y + x, at the origin",
+            ),
+        ),
+        assumptions=("log-likelihood twice continuously differentiable", "per token; sums over tokens by linearity"),
+        method="two derivatives of exp(l - l_old) for an arbitrary function l",
+        argument=(
+            r"$r = e^{\ell - \ell_{\mathrm{old}}}$ gives $\nabla r = r\nabla\ell$ and"
+            r" $\nabla^2 r = r(\nabla^2\ell + \nabla\ell\nabla\ell^{\top})$; at $\theta_{\mathrm{old}}$ r = 1.",
+            r"So the ratio loss of GRPO and the log-likelihood loss have the same first-order update and different"
+            r" second-order terms: a statement about 'the' implicit bias must say which of the two is stepped.",
+        ),
+    )
