@@ -73,6 +73,7 @@ class Claim:
     """What is claimed, and how it is decided.
 
     Attributes:
+        finding: What is true, in a sentence.
         printed: The post's formula as it stands, None where the post has none.
         precise: The formulas that are true, and beside them those whose failure the claim asserts.
         assumptions: What the proof uses.
@@ -81,6 +82,7 @@ class Claim:
         post_line: The post's own LaTeX, for the eye.
     """
 
+    finding: str
     printed: Statement | None
     precise: tuple[Statement, ...]
     assumptions: tuple[str, ...]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import cache
 
-from sympy import Expr, S, Symbol, latex, nan, simplify, sympify, zoo
+from sympy import Expr, S, Symbol, cancel, latex, nan, simplify, sympify, zoo
 
 from derivation.averages import PLAIN, Indexing, at
 from derivation.claim import Mutant, Statement, Status, Verdict
@@ -208,7 +208,12 @@ def _entries(expression: Expr | tuple[Expr, ...]) -> tuple[Expr, ...]:
 
 
 def _vanishes(difference: Expr) -> bool:
-    return difference == 0 or simplify(difference) == 0
+    """Whether an expression is identically 0; for rational functions the normal form decides, either way."""
+    if difference == 0:
+        return True
+    if difference.is_rational_function(*difference.free_symbols):
+        return cancel(difference) == 0
+    return simplify(difference) == 0
 
 
 def refutes(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[Values]) -> Verdict:

@@ -30,6 +30,7 @@ def warm_up() -> Claim:
     """Alternating losses without noise."""
     as_sum = combination((1, post.plus()), (1, post.minus()))
     return Claim(
+        finding="The first term is four times too large: L is the mean of the two losses, not their sum; m = 2 hides it. It is an identity, without remainder.",
         printed=equality(
             "C",
             lambda: _alternating(2).of_order(2),
@@ -84,6 +85,7 @@ def warm_up_epoch() -> Claim:
         return _alternating(2).of_order(2).scaled(element(1 / B**2))
 
     return Claim(
+        finding="True once L is the mean of the two losses; false for the sum that the post names.",
         printed=equality(
             r"\tfrac{1}{B^2} C",
             epoch,
@@ -116,6 +118,7 @@ def warm_up_epoch() -> Claim:
 def fixed_start() -> Claim:
     """One pair with a fixed start."""
     return Claim(
+        finding="Half a gradient, half a bracket; the post's experiment starts with L+, its theory with L-.",
         printed=None,
         precise=(
             equality(r"C_{-+}", lambda: compose(Schedule.parse("-+"), 2).of_order(2), beyond.one_pair()),
@@ -152,6 +155,7 @@ def opposite_losses() -> Claim:
         return series.substituted(lambda label: {Label("+"): -1 if label.name == "-" else 1})
 
     return Claim(
+        finding="A gradient-norm penalty in either order, and no bracket.",
         printed=None,
         precise=(
             equality(r"C_{-+}", lambda: opposite("-+"), beyond.gradient_norm_penalty()),

@@ -40,6 +40,7 @@ def entanglement() -> Claim:
 
     rewarded = beyond.rewarded()
     return Claim(
+        finding="True when L+ = -L- as functionals of the answer; not for L+_k = -L-_k.",
         printed=equality(
             r"\nabla\mathcal{L}^+(y^+)\cdot\nabla\mathcal{L}^-(y^-)",
             lambda: functionals(rewarded.series()),
@@ -100,6 +101,7 @@ def bias_sign() -> Claim:
         return (correction() + reversed_order(correction())).scaled(Fraction(1, 2))
 
     return Claim(
+        finding="True in the pair-accumulated frame with a random start for the mean over pairs; not for a single pair, the mean gradients, a fixed start or the other frame.",
         printed=never_negative(
             r"\nabla\left(g^-\cdot g^+\right)\cdot H^+ g^-",
             fixed_start,

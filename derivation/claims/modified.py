@@ -48,6 +48,7 @@ def _half(series: Series) -> Series:
 def modified_loss_accumulated() -> Claim:
     """The modified loss of one accumulated step."""
     return Claim(
+        finding="L + (eta/4) |grad L|^2, without any average.",
         printed=None,
         precise=(
             equality(
@@ -72,6 +73,7 @@ def modified_loss_accumulated() -> Claim:
 def modified_loss_pair_accumulated() -> Claim:
     """The modified loss of one accumulated step per pair."""
     return Claim(
+        finding="Own norms over 8B, and E[g+ . g-] over 4B: accumulating penalises alignment.",
         printed=None,
         precise=(
             equality(
@@ -103,6 +105,7 @@ def modified_loss_sequential() -> Claim:
         return modified_field(first + symmetrised, ORDERED, 2).of_order(2)
 
     return Claim(
+        finding="Own norms over 8B and nothing else; with a fixed start there is no modified loss at all.",
         printed=None,
         precise=(
             equality(
@@ -145,6 +148,7 @@ def pair_frame_drift() -> Claim:
         return interleaved(correction(), period) - pair_accumulated()
 
     return Claim(
+        finding="The post's term is the whole drift in this frame, for every order of the pairs.",
         printed=None,
         precise=(
             equality(
@@ -176,6 +180,7 @@ def pair_frame_drift() -> Claim:
 def accumulated_frame_drift() -> Claim:
     """The symmetrised drift relative to one accumulated step."""
     return Claim(
+        finding="All pairs of losses are rewarded alike, not only preferred with dispreferred.",
         printed=None,
         precise=(
             equality(
@@ -199,6 +204,7 @@ def accumulated_frame_drift() -> Claim:
 def boxed_cancelled() -> Claim:
     """The boxed term is cancelled by a part of eq. (1)'s second term."""
     return Claim(
+        finding="A part of eq. (1)'s second term is the boxed term with the other sign.",
         printed=None,
         precise=(
             equality(
@@ -238,6 +244,7 @@ def third_order_modified_field() -> Claim:
         return modified_field(over_permutations(universal(3), B), MEANS, 3)
 
     return Claim(
+        finding="Even plain gradient descent has no modified loss to third order.",
         printed=None,
         precise=(
             equality(

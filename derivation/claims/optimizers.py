@@ -132,6 +132,7 @@ def optimizer_map() -> Claim:
         return (displacement(shift) - displacement(Integer(0))) / shift
 
     return Claim(
+        finding="The displacement is eps D(eps); the second-order coefficient is one forward derivative.",
         printed=None,
         precise=(
             expressions(
@@ -303,6 +304,7 @@ def heavy_ball() -> Claim:
     points = ({b: 5, i: 3, j: 1, beta: Rational(1, 2)},)
     numbers = ({generator: Rational(1, 2)},)
     return Claim(
+        finding="Weights [m-i+1][i-j] with [k] = 1 + beta + ... + beta^(k-1); palindromes keep a bracket.",
         printed=None,
         precise=(
             expressions(
@@ -384,6 +386,7 @@ def lr_match() -> Claim:
         return sequential / accumulated
 
     return Claim(
+        finding="No: gradient descent matches at eta/2, at eta/sqrt(2) it moves sqrt(2) too far; for AdamW it depends on the coordinate.",
         printed=expressions(
             r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
             lambda: _first_order_rates(_ETA / sqrt(2)),
@@ -451,6 +454,7 @@ def two_optimizer_steps() -> Claim:
         )
 
     return Claim(
+        finding="eta^2/8, eta^2/4 or eta^2/2 according to the rate, whatever the number of samples.",
         printed=None,
         precise=(
             statement("each step at eta/2, the first-order match", Rational(1, 4), Rational(1, 8)),
@@ -522,6 +526,7 @@ def adamw_alternation() -> Claim:
     total = _A + _B
     point = {_A: 3, _B: 4, _ETA: 1}
     return Claim(
+        finding="-eta (a+b)/sqrt(a^2+b^2) against -eta sign(a+b): the runs differ at first order.",
         printed=None,
         precise=(
             expressions(
@@ -585,6 +590,7 @@ def adamw_noise() -> Claim:
         return sequential / accumulated
 
     return Claim(
+        finding="Noise brings them together; where the halves nearly cancel and signal exceeds noise, sequential is strongly damped.",
         printed=None,
         precise=(
             expressions(

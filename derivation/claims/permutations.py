@@ -69,6 +69,7 @@ def _per_epoch(series: Series) -> Series:
 def four_way() -> Claim:
     """The split of the double sum by side."""
     return Claim(
+        finding="True for the order L-_1 L+_1 L-_2 L+_2 ...; the sentence in front of it describes another order.",
         printed=equality(
             "C",
             lambda: interleaved(correction(), PLUS_FIRST),
@@ -109,6 +110,7 @@ def four_way() -> Claim:
 def eq_1() -> Claim:
     """The mean over permutations of pairs."""
     return Claim(
+        finding="The left side lacks 1/B^2, L_i must be the pair mean, and the pairs must be permuted jointly.",
         printed=equality(
             r"\mathbb{E}\left[C\right]",
             fixed_start_mean,
@@ -170,6 +172,7 @@ def boxed() -> Claim:
     """The last term under a random start."""
     first_two = post.eq_1_first_two()
     return Claim(
+        finding="True: with a fair coin for the start, one per epoch or one per pair.",
         printed=equality(
             _EXPECTATION + r" - \text{(first two terms of (1))}",
             lambda: _per_epoch(coin_per_epoch_mean()) - first_two.series(),
@@ -226,6 +229,7 @@ def large_b() -> Claim:
         return post.eq_1().terms[2].coefficient / post.eq_1().terms[0].coefficient
 
     return Claim(
+        finding="Only in the accumulated frame and if the first gradient is comparable; where L-_k = -L+_k the first two terms vanish at every B.",
         printed=equality(
             _EXPECTATION,
             lambda: alike(opposite(_per_epoch(coin_per_epoch_mean()))),
@@ -311,6 +315,7 @@ def reversal_mean() -> Claim:
     """Every distribution over words that equals its own reversal has one mean."""
     common = Schedule.parse("ab", "1,2"), Schedule.parse("ba", "1,2")
     return Claim(
+        finding="Half of (sum H)(sum g) minus the sum of H_b g_b; not with replacement, not with step sizes that vary by position.",
         printed=None,
         precise=(
             equality(
@@ -358,6 +363,7 @@ def reversal_mean() -> Claim:
 def interleaving_is_reshuffling() -> Claim:
     """Interleaving with a random start against random reshuffling."""
     return Claim(
+        finding="Interleaving with a random start has the same mean second-order correction as shuffling all losses.",
         printed=None,
         precise=(
             equality(

@@ -40,6 +40,7 @@ def two_step() -> Claim:
         return Verdict("refuted", Witness("L_1 = x, L_2 = 1/2 x^2, at x = 0", str(true), str(literal)))
 
     return Claim(
+        finding="A gradient sign is missing on the last loss.",
         printed=Statement(r"\nabla^{2}\mathcal{L}_2\,\mathcal{L}_1", printed, expected="refuted"),
         precise=(equality(r"\theta_2 - \theta", lambda: compose(word, 2), post.two_step()),),
         assumptions=(_SMOOTH,),
@@ -89,6 +90,7 @@ def m_step() -> Claim:
         )
 
     return Claim(
+        finding="True for every m, with a remainder of order m^3 eps^3 while m eps stays bounded.",
         printed=equality(r"\theta_m - \theta", lambda: universal(2), post.m_step()),
         precise=(
             equality(r"\theta_m - \theta", lambda: universal(2), post.m_step()),
@@ -192,6 +194,7 @@ def tree_rule() -> Claim:
     """The coefficient of every tree."""
     order = 5
     return Claim(
+        finding="One formula for the coefficient of every tree in every word, at every order.",
         printed=None,
         precise=(
             equality(
@@ -228,6 +231,7 @@ def tree_rule() -> Claim:
 def order_three() -> Claim:
     """The third-order term of m steps."""
     return Claim(
+        finding="Chains and forks, for every word.",
         printed=None,
         precise=(
             equality(
@@ -238,8 +242,8 @@ def order_three() -> Claim:
         method="every m: a tree of three vertices names at most three steps",
         argument=(
             r"The second-order displacement enters the next gradient linearly and gives the chains"
-            r" $H_i H_j g_k$, $i > j > k$. The first-order displacement enters it quadratically and gives the forks"
-            r" $\tfrac12 T_i[S_i, S_i]$ with $S_i = \sum_{j<i} g_j$, in which the two branches may stand at the same step.",
+            r" $H_k H_j g_i$, $i < j < k$. The first-order displacement enters it quadratically and gives the forks"
+            r" $\tfrac12 T_k[S_k, S_k]$ with $S_k = \sum_{j<k} g_j$, in which the two branches may stand at the same step.",
         ),
     )
 
@@ -248,6 +252,7 @@ def order_three() -> Claim:
 def order_brackets() -> Claim:
     """At second order the order of the steps acts only through brackets."""
     return Claim(
+        finding="At second order the correction is a gradient that does not know the order, plus half a sum of brackets.",
         printed=None,
         precise=(
             equality("C_w", lambda: universal(2).of_order(2), beyond.correction_by_brackets()),
@@ -291,6 +296,7 @@ def bracket_curl() -> Claim:
         return Verdict("proved") if not left else Verdict("refuted", reason=f"{len(left)} terms are left")
 
     return Claim(
+        finding="Its Jacobian is asymmetric by twice the commutator of the Hessians; d = 1 and commuting quadratics test nothing.",
         printed=None,
         precise=(
             equality(
@@ -327,6 +333,7 @@ def bracket_curl() -> Claim:
 def palindrome() -> Claim:
     """A palindrome has no bracket."""
     return Claim(
+        finding="No bracket at second order, without any randomness; at third order it is no gradient.",
         printed=None,
         precise=(
             equality(

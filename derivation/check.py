@@ -1,0 +1,138 @@
+"""`python -m derivation.check`: adjudicates the formulas of the post and the claims beyond it."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from derivation.catalogue import CATALOGUE, Entry
+from derivation.command import Parser, nearest, output_path, write
+
+__all__ = ["main", "readme_with_table"]
+
+# SymPy takes about half a second to import: it waits until something is to be proved, so that --help, --list and a
+# mistyped id are answered at once.
+
+_START, _END = "<!-- verdicts: written by `make readme` -->", "<!-- end of verdicts -->"
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "python -m derivation.check",
+        "Proves or refutes every formula of the post, and what follows from them that the post does not say.",
+        "Exit status: 0 if every claim is proved as made precise, every misprint and every mutant refuted;\n"
+        "1 otherwise; 2 for a wrong call; 130 if interrupted.",
+    )
+    parser.add_argument("ids", nargs="*", metavar="ID", help="the claims to check (default: all); see --list")
+    parser.add_argument("--list", action="store_true", help="list the claims and stop")
+    parser.add_argument("--explain", action="store_true", help="show each argument step by step, the post's line beside ours")
+    parser.add_argument("--json", type=output_path, metavar="PATH", help="write the verdicts as JSON; - for standard output")
+    parser.add_argument("--html", type=output_path, metavar="PATH", help="write one page with typeset formulas")
+    parser.add_argument("--readme", type=output_path, metavar="PATH", help="renew the verdict table in a Markdown file")
+    return parser
+
+
+def _chosen(ids: Sequence[str], parser: Parser) -> list[Entry]:
+    known = {entry.id: entry for entry in CATALOGUE}
+    for identifier in ids:
+        if identifier not in known:
+            parser.error(f"no such claim: {identifier}.{nearest(identifier, known)} See --list.")
+    return [known[identifier] for identifier in dict.fromkeys(ids)] or list(CATALOGUE)
+
+
+def readme_with_table(text: str, table: str) -> str:
+    """A Markdown text with the verdict table between its two marks replaced.
+
+    Raises:
+        ValueError: If the marks are not there, once each and in order.
+    """
+    if text.count(_START) != 1 or text.count(_END) != 1 or text.index(_START) > text.index(_END):
+        raise ValueError(f"Markdown file must hold the marks {_START} and {_END}, once each.")
+    before, rest = text.split(_START)
+    return f"{before}{_START}\n{table}{_END}{rest.split(_END)[1]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The exit status.
+    """
+    parser = _parser()
+    options = parser.parse(arguments)
+    chosen = _chosen(options.ids, parser)
+    if options.list:
+        for entry in chosen:
+            print(f"{entry.id:<31} {entry.title}")  # noqa: T201
+        return 0
+    if options.html and str(options.html) == "-" and options.json and str(options.json) == "-":
+        parser.error("only one of --json and --html can go to standard output.")
+    readme = _readme(options.readme, parser) if options.readme else ""
+    return _run(chosen, options.explain, options.json, options.html, options.readme, readme)
+
+
+def _readme(path: Path, parser: Parser) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+        readme_with_table(text, "")
+    except (OSError, ValueError) as error:
+        parser.error(f"argument --readme: {error}")
+    return text
+
+
+def _run(
+    chosen: Sequence[Entry], explains: bool, json: Path | None, html: Path | None, readme_path: Path | None, readme: str
+) -> int:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    takes_stdout = any(path is not None and str(path) == "-" for path in (json, html))
+    console = Console(stderr=takes_stdout, highlight=False, soft_wrap=not explains)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    reports = []
+    try:
+        with progress:
+            task = progress.add_task("loading", total=len(chosen))
+            from derivation import report as reporting  # noqa: PLC0415
+            from derivation.claim import examine  # noqa: PLC0415
+
+            if not explains:
+                console.print(reporting.header())
+            for entry in chosen:
+                reports.append(
+                    examine(entry, lambda what, name=entry.id: progress.update(task, description=f"{name}: {what}"))
+                )
+                if explains:
+                    reporting.explain(reports[-1], console)
+                else:
+                    console.print(reporting.row(reports[-1]))
+                progress.advance(task)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted: {len(reports)} of {len(chosen)} claims were examined, nothing was written.")
+        return 130
+    console.print(reporting.summary_line(reports), soft_wrap=False)
+    try:
+        if json:
+            write(json, reporting.as_json(reports))
+        if html:
+            write(html, reporting.page(reports))
+        if readme_path:
+            write(readme_path, readme_with_table(readme, reporting.markdown(reports)))
+    except OSError as error:
+        console.print(f"Could not write: {error}", style="bold red")
+        return 1
+    for path in (json, html, readme_path):
+        if path and str(path) != "-":
+            console.print(f"Wrote {path}")
+    return 0 if all(report.is_in_order for report in reports) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
