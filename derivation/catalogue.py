@@ -61,7 +61,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("reversal-mean", "one mean for all reversal-invariant orders", BEYOND, "permutations"),
     Entry("interleaving-is-reshuffling", "a random start is a reshuffling at order two", _SMITH, "permutations"),
     Entry("fixed-start", "one pair with a fixed start", BEYOND, "alternating"),
-    Entry("opposite-losses", "L- = -L+ on the same data", BEYOND, "alternating"),
+    Entry("opposite-losses", "L⁻ = −L⁺ on the same data", BEYOND, "alternating"),
     Entry("modified-loss-accumulated", "modified loss of the accumulated update", _BACKWARD, "modified"),
     Entry("modified-loss-pair-accumulated", "accumulating puts the cross term there", _BACKWARD, "modified"),
     Entry("modified-loss-sequential", "the sequential loss has no cross term", _SMITH, "modified"),
@@ -75,7 +75,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("ratio-curvature", "equal gradients, different curvature", BEYOND, "grpo"),
     Entry("two-optimizer-steps", "the experiment takes two steps per update", BEYOND, "optimizers"),
     Entry("optimizer-map", "any optimizer: one derivative in the step", BEYOND, "optimizers"),
-    Entry("heavy-ball", "momentum, symbolic beta", BEYOND + "; cf. Ghosh et al. 2023", "optimizers"),
+    Entry("heavy-ball", "momentum, symbolic β", BEYOND + "; cf. Ghosh et al. 2023", "optimizers"),
     Entry("adamw-alternation", "AdamW differs at first order", BEYOND, "optimizers"),
     Entry("adamw-noise", "the same with minibatch noise", BEYOND + "; cf. Malladi et al. 2022", "optimizers"),
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from derivation.catalogue import CATALOGUE, Entry
-from derivation.command import Parser, nearest, output_path, write
+from derivation.command import Parser, nearest, output_path, run, write
 
 __all__ = ["main", "readme_with_table"]
 
@@ -135,4 +135,4 @@ def _run(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

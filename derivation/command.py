@@ -4,12 +4,27 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["Parser", "nearest", "output_path", "write"]
+__all__ = ["Parser", "nearest", "output_path", "run", "write"]
+
+
+def run(main: Callable[[], int]) -> int:
+    """Runs a command as a program does: quiet where the reader of a pipe has gone, 130 where the user interrupts."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends: give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)  # noqa: T201
+        return 130
+    return status
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -31,12 +46,13 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-        """The options; an unknown one ends the program."""
-        options, unknown = self.parse_known_args(arguments)
-        if unknown:
-            name = unknown[0].partition("=")[0]
-            self.error(f"no such option: {name}.{nearest(name, self._option_string_actions)}")
-        return options
+        """The options; an unknown one ends the program, before a missing one can."""
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        for argument in given:
+            name = argument.partition("=")[0]
+            if name.startswith("--") and name != "--" and name not in self._option_string_actions:
+                self.error(f"no such option: {name}.{nearest(name, self._option_string_actions)}")
+        return self.parse_args(given)
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit status 2 and one line."""

@@ -255,11 +255,11 @@ class Formula:
 
     @property
     def latex(self) -> str:
-        """The formula as it is shown."""
+        """The formula as it is shown; a line may be broken between terms."""
         text = ""
         for part in self.terms:
             step = _step_power(part.expression) if self.shows_step else ""
-            text += ("" if not text else " ") + _signed(part.coefficient, part.expression, first=not text, front=step)
+            text += ("" if not text else r" \allowbreak ") + _signed(part.coefficient, part.expression, first=not text, front=step)
         return text
 
     def mutants(self) -> Iterator[tuple[str, "Formula"]]:

@@ -13,13 +13,37 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from derivation.averages import Indexing
-from derivation.series import Coefficient, Series
-from derivation.trees import Label, Tree, free, graft, labels, num_vertices, rootings, tree
+from derivation.series import Coefficient, Schedule, Series, gradient_at
+from derivation.trees import Label, Tree, free, graft, labels, rootings, tree
 
-__all__ = ["SLOT", "antisymmetric_jacobian", "derivative", "flow", "gradient", "joined", "modified_field", "potential", "scalar_tree"]
+__all__ = ["SLOT", "accumulated", "antisymmetric_jacobian", "derivative", "flow", "gradient", "joined", "losses_of", "modified_field", "potential", "scalar_tree"]
 
 SLOT = Label("\N{WHITE SQUARE}")
 """The open slot of a Jacobian: a leaf that stands for the vector that the matrix is applied to."""
+
+
+def accumulated(schedule: Schedule, order: int, *, group: int | None = None) -> Series:
+    """The displacement of accumulated updates: all gradients of a group of steps are read before the first of them.
+
+    Args:
+        schedule: The steps.
+        order: The highest power of the step size kept.
+        group: How many consecutive steps share one read; None: all of them (then only the first order is not zero),
+            2: one accumulated step per pair.
+
+    Raises:
+        ValueError: If the number of steps is no multiple of `group`.
+    """
+    size = group or len(schedule.losses)
+    if len(schedule.losses) % size:
+        raise ValueError(f"number of steps must be a multiple of {size}; got {len(schedule.losses)}.")
+    steps = list(zip(schedule.losses, schedule.step_sizes, strict=True))
+    displacement = Series()
+    for start in range(0, len(steps), size):
+        read_at = displacement
+        for loss, step_size in steps[start : start + size]:
+            displacement = displacement - gradient_at(loss, read_at, step_size, order)
+    return displacement
 
 
 def derivative(field: Mapping[Tree, Coefficient], direction: Mapping[Tree, Coefficient], indexing: Indexing) -> Series:
@@ -119,7 +143,3 @@ def losses_of(series: Series) -> list[Label]:
     """The losses that a series names, without the slot."""
     return sorted({label for t in series for label in labels(t)} - {SLOT})
 
-
-def leading_order(series: Series) -> int:
-    """The lowest power of the step size that occurs; 0 for the zero series."""
-    return min((num_vertices(t) for t in series), default=0)

@@ -16,7 +16,7 @@ _SIGNS = {
 }  # fmt: skip
 _ACCENTS = {"tilde": "\N{COMBINING TILDE}", "bar": "\N{COMBINING MACRON}", "hat": "\N{COMBINING CIRCUMFLEX ACCENT}"}
 _TRANSPARENT = {"mathcal", "mathrm", "mathbb"}
-_DROPPED = {"left", "right", "big", "Big"}
+_DROPPED = {"left", "right", "big", "Big", "allowbreak"}
 _RAISED = dict(zip("0123456789+-nT⊤′", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿᵀᵀ′", strict=True))
 _LOWERED = dict(zip("0123456789+-aehijklmnoprstuvxβ", "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓᵦ", strict=True))
 

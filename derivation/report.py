@@ -5,6 +5,7 @@ Reads reports and writes text; it decides nothing.
 
 import json
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
@@ -199,7 +200,7 @@ def explain(report: Report, console: Console) -> None:
     if report.printed:
         _print_statement(console, "as printed", report.printed)
     for part in report.precise:
-        _print_statement(console, "", part)
+        _print_statement(console, "" if part.statement.expected == "proved" else "does not hold", part)
     for assumption in claim.assumptions:
         _hanging(console, "assumes ", Text(plain_text(assumption), style="dim"))
     _hanging(
@@ -258,10 +259,36 @@ def markdown(reports: Iterable[Report]) -> str:
 
 
 @cache
-def _mathml(latex: str, *, is_block: bool = False) -> str:
+def _mathml(latex: str) -> str:
     from latex2mathml.converter import convert  # noqa: PLC0415  (only the page needs it)
 
-    return convert(latex, display="block" if is_block else "inline")
+    return convert(latex)
+
+
+def _formula(latex: str) -> str:
+    """A formula on lines of its own: MathML does not break lines, so every term is an element that may wrap."""
+    # The empty group in front makes a sign at the head of a line a binary one, with space after it.
+    return " ".join(_mathml(rf"\displaystyle {{}}{part}") for part in _lines(latex))
+
+
+def _lines(latex: str) -> list[str]:
+    """A formula cut where a line may break: before +, - and = outside of all brackets and groups."""
+    latex = latex.replace(r"\allowbreak", "")
+    pieces, depth, start = [], 0, 0
+    for token in _TOKENS.finditer(latex):
+        text = token.group()
+        if text.startswith(r"\left") or text in "{[(":
+            depth += 1
+        elif text.startswith(r"\right") or text in "}])":
+            depth -= 1
+        elif depth == 0 and latex[start : token.start()].strip()[-1:] not in ("", "=", "^", "_"):
+            pieces.append(latex[start : token.start()])
+            start = token.start()
+    return [piece.strip() for piece in (*pieces, latex[start:]) if piece.strip()]
+
+
+_TOKENS = re.compile(r"\\(?:left|right)\s*(?:\\.|.)|[-+={}()\[\]]")
+# A delimiter belongs to its \left or \right, and is not counted once more.
 
 
 def _prose(paragraph: str) -> str:
@@ -282,7 +309,7 @@ def page(reports: Sequence[Report]) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "block": lambda latex: _mathml(latex, is_block=True),
+        "formula": _formula,
         "prose": _prose,
     }
     template = environment.from_string(Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8"))

@@ -179,23 +179,35 @@ def shown(value: Vector) -> str:
 
 def shown_loss(derivatives: Mapping[tuple[int, ...], int]) -> str:
     """A loss as a polynomial in x, or in x and y."""
-    text = ""
+    terms = []
     for order in sorted(derivatives, key=lambda o: (sum(o), [-i for i in o])):
         number = Fraction(derivatives[order])
         for count in order:
             number /= factorial(count)
-        if not number:
-            continue
-        powers = " ".join(
-            name if count == 1 else f"{name}^{count}" for name, count in zip("xy", order, strict=False) if count
-        )
-        size = "" if abs(number) == 1 else f"{abs(number)} "
-        text += (" - " if number < 0 else " + ") + size + powers
-    return text.removeprefix(" + ").replace(" - ", "-", 1) if text.startswith(" - ") else text.removeprefix(" + ") or "0"
+        if number:
+            powers = "".join(f"{name}{_POWERS.get(count, f'^{count}')}" for name, count in zip("xy", order, strict=False) if count)
+            above = "" if abs(number.numerator) == 1 else str(abs(number.numerator))
+            below = "" if number.denominator == 1 else f"/{number.denominator}"
+            terms.append(("−" if number < 0 else "+", above + powers + below))
+    if not terms:
+        return "0"
+    first = terms[0][0].replace("+", "") + terms[0][1]
+    return " ".join([first, *(f"{sign} {term}" for sign, term in terms[1:])])
+
+
+_POWERS = {1: "", 2: "²", 3: "³"}
+_SIDES = {"+": "⁺", "-": "⁻", "L": ""}
+_LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def _shown_name(label: Label) -> str:
+    """A loss as it is called in a witness: L⁺₁, L₂, or L[kl] for a name of the user's."""
+    index = str(label.index).translate(_LOWERED) if label.index else ""
+    return f"L{_SIDES[label.name]}{index}" if label.name in _SIDES else f"L[{label}]"
 
 
 def described(losses: Losses, dimension: int, num_pairs: int | None) -> str:
     """The setting of a witness in one line."""
-    parts = [f"L[{name}] = {shown_loss(derivatives)}" for name, derivatives in losses.items()]
+    parts = [f"{_shown_name(name)} = {shown_loss(derivatives)}" for name, derivatives in losses.items()]
     point = "x = 0" if dimension == 1 else "(x, y) = (0, 0)"
     return ", ".join(([f"n = {num_pairs}"] if num_pairs else []) + parts + [f"at {point}"])

@@ -36,7 +36,7 @@ def warm_up() -> Claim:
             lambda: _alternating(2).of_order(2),
             post.warm_up(as_sum),
             expected="refuted",
-            reading="L = L+ + L-, as the post's underbrace says",
+            reading="L = L⁺ + L⁻, as the post's underbrace says",
             pairs=(2, 3, 4),
         ),
         precise=(
@@ -44,14 +44,14 @@ def warm_up() -> Claim:
                 "C",
                 lambda: _alternating(2).of_order(2),
                 post.warm_up(post.mean_loss()),
-                reading="L = (L+ + L-)/2, m even; an exact identity, to which no remainder belongs",
+                reading="L = (L⁺ + L⁻)/2, m even; an exact identity, to which no remainder belongs",
                 slips={"L+ first": beyond.warm_up_plus_first()},
             ),
             equality(
                 "C",
                 lambda: _alternating_odd(2).of_order(2),
                 beyond.warm_up_odd(),
-                reading="m = 2n + 1 odd, one more step on L-",
+                reading="m = 2n + 1 odd, one more step on L⁻",
             ),
             equality(
                 "C",
@@ -60,7 +60,7 @@ def warm_up() -> Claim:
                 reading="m = 2: the first coefficient vanishes, so that the factor of L cannot be seen",
             ),
         ),
-        assumptions=(_SMOOTH, "L- is stepped first"),
+        assumptions=(_SMOOTH, "L⁻ is stepped first"),
         method="every m: sums over ordered repetitions; r of n repetitions can be chosen in binomial(n, r) ways",
         argument=(
             r"Write a step as (repetition, side). A pair $b_1 > b_2$ either lies in two repetitions, which can be chosen in"
@@ -91,7 +91,7 @@ def warm_up_epoch() -> Claim:
             epoch,
             post.warm_up_epoch(as_sum),
             expected="refuted",
-            reading="L = L+ + L-, as the post defines it one line before",
+            reading="L = L⁺ + L⁻, as the post defines it one line before",
             pairs=(2, 3, 4),
         ),
         precise=(
@@ -99,10 +99,10 @@ def warm_up_epoch() -> Claim:
                 r"\tfrac{1}{B^2} C",
                 epoch,
                 post.warm_up_epoch(post.mean_loss()),
-                reading="L = (L+ + L-)/2, B even, times the square of the learning rate",
+                reading="L = (L⁺ + L⁻)/2, B even, times the square of the learning rate",
             ),
         ),
-        assumptions=(_SMOOTH, "m = B even", "L- is stepped first"),
+        assumptions=(_SMOOTH, "m = B even", "L⁻ is stepped first"),
         method="every B, as for the warm-up",
         argument=(
             r"$\varepsilon^2 C = \tfrac{\eta^2}{B^2} C$ with $m = B$, and"
@@ -118,7 +118,7 @@ def warm_up_epoch() -> Claim:
 def fixed_start() -> Claim:
     """One pair with a fixed start."""
     return Claim(
-        finding="Half a gradient, half a bracket; the post's experiment starts with L+, its theory with L-.",
+        finding="Half a gradient, half a bracket; the post's experiment starts with L⁺, its theory with L⁻.",
         printed=None,
         precise=(
             equality(r"C_{-+}", lambda: compose(Schedule.parse("-+"), 2).of_order(2), beyond.one_pair()),
@@ -163,7 +163,7 @@ def opposite_losses() -> Claim:
                 r"C_{+-}", lambda: opposite("+-"), beyond.gradient_norm_penalty(), reading="the other order: the same"
             ),
         ),
-        assumptions=(_SMOOTH, "L- = -L+ with the same data"),
+        assumptions=(_SMOOTH, "L⁻ = −L⁺ with the same data"),
         method="linearity of every tree in the loss at each vertex",
         argument=(
             r"With $\mathcal{L}^- = -\mathcal{L}^+$ the gradient and the Hessian change sign together:"

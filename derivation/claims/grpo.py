@@ -112,7 +112,7 @@ def grpo_gradient() -> Claim:
     ratio = r"\frac{\pi_\theta(o_{i,t}\mid\cdot)}{\pi_{\theta_{\mathrm{old}}}(o_{i,t}\mid\cdot)}"
     exchanged = {**_AT_OLD, **{old: new for new, old in _AT_OLD.items()}}
     return Claim(
-        finding="True only at theta = theta_old; elsewhere each term carries the ratio of the two policies.",
+        finding="True only at θ = θ_old; elsewhere each term carries the ratio of the two policies.",
         printed=expressions(
             left,
             _objective_gradient,
@@ -120,7 +120,7 @@ def grpo_gradient() -> Claim:
             expected="refuted",
             points=(_POINT,),
             shown_right=right % "",
-            reading="at every theta; " + _POINT_OF_WHAT,
+            reading="at every θ; " + _POINT_OF_WHAT,
         ),
         precise=(
             expressions(
@@ -129,7 +129,7 @@ def grpo_gradient() -> Claim:
                 _formula(has_ratio=True),
                 points=(_POINT,),
                 shown_right=right % ratio,
-                reading="at every theta, with the ratio",
+                reading="at every θ, with the ratio",
                 is_mutated=False,
                 slips={
                     "ratio lost": _formula(has_ratio=False),
@@ -146,13 +146,13 @@ def grpo_gradient() -> Claim:
                 _at_old(_formula(has_ratio=False)),
                 points=(_POINT,),
                 shown_right=right % "",
-                reading="at theta = theta_old, as printed",
+                reading="at θ = θ_old, as printed",
                 is_mutated=False,
                 slips={"length normalisation lost": _at_old(_formula(has_ratio=False, by_length=False))},
             ),
         ),
         assumptions=(
-            "the advantages do not depend on theta: they are functions of the rewards",
+            "the advantages do not depend on θ: they are functions of the rewards",
             "trajectories are sampled from the old policy; every probability is positive",
         ),
         method="a finite tree of trajectories with free logits; both sides are linear in the advantages",
@@ -190,7 +190,7 @@ def grpo_split() -> Claim:
         r" - \sum_{\hat A_i<0} \tfrac{|\hat A_i|}{|o_i|}\,\nabla\log\pi_\theta(o_i)"
     )
     return Claim(
-        finding="The split by the sign of the advantage holds everywhere; its parts are log-likelihood gradients only at theta = theta_old.",
+        finding="The split by the sign of the advantage holds everywhere; its parts are log-likelihood gradients only at θ = θ_old.",
         printed=expressions(
             r"\nabla J",
             lambda: signed(_objective_gradient()),
@@ -198,7 +198,7 @@ def grpo_split() -> Claim:
             points=(_POINT,),
             expected="refuted",
             shown_right=right,
-            reading="at every theta, expectation over groups understood; " + _POINT_OF_WHAT,
+            reading="at every θ, expectation over groups understood; " + _POINT_OF_WHAT,
         ),
         precise=(
             expressions(
@@ -207,7 +207,7 @@ def grpo_split() -> Claim:
                 _at_old(difference(likelihood)),
                 points=(_POINT,),
                 shown_right=right,
-                reading="at theta = theta_old: log-likelihood gradients, up on the good, down on the bad",
+                reading="at θ = θ_old: log-likelihood gradients, up on the good, down on the bad",
                 is_mutated=False,
                 slips={
                     "ascent on both": _at_old(likelihood),
@@ -221,7 +221,7 @@ def grpo_split() -> Claim:
                 difference(_formula(has_ratio=True)),
                 points=(_POINT,),
                 shown_right=right.replace(r"\,\nabla", r"\,r_\theta\nabla"),
-                reading="at every theta: the split by the sign of the advantage, with the ratio in both parts",
+                reading="at every θ: the split by the sign of the advantage, with the ratio in both parts",
                 is_mutated=False,
                 slips={"ratio lost in the bad part": tuple(
                     a + b
@@ -306,7 +306,7 @@ def grpo_advantage() -> Claim:
                 Integer(1),
                 points=(point,),
                 expected="refuted",
-                reading="with delta added to the std, as implementations do",
+                reading="with δ added to the std, as implementations do",
             ),
             expressions(
                 r"\sum_{\hat A_i>0}\hat A_i + \sum_{\hat A_i<0}\hat A_i",
@@ -321,11 +321,11 @@ def grpo_advantage() -> Claim:
                 lambda: (r - size * r / size) / (0 + shift),
                 Integer(0),
                 points=({r: 1, size: 2, shift: 1},),
-                reading="with delta added a group without spread has advantage 0: it contributes no gradient",
+                reading="with δ added a group without spread has advantage 0: it contributes no gradient",
                 slips={"advantage 1": Integer(1)},
             ),
         ),
-        assumptions=("at least two different rewards in the group, or a positive delta added to the std",),
+        assumptions=("at least two different rewards in the group, or a positive δ added to the std",),
         method="every G: sums of polynomials in r through the power sums G, S_1, S_2",
         argument=(
             r"$\sum_i (r_i - \bar r) = 0$ and $\tfrac1G\sum_i (r_i - \bar r)^2$ is the variance, so the normalised advantages have"
@@ -365,7 +365,7 @@ def ratio_curvature() -> Claim:
 
     hessian_of_ratio = tuple(at_old(diff(ratio, u, v)) for u, v in hessian)
     return Claim(
-        finding="At theta_old the ratio and the log-likelihood share gradients, and their Hessians differ by an outer product.",
+        finding="At θ_old the ratio and the log-likelihood share gradients, and their Hessians differ by an outer product.",
         printed=None,
         precise=(
             expressions(

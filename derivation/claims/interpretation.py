@@ -40,29 +40,29 @@ def entanglement() -> Claim:
 
     rewarded = beyond.rewarded()
     return Claim(
-        finding="True when L+ = -L- as functionals of the answer; not for L+_k = -L-_k.",
+        finding="True when L⁺ = −L⁻ as functionals of the answer; not for L⁺_k = −L⁻_k.",
         printed=equality(
             r"\nabla\mathcal{L}^+(y^+)\cdot\nabla\mathcal{L}^-(y^-)",
             lambda: functionals(rewarded.series()),
             beyond.penalised(),
-            reading="L+ = -L- as functionals of (theta, y)",
+            reading="L⁺ = −L⁻ as functionals of (θ, y)",
         ),
         precise=(
             equality(
                 r"\nabla\mathcal{L}^+(y^+)\cdot\nabla\mathcal{L}^-(y^-)",
                 lambda: functionals(rewarded.series()),
                 beyond.penalised(),
-                reading="L+ = -L- as functionals of (theta, y); y+ and y- different",
+                reading="L⁺ = −L⁻ as functionals of (θ, y); y⁺ and y⁻ different",
             ),
             equality(
                 r"\nabla\mathcal{L}^+_k\cdot\nabla\mathcal{L}^-_k",
                 lambda: same_pair(rewarded.series()),
                 beyond.penalised(),
                 expected="refuted",
-                reading="read as L+_k = -L-_k it fails: that is minus a squared norm, and y- has gone",
+                reading="read as L⁺_k = −L⁻_k it fails: that is minus a squared norm, and y⁻ has gone",
             ),
         ),
-        assumptions=("losses differentiable", "L+ = -L- as functionals: the same function of every answer"),
+        assumptions=("losses differentiable", "L⁺ = −L⁻ as functionals: the same function of every answer"),
         method="linearity in the loss",
         argument=(
             r"With $\mathcal{L}^-(\theta, y) = -\mathcal{L}^+(\theta, y)$ for every y the two inner products differ by a sign,"
@@ -106,20 +106,20 @@ def bias_sign() -> Claim:
             r"\nabla\left(g^-\cdot g^+\right)\cdot H^+ g^-",
             fixed_start,
             PLAIN,
-            reading="the change of g+ . g- at order eps^2, one pair, L- first as in eq. (1)",
+            reading="the change of g⁺·g⁻ at order ε², one pair, L⁻ first as in eq. (1)",
         ),
         precise=(
             equality(
                 _RATE,
                 lambda: _rate(aligned, _pair_frame_drift()),
                 beyond.rate_of_alignment(),
-                reading="phi = E_k[g-_k . g+_k], pair-accumulated frame, random start: never negative",
+                reading="φ = E_k[g⁻_k·g⁺_k], pair-accumulated frame, random start: never negative",
             ),
             equality(
                 r"\nabla\Phi\cdot\tfrac12\left(C_w + C_{\mathrm{rev}(w)}\right)",
                 lambda: _rate(beyond.all_alignments().series, symmetrised(), ORDERED),
                 beyond.rate_of_all_alignments(),
-                reading="Phi = sum over b < b' of g_b . g_b', accumulated frame, symmetrised: never negative",
+                reading="Φ = sum over b < b' of g_b·g_b', accumulated frame, symmetrised: never negative",
             ),
             never_negative(
                 r"\nabla\left(g^-_1\cdot g^+_1\right)\cdot\text{drift}",
@@ -146,7 +146,7 @@ def bias_sign() -> Claim:
                 reading="a fixed start, one pair",
             ),
         ),
-        assumptions=(_SMOOTH, "the change at order eta^2; the first-order change is common to both maps and cancels"),
+        assumptions=(_SMOOTH, "the change at order η²; the first-order change is common to both maps and cancels"),
         method="every n: the rate is a positive multiple of a squared norm; failures by witness",
         argument=(
             r"Both maps end within $O(\eta)$ of $\theta$, so"

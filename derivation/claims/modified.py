@@ -48,14 +48,14 @@ def _half(series: Series) -> Series:
 def modified_loss_accumulated() -> Claim:
     """The modified loss of one accumulated step."""
     return Claim(
-        finding="L + (eta/4) |grad L|^2, without any average.",
+        finding="L + (η/4) |∇L|², without any average.",
         printed=None,
         precise=(
             equality(
                 r"\nabla\tilde{\mathcal{L}}_1",
                 lambda: _first_correction(Series()),
                 beyond.modified_accumulated(),
-                reading="one step of size eta on the mean loss; the modified loss is L + eta L_1 + O(eta^2)",
+                reading="one step of size η on the mean loss; the modified loss is L + ηL₁ + O(η²)",
             ),
         ),
         assumptions=(_SMOOTH,),
@@ -73,14 +73,14 @@ def modified_loss_accumulated() -> Claim:
 def modified_loss_pair_accumulated() -> Claim:
     """The modified loss of one accumulated step per pair."""
     return Claim(
-        finding="Own norms over 8B, and E[g+ . g-] over 4B: accumulating penalises alignment.",
+        finding="Own norms over 8B, and E[g⁺·g⁻] over 4B: accumulating penalises alignment.",
         printed=None,
         precise=(
             equality(
                 r"\nabla\tilde{\mathcal{L}}_1",
                 lambda: _first_correction(pair_accumulated_mean()),
                 beyond.modified_pair_accumulated(),
-                reading="n steps of size 2 eps on the pair means, mean over their order",
+                reading="n steps of size 2ε on the pair means, mean over their order",
             ),
         ),
         assumptions=(_SMOOTH, "uniform order of the pairs, or any distribution over orders that equals its reversal"),
@@ -125,7 +125,7 @@ def modified_loss_sequential() -> Claim:
                 lambda: modified_field(_full_gradient() + fixed_start_mean(), MEANS, 2).of_order(2),
                 MEANS,
                 expected="refuted",
-                reading="with L- always first no modified loss exists, even on average",
+                reading="with L⁻ always first no modified loss exists, even on average",
             ),
         ),
         assumptions=(_SMOOTH, "one constant step size; a distribution over orders that equals its own reversal"),
@@ -155,14 +155,14 @@ def pair_frame_drift() -> Claim:
                 r"C - C_{\text{pair-accumulated}}",
                 lambda: relative(MINUS_FIRST),
                 beyond.pair_drift(),
-                reading="L- first, every order of the pairs",
+                reading="L⁻ first, every order of the pairs",
             ),
             equality(
                 r"\tfrac12\left(C_{-+} + C_{+-}\right) - C_{\text{pair-accumulated}}",
                 lambda: _half(relative(MINUS_FIRST) + relative(PLUS_FIRST)),
                 beyond.pair_drift_random_start(),
-                reading="random start, every order of the pairs; times eps^2 = eta^2/B^2 this is"
-                " (eta^2/(4B)) grad E[g+ . g-]",
+                reading="random start, every order of the pairs; times ε² = η²/B² this is"
+                " (η²/(4B)) ∇E[g⁺·g⁻]",
             ),
         ),
         assumptions=(_SMOOTH,),
@@ -187,7 +187,7 @@ def accumulated_frame_drift() -> Claim:
                 r"\tfrac12\left(C_w + C_{\mathrm{rev}(w)}\right)",
                 lambda: _half(correction() + reversed_order(correction())),
                 beyond.symmetric_part_as_gradient(),
-                reading="every word; times eps^2 = eta^2/B^2 this is (eta^2/(2B^2)) grad of the sum of g_b . g_b'",
+                reading="every word; times ε² = η²/B² this is (η²/(2B²)) ∇ of the sum of g_b·g_b'",
             ),
         ),
         assumptions=(_SMOOTH, "a distribution over orders that equals its own reversal, one step size"),

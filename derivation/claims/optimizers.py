@@ -132,7 +132,7 @@ def optimizer_map() -> Claim:
         return (displacement(shift) - displacement(Integer(0))) / shift
 
     return Claim(
-        finding="The displacement is eps D(eps); the second-order coefficient is one forward derivative.",
+        finding="The displacement is εD(ε); the second-order coefficient is one forward derivative.",
         printed=None,
         precise=(
             expressions(
@@ -199,7 +199,7 @@ def optimizer_map() -> Claim:
                 clipped_slope(Rational(-1, 2)),
                 expected="refuted",
                 shown_right=r"D_w'(0^-)",
-                reading="gradient clipped to [-1, 1], exactly at the threshold (losses x and x^2/2 at x = 1): a kink",
+                reading="gradient clipped to [-1, 1], exactly at the threshold (losses x and x²/2 at x = 1): a kink",
             ),
         ),
         assumptions=(
@@ -304,7 +304,7 @@ def heavy_ball() -> Claim:
     points = ({b: 5, i: 3, j: 1, beta: Rational(1, 2)},)
     numbers = ({generator: Rational(1, 2)},)
     return Claim(
-        finding="Weights [m-i+1][i-j] with [k] = 1 + beta + ... + beta^(k-1); palindromes keep a bracket.",
+        finding="Weights [m-i+1][i-j] with [k] = 1 + β + ... + β^(k-1); palindromes keep a bracket.",
         printed=None,
         precise=(
             expressions(
@@ -313,7 +313,7 @@ def heavy_ball() -> Claim:
                 true_increments(),
                 points=points,
                 shown_right=r"\beta^{b+1-j},\ 1,\ \beta^{b+1-i}\,[i-j]_\beta,\ 0",
-                reading="[k] = (1 - beta^k)/(1 - beta), all entries times (1 - beta)^2; symbolic b, i, j, beta",
+                reading="[k] = (1 - β^k)/(1 - β), all entries times (1 - β)²; symbolic b, i, j, β",
                 is_mutated=False,
             ),
             expressions(
@@ -322,7 +322,7 @@ def heavy_ball() -> Claim:
                 in_generator(table(closed())),
                 points=numbers,
                 shown_right=r"-[m-j+1]_\beta,\quad [m-i+1]_\beta\,[i-j]_\beta \ (j < i)",
-                reading="m = 4 different losses, composed step by step, symbolic beta",
+                reading="m = 4 different losses, composed step by step, symbolic β",
                 is_mutated=False,
                 slips={
                     "velocity before the gradient": in_generator(table(closed(late=0))),
@@ -334,7 +334,7 @@ def heavy_ball() -> Claim:
                 r"[m-i+1]_\beta\,[i-j]_\beta\big|_{\beta=0}",
                 lambda: closed()[1](b, i, j).subs({b: 7, i: 5, j: 2}).subs(beta, 0),
                 Integer(1),
-                reading="beta = 0 gives back the correction of gradient descent",
+                reading="β = 0 gives back the correction of gradient descent",
                 slips={"two": Integer(2)},
             ),
             expressions(
@@ -386,42 +386,42 @@ def lr_match() -> Claim:
         return sequential / accumulated
 
     return Claim(
-        finding="No: gradient descent matches at eta/2, at eta/sqrt(2) it moves sqrt(2) too far; for AdamW it depends on the coordinate.",
+        finding="No: gradient descent matches at η/2, at η/√2 it moves √2 too far; for AdamW it depends on the coordinate.",
         printed=expressions(
             r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
             lambda: _first_order_rates(_ETA / sqrt(2)),
             (Integer(1), Integer(1)),
             expected="refuted",
-            reading="gradient descent at eta/sqrt(2) against a mean-accumulated step at eta",
+            reading="gradient descent at η/√2 against a mean-accumulated step at η",
         ),
         precise=(
             expressions(
                 r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
                 lambda: _first_order_rates(_ETA / 2),
                 (Integer(1), Integer(1)),
-                reading="gradient descent at eta/2: both match",
+                reading="gradient descent at η/2: both match",
             ),
             expressions(
                 r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
                 lambda: _first_order_rates(_ETA / sqrt(2)),
                 (sqrt(2), sqrt(2)),
-                reading="gradient descent at eta/sqrt(2): both are sqrt(2) too large",
+                reading="gradient descent at η/√2: both are √2 too large",
             ),
             expressions(
                 r"\frac{\text{sequential}}{\text{accumulated}}",
                 lambda: simplify(adam_ratio().subs(signal).subs(_A, positive)),
                 sqrt(2),
-                reading="AdamW at eta/sqrt(2), a coordinate with a = b and no noise: sqrt(2) too large",
+                reading="AdamW at η/√2, a coordinate with a = b and no noise: √2 too large",
             ),
             expressions(
                 r"\lim_{s\to\infty}\frac{\text{sequential}}{\text{accumulated}}",
                 lambda: limit(cancel(adam_ratio() ** 2), _S, oo),
                 Integer(1),
-                reading="AdamW at eta/sqrt(2), a coordinate drowned in noise (the ratio squared): matched",
+                reading="AdamW at η/√2, a coordinate drowned in noise (the ratio squared): matched",
             ),
         ),
         assumptions=(
-            "the accumulated update averages over all B samples; if it sums, gradient descent matches at eta",
+            "the accumulated update averages over all B samples; if it sums, gradient descent matches at η",
             "AdamW as in adamw-noise",
         ),
         method="first-order displacement of both maps; noise through the same linear map",
@@ -454,7 +454,7 @@ def two_optimizer_steps() -> Claim:
         )
 
     return Claim(
-        finding="eta^2/8, eta^2/4 or eta^2/2 according to the rate, whatever the number of samples.",
+        finding="η²/8, η²/4 or η²/2 according to the rate, whatever the number of samples.",
         printed=None,
         precise=(
             statement("each step at eta/2, the first-order match", Rational(1, 4), Rational(1, 8)),
@@ -526,7 +526,7 @@ def adamw_alternation() -> Claim:
     total = _A + _B
     point = {_A: 3, _B: 4, _ETA: 1}
     return Claim(
-        finding="-eta (a+b)/sqrt(a^2+b^2) against -eta sign(a+b): the runs differ at first order.",
+        finding="−η(a+b)/√(a²+b²) against −η sign(a+b): the runs differ at first order.",
         printed=None,
         precise=(
             expressions(
@@ -534,7 +534,7 @@ def adamw_alternation() -> Claim:
                 lambda: simplify(_sequential(_ETA / sqrt(2), Integer(0))),
                 -_ETA * total / sqrt(_A**2 + _B**2),
                 points=(point,),
-                reading="per pair and coordinate, each step at eta/sqrt(2), any beta_1",
+                reading="per pair and coordinate, each step at η/√2, any β₁",
                 slips={
                     "signs of a and b exchanged in the root": -_ETA * total / sqrt((_A + _B) ** 2),
                     "rate eta instead of eta/sqrt(2)": -_ETA * total / sqrt((_A**2 + _B**2) / 2),
@@ -546,7 +546,7 @@ def adamw_alternation() -> Claim:
                 -_ETA * total / Abs(total),
                 points=(point,),
                 shown_right=r"-\eta\,\operatorname{sign}(a+b)",
-                reading="per update and coordinate, rate eta",
+                reading="per update and coordinate, rate η",
             ),
             expressions(
                 r"\Delta_{\text{sequential}}",
@@ -555,11 +555,11 @@ def adamw_alternation() -> Claim:
                 points=(point,),
                 expected="refuted",
                 shown_right=r"\Delta_{\text{accumulated}}",
-                reading="they differ at first order in eta",
+                reading="they differ at first order in η",
             ),
         ),
-        assumptions=("steady state, bias correction 1", "beta_2 -> 1, no weight decay, epsilon much smaller than |a+b|"),
-        method="the two-periodic steady state of the moments solved for symbolic beta_1, beta_2; limit",
+        assumptions=("steady state, bias correction 1", "β₂ → 1, no weight decay, epsilon much smaller than |a+b|"),
+        method="the two-periodic steady state of the moments solved for symbolic β₁, β₂; limit",
         argument=(
             r"In the steady state $m_a = \beta_1 m_b + (1-\beta_1)a$ and $m_b = \beta_1 m_a + (1-\beta_1)b$, so $m_a + m_b = a + b$"
             r" for every $\beta_1$. Both second moments tend to $(a^2+b^2)/2$ as $\beta_2\to1$. Two steps at $\eta/\sqrt2$ move"
@@ -598,7 +598,7 @@ def adamw_noise() -> Claim:
                 lambda: _with_noise()[0],
                 -_ETA * total / sqrt(_A**2 + _B**2 + 2 * _S**2),
                 points=(point,),
-                reading="minibatch variance s^2 of each half, each step at eta/sqrt(2)",
+                reading="minibatch variance s² of each half, each step at η/√2",
                 slips={"noise counted once": -_ETA * total / sqrt(_A**2 + _B**2 + _S**2)},
             ),
             expressions(
@@ -627,14 +627,14 @@ def adamw_noise() -> Claim:
                 lambda: (average_variance(), limit(average_variance(), rate, 1)),
                 ((1 - rate) / (1 + rate) * variance**2, Integer(0)),
                 points=({rate: Rational(1, 2), variance: 1},),
-                reading="why the second moment may be replaced by its mean: its fluctuation vanishes as beta_2 -> 1",
+                reading="why the second moment may be replaced by its mean: its fluctuation vanishes as β₂ → 1",
             ),
         ),
         assumptions=(
-            "steady state, bias correction 1, beta_2 -> 1, no weight decay, epsilon negligible",
+            "steady state, bias correction 1, β₂ → 1, no weight decay, epsilon negligible",
             "noise independent between steps and between the halves, with finite fourth moments",
         ),
-        method="stationary means of the moments for symbolic beta_1, beta_2; limits",
+        method="stationary means of the moments for symbolic β₁, β₂; limits",
         argument=(
             r"The mean of a squared gradient is $a^2 + s^2$ on preferred and $b^2 + s^2$ on dispreferred steps; the mean over"
             r" both halves has mean $(a+b)/2$ and variance $s^2/2$. As $\beta_2\to1$ the second moment concentrates on its"

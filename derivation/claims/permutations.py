@@ -69,21 +69,21 @@ def _per_epoch(series: Series) -> Series:
 def four_way() -> Claim:
     """The split of the double sum by side."""
     return Claim(
-        finding="True for the order L-_1 L+_1 L-_2 L+_2 ...; the sentence in front of it describes another order.",
+        finding="True for the order L⁻_1 L⁺_1 L⁻_2 L⁺_2 ...; the sentence in front of it describes another order.",
         printed=equality(
             "C",
             lambda: interleaved(correction(), PLUS_FIRST),
             post.four_way(),
             expected="refuted",
-            reading="with the sentence 'at step 2k we sample from L+_k, at step 2k+1 from L-_k', steps counted from 0:"
-            " L+_k comes before L-_k",
+            reading="with the sentence 'at step 2k we sample from L⁺_k, at step 2k+1 from L⁻_k', steps counted from 0:"
+            " L⁺_k comes before L⁻_k",
         ),
         precise=(
             equality(
                 "C",
                 lambda: interleaved(correction(), MINUS_FIRST),
                 post.four_way(),
-                reading="for the order L-_1 L+_1 L-_2 L+_2 ...; n = B/2 pairs",
+                reading="for the order L⁻_1 L⁺_1 L⁻_2 L⁺_2 ...; n = B/2 pairs",
             ),
             equality(
                 "C",
@@ -110,20 +110,20 @@ def four_way() -> Claim:
 def eq_1() -> Claim:
     """The mean over permutations of pairs."""
     return Claim(
-        finding="The left side lacks 1/B^2, L_i must be the pair mean, and the pairs must be permuted jointly.",
+        finding="The left side lacks 1/B², L_i must be the pair mean, and the pairs must be permuted jointly.",
         printed=equality(
             r"\mathbb{E}\left[C\right]",
             fixed_start_mean,
             post.eq_1(),
             expected="refuted",
-            reading="as printed, without 1/B^2 on the left",
+            reading="as printed, without 1/B² on the left",
         ),
         precise=(
             equality(
                 _EXPECTATION,
                 lambda: _per_epoch(fixed_start_mean()),
                 post.eq_1(),
-                reading="L_i is the pair mean M_k, pairs permuted jointly, L- first",
+                reading="L_i is the pair mean M_k, pairs permuted jointly, L⁻ first",
                 slips={"pair mean read as a single loss": post.eq_1_single_losses()},
             ),
             equality(
@@ -137,7 +137,7 @@ def eq_1() -> Claim:
                 r"\mathbb{E}_{\text{joint}}\left[C\right] - \mathbb{E}_{\text{independent}}\left[C\right]",
                 lambda: fixed_start_mean() - over_independent_permutations(interleaved(correction(), MINUS_FIRST), MINUS_FIRST),
                 beyond.joint_minus_independent(),
-                reading="with each side permuted on its own, L- first, n at least 2",
+                reading="with each side permuted on its own, L⁻ first, n at least 2",
             ),
             equality(
                 _EXPECTATION,
@@ -196,7 +196,7 @@ def boxed() -> Claim:
                 r"\mathbb{E}[C] \ \text{is a gradient}", coin_per_epoch_mean, MEANS, reading="random start"
             ),
             gradient_field(
-                r"\mathbb{E}[C] \ \text{is a gradient}", fixed_start_mean, MEANS, expected="refuted", reading="L- first"
+                r"\mathbb{E}[C] \ \text{is a gradient}", fixed_start_mean, MEANS, expected="refuted", reading="L⁻ first"
             ),
         ),
         assumptions=(_SMOOTH, "joint permutations of pairs", "a fair coin, independent of the permutation"),
@@ -229,13 +229,13 @@ def large_b() -> Claim:
         return post.eq_1().terms[2].coefficient / post.eq_1().terms[0].coefficient
 
     return Claim(
-        finding="Only in the accumulated frame and if the first gradient is comparable; where L-_k = -L+_k the first two terms vanish at every B.",
+        finding="Only in the accumulated frame and if the first gradient is comparable; where L⁻_k = −L⁺_k the first two terms vanish at every B.",
         printed=equality(
             _EXPECTATION,
             lambda: alike(opposite(_per_epoch(coin_per_epoch_mean()))),
             beyond.first_term_of_opposites(),
             expected="refuted",
-            reading="L-_k = -L+_k, all pairs alike, n = 16 (B = 32): the first term is zero and the rest is not",
+            reading="L⁻_k = −L⁺_k, all pairs alike, n = 16 (B = 32): the first term is zero and the rest is not",
             pairs=(16,),
         ),
         precise=(
@@ -267,7 +267,7 @@ def large_b() -> Claim:
                 _EXPECTATION,
                 lambda: opposite(_per_epoch(coin_per_epoch_mean())),
                 beyond.opposite_pairs(),
-                reading="where L-_k = -L+_k the first two terms vanish at every B",
+                reading="where L⁻_k = −L⁺_k the first two terms vanish at every B",
             ),
             equality(
                 r"\tfrac{1}{B^2}\left(\mathbb{E}[C] - \mathbb{E}[C_{\text{pair-accumulated}}]\right)",

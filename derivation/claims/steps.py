@@ -90,7 +90,7 @@ def m_step() -> Claim:
         )
 
     return Claim(
-        finding="True for every m, with a remainder of order m^3 eps^3 while m eps stays bounded.",
+        finding="True for every m, with a remainder of order m³ε³ while mε stays bounded.",
         printed=equality(r"\theta_m - \theta", lambda: universal(2), post.m_step()),
         precise=(
             equality(r"\theta_m - \theta", lambda: universal(2), post.m_step()),
@@ -112,7 +112,7 @@ def m_step() -> Claim:
                 r"\frac{m^3}{6} - \binom{m}{3},\ \frac{m^3}{6} - \frac{m(m-1)(2m-1)}{12}",
                 lambda: (m**3 / 6 - chains_total, m**3 / 6 - forks_total),
                 (m * (3 * m - 2) / 6, m * (3 * m - 1) / 12),
-                reading="both differences are nonnegative for every m >= 1 as their factors show",
+                reading="both differences are nonnegative for every m ≥ 1 as their factors show",
                 points=({m: 2},),
             ),
             Statement(

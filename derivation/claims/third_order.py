@@ -92,7 +92,7 @@ def third_order_interleaving() -> Claim:
                 _THIRD,
                 lambda: _fixed(MINUS_FIRST),
                 beyond.third_order_fixed_start(),
-                reading="joint permutations, L- first",
+                reading="joint permutations, L⁻ first",
             ),
             equality(
                 r"\tfrac12\left(\mathbb{E}_{-+} - \mathbb{E}_{+-}\right)",
@@ -118,7 +118,7 @@ def third_order_interleaving() -> Claim:
 def third_order_difference() -> Claim:
     """Interleaving and reshuffling part at third order."""
     return Claim(
-        finding="They differ by a term of size n^2 eps^3.",
+        finding="They differ by a term of size n²ε³.",
         printed=None,
         precise=(
             equality(
