@@ -1,0 +1,1 @@
+"""The first witness: exact, symbolic proofs. Needs SymPy only."""

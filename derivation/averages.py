@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, permutations, product
 from math import factorial
+from typing import cast
 
 from sympy import Expr, ff
+from sympy.polys.fields import FracElement
 from sympy.utilities.iterables import multiset_partitions
 
 from derivation.series import Coefficient, Schedule, Series, compose
@@ -66,11 +68,11 @@ class Indexing:
 
 def _indices(t: Tree) -> list[int]:
     """The bound indices of a tree, ascending."""
-    return sorted({label.index for label in labels(t) if label.index > 0})
+    return sorted({label.member for label in labels(t) if label.member > 0})
 
 
 def _reindexed(t: Tree, new: dict[int, int]) -> Tree:
-    return relabel(t, lambda label: Label(label.name, new.get(label.index, label.index)))
+    return relabel(t, lambda label: Label(label.name, new.get(label.member, label.member)))
 
 
 def _same(t: Tree) -> Tree:
@@ -159,9 +161,7 @@ def _runs(
         return
     for length in range(1, len(steps) + 1):
         for names, weight in choices(length):
-            named = {
-                Label("L", b): Label(name, repetition) for b, name in zip(steps[:length], names, strict=True)
-            }
+            named = {Label("L", b): Label(name, repetition) for b, name in zip(steps[:length], names, strict=True)}
             for rest, other in _runs(steps[length:], choices, repetition + 1):
                 yield named | rest, weight * other
 
@@ -185,9 +185,12 @@ def without_noise(series: Series) -> Series:
     return Series(terms)
 
 
-def _exact(coefficient: Coefficient) -> Coefficient:
+def _exact(coefficient: Coefficient) -> FracElement:
     """The coefficient in the field of rational functions of n."""
-    return element(coefficient) if isinstance(coefficient, Fraction) else coefficient
+    if isinstance(coefficient, FracElement):
+        return coefficient
+    assert isinstance(coefficient, Fraction)
+    return element(coefficient)
 
 
 def _distinct_draws(t: Tree, indices: list[int], size: Expr) -> Iterator[tuple[Tree, Coefficient]]:
@@ -197,7 +200,7 @@ def _distinct_draws(t: Tree, indices: list[int], size: Expr) -> Iterator[tuple[T
     partitions of product over blocks of (-1)^(|block|-1) (|block|-1)!  times the sum in which a block shares one
     member, and that last sum is size^(number of blocks) times a mean.
     """
-    for partition in multiset_partitions(indices):
+    for partition in cast("Iterator[list[list[int]]]", multiset_partitions(indices)):
         weight = 1
         new: dict[int, int] = {}
         for block in partition:
@@ -244,7 +247,7 @@ def over_independent_permutations(series: Series, sides: tuple[str, str]) -> Ser
         # Indices of the second side move out of the way of the first's: they are drawn independently.
         num_positions = len(_indices(t))
         shifted = relabel(
-            t, lambda label, q=num_positions: Label(label.name, label.index + (q if label.name == sides[1] else 0))
+            t, lambda label, q=num_positions: Label(label.name, label.member + (q if label.name == sides[1] else 0))
         )
         first = [i for i in _indices(shifted) if i <= num_positions]
         second = [i for i in _indices(shifted) if i > num_positions]
@@ -263,7 +266,7 @@ def split_into_sides(series: Series, sides: tuple[str, str]) -> Series:
         indices = _indices(t)
         for choice in product(sides, repeat=len(indices)):
             side = dict(zip(indices, choice, strict=True))
-            u = relabel(t, lambda label, side=side: Label(side[label.index], label.index))
+            u = relabel(t, lambda label, side=side: Label(side[label.member], label.member))
             terms.append((MEANS.canonical(u), _exact(c) / 2 ** len(indices)))
     return Series(terms)
 
@@ -314,7 +317,7 @@ def at(series: Series, indexing: Indexing, num_pairs: int) -> Series:
     terms: list[tuple[Tree, Coefficient]] = []
     for t, c in series.items():
         indices = _indices(t)
-        value = value_at(c, num_pairs)
+        value = value_at(_exact(c), num_pairs)
         if indexing is PLAIN:
             members: Iterable[tuple[int, ...]] = [tuple(indices)]
         elif indexing is ORDERED:

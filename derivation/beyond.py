@@ -5,9 +5,8 @@ Notation as in `post`; M_k = (L-_k + L+_k)/2 and D_k = (L+_k - L-_k)/2, a bar is
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import NamedTuple
-
-from sympy import Rational
 
 from derivation.averages import MEANS
 from derivation.formula import (
@@ -37,8 +36,8 @@ __all__ = [
     "symmetric_part_as_gradient",
 ]
 
-HALF = Rational(1, 2)
-QUARTER = Rational(1, 4)
+HALF = Fraction(1, 2)
+QUARTER = Fraction(1, 4)
 DESCENDING = {-1: 1, -2: 2}
 ALL_ORDERS = (ASCENDING, DESCENDING, TOGETHER)
 
@@ -110,7 +109,6 @@ def palindrome() -> Formula:
     return Formula((term(2, everything), term(-1, same)))
 
 
-
 def warm_up_plus_first() -> Formula:
     """The warm-up with L+ first."""
     whole = mean_loss()
@@ -174,7 +172,9 @@ def _covariance(of_hessian: Callable[..., Expression], of_gradient: Callable[...
     joint = mean(hessian(of_hessian(-1, MEANS), gradient(of_gradient(-1, MEANS))))
     apart = hessian(mean(of_hessian(-1, MEANS)), gradient(mean(of_gradient(-1, MEANS))))
     names = [of_hessian().latex.replace(r"\mathcal{L}", ""), of_gradient().latex.replace(r"\mathcal{L}", "")]
-    return combination((1, joint), (-1, apart), shown=rf"\operatorname{{Cov}}_{{k}}\!\left(H{names[0]}_k, g{names[1]}_k\right)")
+    return combination(
+        (1, joint), (-1, apart), shown=rf"\operatorname{{Cov}}_{{k}}\!\left(H{names[0]}_k, g{names[1]}_k\right)"
+    )
 
 
 def joint_minus_independent() -> Formula:
@@ -223,7 +223,7 @@ def mean_of_two_with_common_step() -> Formula:
     a, b = loss("a"), loss("b")
     both = combination((1, a), (1, b))
     same = combination((1, hessian(a, gradient(a))), (1, hessian(b, gradient(b))))
-    return Formula((term(Rational(9, 8), hessian(both, gradient(both))), term(-Rational(9, 8), same)))
+    return Formula((term(Fraction(9, 8), hessian(both, gradient(both))), term(-Fraction(9, 8), same)))
 
 
 def mean_of_two_norms() -> Expression:
@@ -244,12 +244,12 @@ def reshuffled() -> Formula:
 
 
 def modified_accumulated() -> Formula:
-    """grad L_1 of the accumulated update."""
+    """Grad L_1 of the accumulated update."""
     return Formula((term(QUARTER, gradient(squared_norm(gradient(overall_mean())))),))
 
 
 def modified_pair_accumulated() -> Formula:
-    """grad L_1 of the pair-accumulated update."""
+    """Grad L_1 of the pair-accumulated update."""
     return Formula(
         (
             term(1 / (8 * B), gradient(mean_of_two_norms())),
@@ -259,7 +259,7 @@ def modified_pair_accumulated() -> Formula:
 
 
 def modified_sequential() -> Formula:
-    """grad L_1 of sequential updates under a reversal-invariant distribution, over pairs."""
+    """Grad L_1 of sequential updates under a reversal-invariant distribution, over pairs."""
     return Formula((term(1 / (8 * B), gradient(mean_of_two_norms())),))
 
 
@@ -298,8 +298,8 @@ def modified_field_of_descent() -> Formula:
         (
             term(-1, g),
             term(-HALF, hessian(a, g)),
-            term(-Rational(1, 3), hessian(a, hessian(a, g))),
-            term(-Rational(1, 12), third(a, g, g)),
+            term(-Fraction(1, 3), hessian(a, hessian(a, g))),
+            term(-Fraction(1, 12), third(a, g, g)),
         ),
         shows_step=True,
     )
@@ -443,7 +443,7 @@ def _answer(name: str, index: int) -> Expression:
 
 
 def rewarded() -> Formula:
-    """grad L+(y+) . grad L-(y-)."""
+    """Grad L+(y+) . grad L-(y-)."""
     return Formula((term(1, inner(gradient(_answer("+", 1)), gradient(_answer("-", 2)))),))
 
 
@@ -467,6 +467,6 @@ def rate_of_all_alignments() -> Formula:
     return Formula((term(HALF, squared_norm(gradient(all_alignments()))),))
 
 
-def two_steps(factor: Rational) -> Formula:
+def two_steps(factor: Fraction) -> Formula:
     """The second-order term of two optimizer steps with a random start, over eta^2."""
     return Formula((term(factor, gradient(inner(gradient(plus()), gradient(minus())))),))

@@ -24,8 +24,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("ids", nargs="*", metavar="ID", help="the claims to check (default: all); see --list")
     parser.add_argument("--list", action="store_true", help="list the claims and stop")
-    parser.add_argument("--explain", action="store_true", help="show each argument step by step, the post's line beside ours")
-    parser.add_argument("--json", type=output_path, metavar="PATH", help="write the verdicts as JSON; - for standard output")
+    parser.add_argument(
+        "--explain", action="store_true", help="show each argument step by step, the post's line beside ours"
+    )
+    parser.add_argument(
+        "--json", type=output_path, metavar="PATH", help="write the verdicts as JSON; - for standard output"
+    )
     parser.add_argument("--html", type=output_path, metavar="PATH", help="write one page with typeset formulas")
     parser.add_argument("--readme", type=output_path, metavar="PATH", help="renew the verdict table in a Markdown file")
     return parser
@@ -62,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _chosen(options.ids, parser)
     if options.list:
         for entry in chosen:
-            print(f"{entry.id:<31} {entry.title}")  # noqa: T201
+            print(f"{entry.id:<31} {entry.title}")
         return 0
     if options.html and str(options.html) == "-" and options.json and str(options.json) == "-":
         parser.error("only one of --json and --html can go to standard output.")

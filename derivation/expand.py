@@ -105,7 +105,9 @@ def _subscript(loss: "Label") -> str:
 
 
 def _escaped(name: str) -> str:
-    return "".join(f"\\{c}" if c in "_#%&${}" else {"\\": r"\backslash{}", "^": r"\hat{}", "~": r"\sim{}"}.get(c, c) for c in name)
+    return "".join(
+        f"\\{c}" if c in "_#%&${}" else {"\\": r"\backslash{}", "^": r"\hat{}", "~": r"\sim{}"}.get(c, c) for c in name
+    )
 
 
 def _positive(value: str) -> int:
@@ -126,10 +128,14 @@ def _parser() -> Parser:
         "--schedule",
         required=True,
         metavar="WORD",
-        help="the losses in the order in which they are stepped: one letter per step (--schedule=-+-+), or names between commas",
+        help="the losses in the order in which they are stepped: one letter per step (--schedule=-+-+), or names"
+        " between commas",
     )
     parser.add_argument(
-        "--step-sizes", default="", metavar="LIST", help="one fraction per step between commas, in units of eps (default: all 1)"
+        "--step-sizes",
+        default="",
+        metavar="LIST",
+        help="one fraction per step between commas, in units of eps (default: all 1)",
     )
     parser.add_argument("--order", type=_positive, default=3, metavar="N", help="the highest power of eps (default: 3)")
     parser.add_argument("--frame", choices=_FRAMES, default="none", help="what the displacement is compared with")
@@ -171,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if str(options.json) == "-":
             return 0
     if options.latex:
-        print(as_latex(series), end="")  # noqa: T201
+        print(as_latex(series), end="")
         return 0
     _print(schedule, frame, series)
     return 0
@@ -189,16 +195,18 @@ _HEADINGS = {
 def _print(schedule: "Schedule", frame: str, series: "Series") -> None:
     from derivation.trees import num_vertices, text  # noqa: PLC0415
 
-    sizes = "" if set(schedule.step_sizes) == {Fraction(1)} else f", step sizes {', '.join(map(str, schedule.step_sizes))}"
-    print(f"{_HEADINGS[frame]}: schedule {schedule}{sizes}")  # noqa: T201
+    sizes = (
+        "" if set(schedule.step_sizes) == {Fraction(1)} else f", step sizes {', '.join(map(str, schedule.step_sizes))}"
+    )
+    print(f"{_HEADINGS[frame]}: schedule {schedule}{sizes}")
     if not series:
-        print("  zero to this order")  # noqa: T201
+        print("  zero to this order")
     width = max((len(str(c)) for c in series.values()), default=0)
     for t, c in series.items():
-        print(f"  eps^{num_vertices(t)}  {str(c):>{width}}  {text(t)}")  # noqa: T201
+        print(f"  eps^{num_vertices(t)}  {c!s:>{width}}  {text(t)}")
     if frame == "modified-field":
         for line in _potentials(series):
-            print(line)  # noqa: T201
+            print(line)
 
 
 def _potentials(field: "Series") -> list[str]:

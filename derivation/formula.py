@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from sympy import Expr, Rational, latex, sympify
+from sympy import Expr, Rational, latex
 
 from derivation.averages import MEANS, ORDERED, PLAIN, Indexing
 from derivation.frames import derivative, joined, scalar_tree
@@ -84,7 +84,7 @@ def _common(*parts: Expression) -> Indexing:
     return indexing
 
 
-def combination(*parts: tuple[Rational | int, Expression], shown: str | None = None) -> Expression:
+def combination(*parts: tuple[Fraction | int, Expression], shown: str | None = None) -> Expression:
     """A linear combination with rational factors.
 
     Args:
@@ -93,11 +93,14 @@ def combination(*parts: tuple[Rational | int, Expression], shown: str | None = N
     """
     total, text = Series(), ""
     for factor, part in parts:
-        number = sympify(factor)
-        total = total + part.series.scaled(Fraction(int(number.p), int(number.q)))
-        text += _signed(number, part, first=not text)
+        total = total + part.series.scaled(factor)
+        text += _signed(_number(factor), part, first=not text)
     indexing, (is_scalar,) = _common(*(part for _, part in parts)), {part.is_scalar for _, part in parts}
     return Expression(total, shown or text, indexing, is_sum=shown is None and len(parts) > 1, is_scalar=is_scalar)
+
+
+def _number(value: Fraction | int) -> Expr:
+    return Rational(value.numerator, value.denominator)
 
 
 def _step_power(part: Expression) -> str:
@@ -176,7 +179,7 @@ def mean(part: Expression) -> Expression:
     """The mean over k, uniform over the n pairs: the free index k becomes a bound one."""
     terms = []
     for t, c in part.series.items():
-        fresh = 1 + max(0, *(label.index for label in labels(t)))
+        fresh = 1 + max(0, *(label.member for label in labels(t)))
         terms.append((_representative(_bound(t, {-1: fresh}), MEANS, is_scalar=part.is_scalar), c))
     bound = Series(terms)
     return Expression(bound, rf"\mathbb{{E}}_{{k}}\!\left[{part.latex}\right]", MEANS, is_scalar=part.is_scalar)
@@ -196,7 +199,9 @@ def sum_over(part: Expression, ranks: tuple[dict[int, int], ...], shown: str) ->
         for rank in ranks
         for t, c in part.series.items()
     ]
-    return Expression(Series(terms), rf"\sum_{{{shown}}} {part.bracketed()}", ORDERED, is_open=True, is_scalar=part.is_scalar)
+    return Expression(
+        Series(terms), rf"\sum_{{{shown}}} {part.bracketed()}", ORDERED, is_open=True, is_scalar=part.is_scalar
+    )
 
 
 def _representative(t: Tree, indexing: Indexing, *, is_scalar: bool) -> Tree:
@@ -204,7 +209,7 @@ def _representative(t: Tree, indexing: Indexing, *, is_scalar: bool) -> Tree:
 
 
 def _bound(t: Tree, ranks: dict[int, int]) -> Tree:
-    return relabel(t, lambda label: Label(label.name, ranks.get(label.index, label.index)))
+    return relabel(t, lambda label: Label(label.name, ranks.get(label.member, label.member)))
 
 
 @dataclass(frozen=True)
@@ -221,9 +226,9 @@ class Term:
         return Series((t, element(c) * factor) for t, c in self.expression.series.items())  # type: ignore[arg-type]
 
 
-def term(coefficient: Expr | int, expression: Expression) -> Term:
+def term(coefficient: Expr | Fraction | int, expression: Expression) -> Term:
     """A term of a formula."""
-    return Term(sympify(coefficient), expression)
+    return Term(coefficient if isinstance(coefficient, Expr) else _number(coefficient), expression)
 
 
 @dataclass(frozen=True)
@@ -259,7 +264,9 @@ class Formula:
         text = ""
         for part in self.terms:
             step = _step_power(part.expression) if self.shows_step else ""
-            text += ("" if not text else r" \allowbreak ") + _signed(part.coefficient, part.expression, first=not text, front=step)
+            text += ("" if not text else r" \allowbreak ") + _signed(
+                part.coefficient, part.expression, first=not text, front=step
+            )
         return text
 
     def mutants(self) -> Iterator[tuple[str, "Formula"]]:
@@ -291,7 +298,6 @@ def _swapped(part: Expression) -> Expression:
     return replace(part, series=series, latex=part.latex.translate(str.maketrans("+-", "-+")))
 
 
-
 def _exchanged(t: Tree) -> Tree:
     other = {"+": "-", "-": "+"}
-    return relabel(t, lambda label: Label(other.get(label.name, label.name), label.index))
+    return relabel(t, lambda label: Label(other.get(label.name, label.name), label.member))

@@ -16,7 +16,19 @@ from derivation.averages import Indexing
 from derivation.series import Coefficient, Schedule, Series, gradient_at
 from derivation.trees import Label, Tree, free, graft, labels, rootings, tree
 
-__all__ = ["SLOT", "accumulated", "antisymmetric_jacobian", "derivative", "flow", "gradient", "joined", "losses_of", "modified_field", "potential", "scalar_tree"]
+__all__ = [
+    "SLOT",
+    "accumulated",
+    "antisymmetric_jacobian",
+    "derivative",
+    "flow",
+    "gradient",
+    "joined",
+    "losses_of",
+    "modified_field",
+    "potential",
+    "scalar_tree",
+]
 
 SLOT = Label("\N{WHITE SQUARE}")
 """The open slot of a Jacobian: a leaf that stands for the vector that the matrix is applied to."""
@@ -105,7 +117,7 @@ def modified_field(displacement: Series, indexing: Indexing, order: int) -> Seri
 
 
 def antisymmetric_jacobian(field: Series, indexing: Indexing) -> Series:
-    """J - J^T of a field, as trees with one leaf `SLOT`; zero means that the field is a gradient, whatever the losses."""
+    """J - J^T of a field, as trees with one leaf `SLOT`; where it is zero the field is a gradient for all losses."""
     terms: list[tuple[Tree, Coefficient]] = []
     for t, c in field.items():
         for opened in graft(t, tree(SLOT)):
@@ -142,4 +154,3 @@ def potential(field: Series, indexing: Indexing) -> Series | None:
 def losses_of(series: Series) -> list[Label]:
     """The losses that a series names, without the slot."""
     return sorted({label for t in series for label in labels(t)} - {SLOT})
-

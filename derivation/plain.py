@@ -1,4 +1,4 @@
-"""LaTeX as one line of text for a terminal:  \\tfrac12\\,\\nabla^{2}\\mathcal{L}_{k}  becomes  1/2 ∇²Lₖ.
+r"""LaTeX as one line of text for a terminal:  \tfrac12\,\nabla^{2}\mathcal{L}_{k}  becomes  1/2 ∇²Lₖ.
 
 Only the commands that this package writes; a test runs every formula of every claim through it.
 """
@@ -11,8 +11,9 @@ __all__ = ["plain", "plain_text"]
 _SIGNS = {
     "nabla": "∇", "sum": "Σ", "prod": "Π", "cdot": " · ", "varepsilon": "ε", "epsilon": "ε", "eta": "η", "theta": "θ",
     "beta": "β", "delta": "δ", "sigma": "σ", "tau": "τ", "mu": "μ", "ell": "ℓ", "pi": "π", "varphi": "φ", "Phi": "Φ",
-    "Delta": "Δ", "partial": "∂", "infty": "∞", "to": " → ", "le": " ≤ ", "ge": " ≥ ", "ne": " ≠ ", "approx": " ≈ ", "top": "⊤",
-    "ldots": "…", "quad": "   ", "Rightarrow": " ⇒ ", "iff": " ⇔ ", "mid": "|", "lim": "lim", "log": "log ", "qquad": "    ",
+    "Delta": "Δ", "partial": "∂", "infty": "∞", "to": " → ", "le": " ≤ ", "ge": " ≥ ", "ne": " ≠ ", "top": "⊤",
+    "approx": " ≈ ", "ldots": "…", "quad": "   ", "Rightarrow": " ⇒ ", "iff": " ⇔ ", "mid": "|",
+    "lim": "lim", "log": "log ", "qquad": "    ",
 }  # fmt: skip
 _ACCENTS = {"tilde": "\N{COMBINING TILDE}", "bar": "\N{COMBINING MACRON}", "hat": "\N{COMBINING CIRCUMFLEX ACCENT}"}
 _TRANSPARENT = {"mathcal", "mathrm", "mathbb"}
@@ -168,7 +169,12 @@ def _under(text: str) -> str:
     """A denominator: in brackets unless it is a number or one symbol with its scripts."""
     stripped = text.strip()
     bare = "".join(c for c in stripped if c not in _RAISED.values() and c not in _LOWERED.values())
-    is_atomic = stripped.isdecimal() or len(bare) <= 1 or (len(bare) > 3 and bare.isalpha()) or (bare[0] == "√" and " " not in bare)
+    is_atomic = (
+        stripped.isdecimal()
+        or len(bare) <= 1
+        or (len(bare) > 3 and bare.isalpha())
+        or (bare[0] == "√" and " " not in bare)
+    )
     return stripped if is_atomic else f"({stripped})"
 
 

@@ -5,7 +5,7 @@ Each function returns a `Formula` that is typeset and proved from one object; `c
 H_{b_1} g_{b_2}; M_k = (L-_k + L+_k)/2 is the mean of pair k, and a bar is the mean over all pairs.
 """
 
-from sympy import Rational
+from fractions import Fraction
 
 from derivation.averages import MEANS, PLAIN, Indexing
 from derivation.formula import (
@@ -44,7 +44,7 @@ __all__ = [
     "warm_up_epoch",
 ]
 
-HALF = Rational(1, 2)
+HALF = Fraction(1, 2)
 CORRECTION = r"\sum_{b_1=1}^{m} \nabla^{2}\mathcal{L}_{b_1} \sum_{b_2=1}^{b_1-1} \nabla\mathcal{L}_{b_2}"
 ASCENDING = {-1: 2, -2: 1}
 """j before k: the index k (-1) has rank 2, j (-2) rank 1."""
@@ -64,7 +64,8 @@ PRINTED = {
     r" \quad \mathcal{L} = \mathcal{L}^+ + \mathcal{L}^-",
     "warm-up-epoch": r"\eta^2 \left[ \frac{B-2}{4B} \nabla \|\nabla \mathcal{L}\|^2"
     r" + \frac{1}{2B} \nabla^2 \mathcal{L}^+ \nabla \mathcal{L}^- \right]",
-    "four-way": CORRECTION + r" = \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^-_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^-_{k_2}"
+    "four-way": CORRECTION
+    + r" = \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^-_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^-_{k_2}"
     r" + \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^-_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^+_{k_2}"
     r" + \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^+_{k_1} \sum_{k_2=1}^{k_1} \nabla \mathcal{L}^-_{k_2}"
     r" + \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^+_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^+_{k_2}",
@@ -201,7 +202,11 @@ def eq_1_single_losses() -> Formula:
     of_minus = mean(squared_norm(combination((1, gradient(minus(-1, MEANS))), (-1, centre))))
     of_plus = mean(squared_norm(combination((1, gradient(plus(-1, MEANS))), (-1, centre))))
     first, _, last = eq_1().terms
-    spread = combination((HALF, of_minus), (HALF, of_plus), shown=r"\mathbb{E}_{b}\!\left\|\nabla\mathcal{L}_b-\nabla\bar{\mathcal{L}}\right\|^{2}")
+    spread = combination(
+        (HALF, of_minus),
+        (HALF, of_plus),
+        shown=r"\mathbb{E}_{b}\!\left\|\nabla\mathcal{L}_b-\nabla\bar{\mathcal{L}}\right\|^{2}",
+    )
     return Formula((first, term(-1 / (2 * B), gradient(spread)), last))
 
 

@@ -9,8 +9,9 @@ the verdict is `undecided`.
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import cache
+from typing import cast
 
-from sympy import Expr, S, Symbol, cancel, latex, nan, simplify, sympify, zoo
+from sympy import Basic, Expr, S, Symbol, cancel, latex, nan, simplify, sympify, zoo
 
 from derivation.averages import PLAIN, Indexing, at
 from derivation.claim import Mutant, Statement, Status, Verdict
@@ -22,8 +23,6 @@ from derivation.trees import graft, num_vertices, tree
 from derivation.witness import Losses, Witness, described, evaluated, found, of_difference, shown
 
 __all__ = ["equality", "expressions", "gradient_field", "never_negative", "refutes", "slips_of"]
-
-Values = Mapping[Symbol, Expr | int]
 
 
 def _in_field(series: Series) -> Series:
@@ -154,14 +153,14 @@ def never_negative(
 
 def expressions(
     left: str,
-    derive: Callable[[], Expr | tuple[Expr, ...]],
-    right: Expr | tuple[Expr, ...],
+    derive: Callable[[], Basic | tuple[Basic, ...]],
+    right: Basic | tuple[Basic, ...],
     *,
-    points: Iterable[Values] = ({},),
+    points: Iterable[Mapping[Symbol, Expr | int]] = ({},),
     expected: Status = "proved",
     reading: str = "",
     shown_right: str | None = None,
-    slips: Mapping[str, Expr | tuple[Expr, ...]] | None = None,
+    slips: Mapping[str, Basic | tuple[Basic, ...]] | None = None,
     is_mutated: bool = True,
 ) -> Statement:
     """States that derived SymPy expressions are others, identically in every free symbol.
@@ -179,7 +178,7 @@ def expressions(
     """
     derived = cache(lambda: _entries(derive()))
 
-    def decide(formula: Expr | tuple[Expr, ...]) -> Verdict:
+    def decide(formula: Basic | tuple[Basic, ...]) -> Verdict:
         claimed = _entries(formula)
         if len(claimed) != len(derived()):
             return Verdict("error", reason=f"{len(derived())} entries derived, {len(claimed)} claimed")
@@ -203,8 +202,9 @@ def expressions(
     )
 
 
-def _entries(expression: Expr | tuple[Expr, ...]) -> tuple[Expr, ...]:
-    return tuple(map(sympify, expression)) if isinstance(expression, tuple) else (sympify(expression),)
+def _entries(expression: Basic | tuple[Basic, ...]) -> tuple[Expr, ...]:
+    entries = expression if isinstance(expression, tuple) else (expression,)
+    return tuple(cast("Expr", sympify(entry)) for entry in entries)
 
 
 def _vanishes(difference: Expr) -> bool:
@@ -216,11 +216,11 @@ def _vanishes(difference: Expr) -> bool:
     return simplify(difference) == 0
 
 
-def refutes(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[Values]) -> Verdict:
+def refutes(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[Mapping[Symbol, Expr | int]]) -> Verdict:
     """The verdict where no proof of equality was reached: refuted at a point with two different exact values."""
     for point in points:
         for a, b in zip(left, right, strict=True):
-            values = tuple(simplify(side.subs(point)) for side in (a, b))
+            values = tuple(simplify(side.subs(list(point.items()))) for side in (a, b))
             is_exact = all(not value.free_symbols for value in values)
             if is_exact and values[0] != values[1] and simplify(values[0] - values[1]) != 0:
                 setting = ", ".join(f"{symbol} = {value}" for symbol, value in point.items()) or "identically"

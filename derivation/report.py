@@ -43,12 +43,16 @@ def row(report: Report) -> Text:
     printed_ok = report.printed is None or report.printed.is_as_expected
     mutants_ok = bool(report.mutants) and report.num_mutants_refuted == len(report.mutants)
     line = Text(report.entry.id.ljust(_WIDTHS["claim"]))
-    line.append((printed or "-").ljust(_WIDTHS["as printed"]), _COLOURS.get(printed or "", "dim") if printed_ok else "bold red")
     line.append(
-        report.precise_status.ljust(_WIDTHS["made precise"]), "green" if report.precise_status == "proved" else "bold red"
+        (printed or "-").ljust(_WIDTHS["as printed"]), _COLOURS.get(printed or "", "dim") if printed_ok else "bold red"
     )
     line.append(
-        f"{report.num_mutants_refuted}/{len(report.mutants)}".ljust(_WIDTHS["mutants"]), "" if mutants_ok else "bold red"
+        report.precise_status.ljust(_WIDTHS["made precise"]),
+        "green" if report.precise_status == "proved" else "bold red",
+    )
+    line.append(
+        f"{report.num_mutants_refuted}/{len(report.mutants)}".ljust(_WIDTHS["mutants"]),
+        "" if mutants_ok else "bold red",
     )
     line.append(f"{report.seconds:.2f}".rjust(5))
     for trouble in _troubles(report):
@@ -69,7 +73,9 @@ def _troubles(report: Report) -> list[str]:
             verdict = part.verdict
             found.append(f"{name}: {verdict.status}, expected {part.statement.expected}. {verdict.reason}".rstrip())
     found += [
-        f"mutant not refuted ({verdict.status}): {name}" for name, verdict in report.mutants if verdict.status != "refuted"
+        f"mutant not refuted ({verdict.status}): {name}"
+        for name, verdict in report.mutants
+        if verdict.status != "refuted"
     ]
     if not report.mutants:
         found.append("no mutants")
@@ -190,9 +196,7 @@ def explain(report: Report, console: Console) -> None:
     lines.add_column(ratio=1)
     lines.add_row(Text("the post", style="bold"), Text("made precise", style="bold"))
     post_line = claim.post_line or (claim.printed.latex if claim.printed else "")
-    lines.add_row(
-        Text(plain(post_line) if post_line else "(nothing)"), Text(plain(report.precise[0].statement.latex))
-    )
+    lines.add_row(Text(plain(post_line) if post_line else "(nothing)"), Text(plain(report.precise[0].statement.latex)))
     console.print(Padding(lines, (1, 0)))
     for i, paragraph in enumerate(claim.argument, start=1):
         _hanging(console, f"{i}. ", _emphasised(plain_text(paragraph)))
@@ -203,9 +207,7 @@ def explain(report: Report, console: Console) -> None:
         _print_statement(console, "" if part.statement.expected == "proved" else "does not hold", part)
     for assumption in claim.assumptions:
         _hanging(console, "assumes ", Text(plain_text(assumption), style="dim"))
-    _hanging(
-        console, "mutants ", Text(f"{report.num_mutants_refuted} of {len(report.mutants)} refuted", style="dim")
-    )
+    _hanging(console, "mutants ", Text(f"{report.num_mutants_refuted} of {len(report.mutants)} refuted", style="dim"))
     console.print()
 
 
@@ -319,6 +321,9 @@ def page(reports: Sequence[Report]) -> str:
         name = source.removeprefix(POST) if source.startswith(POST) else "Beyond the post"
         sections.setdefault(name, []).append(report)
     return template.render(
-        sections=sections, summary=summary(reports), sentence=summary_line(reports), versions=versions(), headline=_headline
+        sections=sections,
+        summary=summary(reports),
+        sentence=summary_line(reports),
+        versions=versions(),
+        headline=_headline,
     )
-

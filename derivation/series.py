@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 from derivation.trees import Label, Tree, labels, num_vertices, relabel, tree
 
@@ -22,10 +22,10 @@ __all__ = ["Coefficient", "Schedule", "Series", "compose", "gradient_at", "step"
 class Coefficient(Protocol):
     """An element of a field that contains the rationals: `Fraction`, or an element of a SymPy fraction field."""
 
-    def __add__(self, other: Self | int, /) -> Self: ...
-    def __sub__(self, other: Self | int, /) -> Self: ...
-    def __mul__(self, other: Self | int, /) -> Self: ...
-    def __truediv__(self, other: Self | int, /) -> Self: ...
+    def __add__(self, other: Self | Fraction | int, /) -> Self: ...
+    def __sub__(self, other: Self | Fraction | int, /) -> Self: ...
+    def __mul__(self, other: Self | Fraction | int, /) -> Self: ...
+    def __truediv__(self, other: Self | Fraction | int, /) -> Self: ...
     def __neg__(self) -> Self: ...
     def __bool__(self) -> bool: ...
 
@@ -38,7 +38,7 @@ class Series(Mapping[Tree, Coefficient]):
     def __init__(self, terms: Mapping[Tree, Coefficient] | Iterable[tuple[Tree, Coefficient]] = ()) -> None:
         pairs = terms.items() if isinstance(terms, Mapping) else terms
         collected: dict[Tree, Coefficient] = {}
-        for t, coefficient in pairs:
+        for t, coefficient in cast("Iterable[tuple[Tree, Coefficient]]", pairs):
             collected[t] = collected[t] + coefficient if t in collected else coefficient
         self._terms = {t: c for t, c in sorted(collected.items(), key=_graded) if c}
 
@@ -68,7 +68,7 @@ class Series(Mapping[Tree, Coefficient]):
     def __sub__(self, other: "Series") -> "Series":
         return self + -other
 
-    def scaled(self, factor: Coefficient | int) -> "Series":
+    def scaled(self, factor: Coefficient | Fraction | int) -> "Series":
         """Every coefficient times `factor`."""
         return Series((t, c * factor) for t, c in self.items())
 
@@ -84,7 +84,7 @@ class Series(Mapping[Tree, Coefficient]):
         """Every loss renamed; trees that become equal are added."""
         return Series((relabel(t, rename), c) for t, c in self.items())
 
-    def substituted(self, combination: Callable[[Label], Mapping[Label, Coefficient | int]]) -> "Series":
+    def substituted(self, combination: Callable[[Label], Mapping[Label, Fraction | int]]) -> "Series":
         """Every loss replaced by a linear combination of losses: F is linear in the loss at each vertex.
 
         Args:
@@ -98,15 +98,13 @@ def _graded(item: tuple[Tree, Coefficient]) -> tuple[int, Tree]:
 
 
 def _expanded(
-    t: Tree, combination: Callable[[Label], Mapping[Label, Coefficient | int]]
-) -> list[tuple[Tree, Coefficient | int]]:
-    partial: list[tuple[tuple[Tree, ...], Coefficient | int]] = [((), 1)]
+    t: Tree, combination: Callable[[Label], Mapping[Label, Fraction | int]]
+) -> list[tuple[Tree, Fraction | int]]:
+    partial: list[tuple[tuple[Tree, ...], Fraction | int]] = [((), 1)]
     for child in t.children:
         grown = _expanded(child, combination)
         partial = [((*done, u), f * g) for done, f in partial for u, g in grown]
-    return [
-        (tree(loss, *done), f * weight) for loss, weight in combination(t.loss).items() for done, f in partial
-    ]
+    return [(tree(loss, *done), f * weight) for loss, weight in combination(t.loss).items() for done, f in partial]
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,8 @@ class Schedule:
             object.__setattr__(self, "step_sizes", (Fraction(1),) * len(self.losses))
         if len(self.step_sizes) != len(self.losses):
             raise ValueError(
-                f"step_sizes must hold one size per step; got {len(self.step_sizes)} sizes for {len(self.losses)} steps."
+                f"step_sizes must hold one size per step; got {len(self.step_sizes)} sizes for {len(self.losses)}"
+                f" steps."
             )
 
     @classmethod
@@ -146,7 +145,8 @@ class Schedule:
         for position, name in enumerate(names, start=1):
             if not name or any(character.isspace() or character in "[]()" for character in name):
                 raise ValueError(
-                    f"schedule must name a loss without blanks or brackets at every step; got {name!r} at step {position}."
+                    f"schedule must name a loss without blanks or brackets at every step; got {name!r} at step"
+                    f" {position}."
                     " Write one letter per step (-+-+) or names between commas (kl,reward,kl)."
                 )
         sizes = []
@@ -168,10 +168,17 @@ class Schedule:
         return Schedule(self.losses[::-1], self.step_sizes[::-1])
 
 
-def _forests(candidates: list[tuple[Tree, Coefficient]], budget: int) -> Iterator[tuple[tuple[Tree, ...], list[Coefficient], int]]:
-    """All multisets of trees with at most `budget` vertices: the trees, their coefficients, the product of the multiplicities' factorials.
+def _forests(
+    candidates: list[tuple[Tree, Coefficient]], budget: int
+) -> Iterator[tuple[tuple[Tree, ...], list[Coefficient], int]]:
+    """All multisets of trees with at most `budget` vertices.
 
-    `candidates` must be sorted by the number of vertices.
+    Args:
+        candidates: The trees with their coefficients, sorted by the number of vertices.
+        budget: The largest number of vertices in all.
+
+    Yields:
+        The trees, their coefficients, and the product of the factorials of their multiplicities.
     """
     yield (), [], 1
     for i, (t, coefficient) in enumerate(candidates):

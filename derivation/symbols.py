@@ -2,10 +2,10 @@
 
 from fractions import Fraction
 
-from sympy import QQ, Expr, Rational, Symbol
+from sympy import QQ, Expr, Symbol
 from sympy.polys.fields import FracElement, field
 
-__all__ = ["B", "beta", "element", "eta", "m", "n", "rational", "value_at"]
+__all__ = ["B", "beta", "element", "eta", "m", "n", "value_at"]
 
 n = Symbol("n", integer=True, positive=True)
 """The number of pairs (L-_k, L+_k)."""
@@ -40,21 +40,12 @@ def element(expression: Expr | Fraction | int) -> FracElement:
     return _FIELD.from_expr(expression.subs({B: 2 * n, m: 2 * n}))
 
 
-def rational(coefficient: FracElement | Fraction) -> Expr:
-    """A coefficient as a SymPy expression in n."""
-    if isinstance(coefficient, Fraction):
-        return Rational(coefficient.numerator, coefficient.denominator)
-    return coefficient.as_expr()
-
-
-def value_at(coefficient: FracElement | Fraction, num_pairs: int) -> Fraction:
+def value_at(coefficient: FracElement, num_pairs: int) -> Fraction:
     """A coefficient at a given number of pairs.
 
     Raises:
         ZeroDivisionError: If the coefficient has a pole there.
     """
-    if isinstance(coefficient, Fraction):
-        return coefficient
     above, below = (
         sum(Fraction(int(c.numerator), int(c.denominator)) * num_pairs**power for (power,), c in polynomial.terms())
         for polynomial in (coefficient.numer, coefficient.denom)

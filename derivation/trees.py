@@ -39,15 +39,15 @@ class Label(NamedTuple):
 
     Attributes:
         name: The loss, or the family that it belongs to ("+", "-", "L").
-        index: Which member of the family.  0: a loss without an index.  Positive: a bound index (what binds it, a
+        member: Which one of the family.  0: a loss without an index.  Positive: a bound index (what binds it, a
             sum over ordered positions or a mean, is not known here).  Negative: a free index.
     """
 
     name: str
-    index: int = 0
+    member: int = 0
 
     def __str__(self) -> str:
-        return self.name if self.index == 0 else f"{self.name}{self.index}"
+        return self.name if self.member == 0 else f"{self.name}{self.member}"
 
 
 class Tree(NamedTuple):

@@ -13,9 +13,10 @@ from itertools import combinations_with_replacement, product
 from math import factorial
 from random import Random
 
+from sympy.polys.fields import FracElement
+
 from derivation.averages import PLAIN, Indexing, at
 from derivation.series import Series
-from derivation.symbols import rational
 from derivation.trees import Label, Tree, labels, num_vertices
 
 __all__ = ["Losses", "Witness", "evaluated", "found", "of_difference", "shown_loss"]
@@ -119,21 +120,26 @@ def found(
 
 def _shrunk(losses: Losses, dimension: int, fails: Callable[[Losses, int], bool]) -> Losses:
     """The losses with every derivative zero, else one, that can be so while the failure stays."""
-    for name, derivatives in losses.items():
-        # The highest derivatives first: a witness of low degree is easier to read.
-        for order in sorted(derivatives, key=sum, reverse=True):
-            for simpler in (0, 1):
-                if derivatives[order] == simpler:
-                    break
-                trial = losses | {name: derivatives | {order: simpler}}
-                if fails(trial, dimension):
-                    losses, derivatives = trial, trial[name]
-                    break
+    # The highest derivatives first: a witness of low degree is easier to read.
+    places = sorted(((name, order) for name in losses for order in losses[name]), key=lambda at: (at[0], -sum(at[1])))
+    for name, order in places:
+        for simpler in (0, 1):
+            if losses[name][order] == simpler:
+                break
+            trial = losses | {name: losses[name] | {order: simpler}}
+            if fails(trial, dimension):
+                losses = trial
+                break
     return losses
 
 
 def of_difference(
-    left: Series, difference: Series, indexing: Indexing, *, is_scalar: bool = False, pairs: Iterable[int] = (1, 2, 3, 4)
+    left: Series,
+    difference: Series,
+    indexing: Indexing,
+    *,
+    is_scalar: bool = False,
+    pairs: Iterable[int] = (1, 2, 3, 4),
 ) -> Witness | None:
     """A witness that a formula differs from the truth.
 
@@ -147,7 +153,9 @@ def of_difference(
     Returns:
         Losses, n and both values; None where none is found, which proves nothing.
     """
-    depends_on_n = indexing is not PLAIN or any(rational(c).free_symbols for s in (left, difference) for c in s.values())
+    depends_on_n = indexing is not PLAIN or any(
+        isinstance(c, FracElement) and c.as_expr().free_symbols for s in (left, difference) for c in s.values()
+    )
     for num_pairs in pairs if depends_on_n else (1,):
         try:
             gap = at(difference, indexing, num_pairs)
@@ -168,7 +176,9 @@ def of_difference(
             value = evaluated(true, losses, dimension, is_scalar=is_scalar)
             off = evaluated(gap, losses, dimension, is_scalar=is_scalar)
             other = tuple(a - b for a, b in zip(value, off, strict=True))
-            return Witness(described(losses, dimension, num_pairs if depends_on_n else None), shown(value), shown(other))
+            return Witness(
+                described(losses, dimension, num_pairs if depends_on_n else None), shown(value), shown(other)
+            )
     return None
 
 
@@ -185,7 +195,9 @@ def shown_loss(derivatives: Mapping[tuple[int, ...], int]) -> str:
         for count in order:
             number /= factorial(count)
         if number:
-            powers = "".join(f"{name}{_POWERS.get(count, f'^{count}')}" for name, count in zip("xy", order, strict=False) if count)
+            powers = "".join(
+                f"{name}{_POWERS.get(count, f'^{count}')}" for name, count in zip("xy", order, strict=False) if count
+            )
             above = "" if abs(number.numerator) == 1 else str(abs(number.numerator))
             below = "" if number.denominator == 1 else f"/{number.denominator}"
             terms.append(("−" if number < 0 else "+", above + powers + below))
@@ -202,7 +214,7 @@ _LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 def _shown_name(label: Label) -> str:
     """A loss as it is called in a witness: L⁺₁, L₂, or L[kl] for a name of the user's."""
-    index = str(label.index).translate(_LOWERED) if label.index else ""
+    index = str(label.member).translate(_LOWERED) if label.member else ""
     return f"L{_SIDES[label.name]}{index}" if label.name in _SIDES else f"L[{label}]"
 
 

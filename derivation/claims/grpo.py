@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import product
 
-from sympy import Expr, Function, Integer, Rational, Symbol, diff, exp, expand, log, sqrt, symbols
+from sympy import Basic, Expr, Function, Integer, Rational, Symbol, diff, exp, expand, log, sqrt, symbols
 
 from derivation import post
 from derivation.claim import Claim, claim
@@ -84,9 +84,7 @@ def _formula(*, has_ratio: bool, by_length: bool = True) -> tuple[Expr, ...]:
         )
 
     return tuple(
-        c
-        for x in _WEIGHTS
-        for c in _expected(lambda answer, x=x: summand(answer, x), by_length=by_length).values()
+        c for x in _WEIGHTS for c in _expected(lambda answer, x=x: summand(answer, x), by_length=by_length).values()
     )
 
 
@@ -157,10 +155,12 @@ def grpo_gradient() -> Claim:
         ),
         method="a finite tree of trajectories with free logits; both sides are linear in the advantages",
         argument=(
-            r"Only the ratio depends on $\theta$: sampling is from $\pi_{\theta_{\mathrm{old}}}$ and $\hat A$ is a function of"
+            r"Only the ratio depends on $\theta$: sampling is from $\pi_{\theta_{\mathrm{old}}}$ and $\hat A$ is a"
+            r" function of"
             r" rewards. And $\nabla\tfrac{\pi_\theta}{\pi_{\mathrm{old}}} = \tfrac{\pi_\theta}{\pi_{\mathrm{old}}}"
             r" \nabla\log\pi_\theta$ for any policy.",
-            r"The printed line has lost that ratio. It is 1 at $\theta = \theta_{\mathrm{old}}$, so the line is right for the"
+            r"The printed line has lost that ratio. It is 1 at $\theta = \theta_{\mathrm{old}}$, so the line is right"
+            r" for the"
             r" first update on a batch and wrong for every later one.",
         ),
         post_line=post.PRINTED["grpo-gradient"],
@@ -190,7 +190,8 @@ def grpo_split() -> Claim:
         r" - \sum_{\hat A_i<0} \tfrac{|\hat A_i|}{|o_i|}\,\nabla\log\pi_\theta(o_i)"
     )
     return Claim(
-        finding="The split by the sign of the advantage holds everywhere; its parts are log-likelihood gradients only at θ = θ_old.",
+        finding="The split by the sign of the advantage holds everywhere; its parts are log-likelihood gradients only"
+        " at θ = θ_old.",
         printed=expressions(
             r"\nabla J",
             lambda: signed(_objective_gradient()),
@@ -223,19 +224,23 @@ def grpo_split() -> Claim:
                 shown_right=right.replace(r"\,\nabla", r"\,r_\theta\nabla"),
                 reading="at every θ: the split by the sign of the advantage, with the ratio in both parts",
                 is_mutated=False,
-                slips={"ratio lost in the bad part": tuple(
-                    a + b
-                    for a, b in zip(
-                        only(_formula(has_ratio=True), 1), (-v for v in only(likelihood, -1)), strict=True
+                slips={
+                    "ratio lost in the bad part": tuple(
+                        a + b
+                        for a, b in zip(
+                            only(_formula(has_ratio=True), 1), (-v for v in only(likelihood, -1)), strict=True
+                        )
                     )
-                )},
+                },
             ),
         ),
         assumptions=("as for grpo-gradient", "members with advantage 0 belong to neither part"),
         method="a finite tree of trajectories with free logits; linearity in the advantages",
         argument=(
-            r"J is linear in the advantages, so it splits by their sign at every $\theta$. Descent means descent on a loss:"
-            r" $\mathcal{L}^+$ is minus the good part, $\mathcal{L}^-$ minus the bad part, a log-likelihood with positive"
+            r"J is linear in the advantages, so it splits by their sign at every $\theta$. Descent means descent on a"
+            r" loss:"
+            r" $\mathcal{L}^+$ is minus the good part, $\mathcal{L}^-$ minus the bad part, a log-likelihood with"
+            r" positive"
             r" weight.",
             r"That the parts are gradients of log-likelihoods needs the ratio to be 1, that is"
             r" $\theta = \theta_{\mathrm{old}}$. And even there only the gradients agree: the Hessians differ"
@@ -268,7 +273,8 @@ def grpo_advantage() -> Claim:
         return (rewards[0] - middle) / spread
 
     return Claim(
-        finding="Undefined when all rewards of a group agree; else mean 0, and variance 1 if both use one estimator and nothing is added to the std.",
+        finding="Undefined when all rewards of a group agree; else mean 0, and variance 1 if both use one estimator"
+        " and nothing is added to the std.",
         printed=expressions(
             r"\hat A_1 \ \text{for}\ r = (1, 1)",
             all_equal,
@@ -328,7 +334,8 @@ def grpo_advantage() -> Claim:
         assumptions=("at least two different rewards in the group, or a positive δ added to the std",),
         method="every G: sums of polynomials in r through the power sums G, S_1, S_2",
         argument=(
-            r"$\sum_i (r_i - \bar r) = 0$ and $\tfrac1G\sum_i (r_i - \bar r)^2$ is the variance, so the normalised advantages have"
+            r"$\sum_i (r_i - \bar r) = 0$ and $\tfrac1G\sum_i (r_i - \bar r)^2$ is the variance, so the normalised"
+            r" advantages have"
             r" mean 0 and variance 1, provided that both use the same estimator and nothing is added to the std.",
             r"If all rewards of a group agree the quotient is 0/0. Implementations add a small $\delta$, and then every"
             r" advantage is 0: such a group is silent. With $\delta$ the variance is below 1 for every group.",
@@ -357,15 +364,13 @@ def ratio_curvature() -> Claim:
     def corrected(u: Symbol, v: Symbol, sign: int = 1) -> Expr:
         return diff(ell, u, v) + sign * diff(ell, u) * diff(ell, v)
 
-    # ell = x y + x gives derivatives (1, 0) and second derivatives (0, 1, 0) at the origin.
-    concrete = {ell: x * y + x}
-
-    def values(entries: tuple[Expr, ...]) -> tuple[Expr, ...]:
-        return tuple(entry.subs(concrete).doit().subs({x: 0, y: 0}) for entry in entries)
+    def values(entries: tuple[Expr, ...]) -> tuple[Basic, ...]:
+        return tuple(entry.subs(ell, x * y + x).doit().subs({x: 0, y: 0}) for entry in entries)
 
     hessian_of_ratio = tuple(at_old(diff(ratio, u, v)) for u, v in hessian)
     return Claim(
-        finding="At θ_old the ratio and the log-likelihood share gradients, and their Hessians differ by an outer product.",
+        finding="At θ_old the ratio and the log-likelihood share gradients, and their Hessians differ by an outer"
+        " product.",
         printed=None,
         precise=(
             expressions(

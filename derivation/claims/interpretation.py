@@ -32,7 +32,7 @@ def entanglement() -> Claim:
 
     def functionals(series: Series) -> Series:
         """L-(theta, y) = -L+(theta, y) for every y."""
-        return series.substituted(lambda label: {Label("+", label.index): -1 if label.name == "-" else 1})
+        return series.substituted(lambda label: {Label("+", label.member): -1 if label.name == "-" else 1})
 
     def same_pair(series: Series) -> Series:
         """L-_k = -L+_k: the two losses of a pair, each on its own data, are opposite."""
@@ -65,10 +65,12 @@ def entanglement() -> Claim:
         assumptions=("losses differentiable", "L⁺ = −L⁻ as functionals: the same function of every answer"),
         method="linearity in the loss",
         argument=(
-            r"With $\mathcal{L}^-(\theta, y) = -\mathcal{L}^+(\theta, y)$ for every y the two inner products differ by a sign,"
+            r"With $\mathcal{L}^-(\theta, y) = -\mathcal{L}^+(\theta, y)$ for every y the two inner products differ"
+            r" by a sign,"
             r" and rewarding one penalises the other.",
             r"It is a statement about two different answers $y^+ \ne y^-$. If instead the two losses of one *pair* were"
-            r" opposite, $\mathcal{L}^+_k = -\mathcal{L}^-_k$, the inner product would be $-\|g^+_k\|^2$ and say nothing"
+            r" opposite, $\mathcal{L}^+_k = -\mathcal{L}^-_k$, the inner product would be $-\|g^+_k\|^2$ and say"
+            r" nothing"
             r" about entanglement.",
         ),
         post_line=post.PRINTED["entanglement"],
@@ -101,7 +103,8 @@ def bias_sign() -> Claim:
         return (correction() + reversed_order(correction())).scaled(Fraction(1, 2))
 
     return Claim(
-        finding="True in the pair-accumulated frame with a random start for the mean over pairs; not for a single pair, the mean gradients, a fixed start or the other frame.",
+        finding="True in the pair-accumulated frame with a random start for the mean over pairs; not for a single"
+        " pair, the mean gradients, a fixed start or the other frame.",
         printed=never_negative(
             r"\nabla\left(g^-\cdot g^+\right)\cdot H^+ g^-",
             fixed_start,
@@ -150,14 +153,17 @@ def bias_sign() -> Claim:
         method="every n: the rate is a positive multiple of a squared norm; failures by witness",
         argument=(
             r"Both maps end within $O(\eta)$ of $\theta$, so"
-            r" $\varphi(\theta_{\text{seq}}) - \varphi(\theta_{\text{frame}}) = \nabla\varphi(\theta)\cdot\text{drift} +"
+            r" $\varphi(\theta_{\text{seq}}) - \varphi(\theta_{\text{frame}}) ="
+            r" \nabla\varphi(\theta)\cdot\text{drift} +"
             r" O(\eta^3)$.",
             r"In the pair-accumulated frame with a random start the drift is $\tfrac{\eta^2}{4B}\nabla\varphi$ for"
             r" $\varphi = \mathbb{E}_k[g^-_k\cdot g^+_k]$ (pair-frame-drift), so the rate is"
             r" $\tfrac{\eta^2}{4B}\|\nabla\varphi\|^2 \ge 0$: here the post is right.",
             r"In the accumulated frame the symmetrised drift is $\tfrac{\varepsilon^2}{2}\nabla\Phi$ with"
-            r" $\Phi = \sum_{b<b'} g_b\cdot g_{b'}$, and it is $\Phi$ that rises; only for B = 2 is that $g^+\cdot g^-$.",
-            r"For one pair among several, for the product of the mean gradients, for a fixed start, or in the other frame"
+            r" $\Phi = \sum_{b<b'} g_b\cdot g_{b'}$, and it is $\Phi$ that rises; only for B = 2 is that $g^+\cdot"
+            r" g^-$.",
+            r"For one pair among several, for the product of the mean gradients, for a fixed start, or in the other"
+            r" frame"
             r" the rate is an inner product of two different vectors, and the witnesses make it negative.",
         ),
     )

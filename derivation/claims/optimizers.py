@@ -1,11 +1,13 @@
 """Optimizer steps instead of gradient steps: any update rule, the heavy ball, AdamW, and how learning rates match."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from sympy import (
     Abs,
+    Basic,
     Expr,
     Function,
     Integer,
@@ -24,14 +26,14 @@ from sympy import (
     sqrt,
     symbols,
 )
-from sympy.polys.fields import field
 from sympy.polys.domains import QQ
+from sympy.polys.fields import field
 
 from derivation import beyond, post
-from derivation.claim import Claim, claim
+from derivation.claim import Claim, Statement, claim
 from derivation.procedures import equality, expressions
 from derivation.series import Coefficient, Schedule, Series, compose, gradient_at, universal
-from derivation.symbols import element
+from derivation.symbols import B, element
 from derivation.trees import Label, tree
 
 __all__: list[str] = []
@@ -49,7 +51,7 @@ _THETA, _EPS, _SCALE = symbols("theta epsilon s", real=True)
 
 
 class _Optimizer(NamedTuple):
-    """Three steps: the gradient of each step's loss, and each step's rule of all gradients so far and the parameters."""
+    """Three steps: the gradients of their losses, and their rules of all gradients so far and the parameters."""
 
     gradients: tuple[Callable[..., Expr], ...]
     rules: tuple[Callable[..., Expr], ...]
@@ -107,19 +109,20 @@ def _second_order(optimizer: _Optimizer, *, reads_params: bool = True, shift: in
         moves = [diff(seen[j], _THETA) * _frozen(optimizer, j + shift) for j in range(b + 1)]
         moves.append(_frozen(optimizer, b) if reads_params else Integer(0))
         for place, move in zip(places, moves, strict=True):
-            total += diff(rule(*places), place).subs(at_theta) * move
+            total = total + cast("Expr", diff(rule(*places), place).subs(at_theta)) * move
     return total
 
 
 @claim("optimizer-map")
 def optimizer_map() -> Claim:
     """Any optimizer whose update is the learning rate times a function free of it."""
-    def slope_at_zero(optimizer: _Optimizer) -> Expr:
+
+    def slope_at_zero(optimizer: _Optimizer) -> Basic:
         return diff(_displacement(optimizer, _SCALE), _SCALE).subs(_SCALE, 0).doit()
 
     point = ({_THETA: 1, _EPS: 1},)
 
-    def clipped_slope(shift: Rational) -> Expr:
+    def clipped_slope(shift: Expr) -> Expr:
         """(D(s) - D(0))/s for two steps of clipped descent at x = 1 on the losses x and x^2/2, clip at 1.
 
         The map is piecewise linear in s, so that the quotient at +-1/2 is the one-sided derivative at 0.
@@ -168,7 +171,8 @@ def optimizer_map() -> Claim:
                 r"D_w'(0)",
                 lambda: slope_at_zero(_ANY),
                 _second_order(_ANY),
-                shown_right=r"\sum_b\sum_{j\le b} \partial_j U_b\left[H_j D_{j-1}(0)\right] + \sum_b \partial_\theta U_b"
+                shown_right=r"\sum_b\sum_{j\le b} \partial_j U_b\left[H_j D_{j-1}(0)\right] + \sum_b \partial_\theta"
+                r" U_b"
                 r"\left[D_{b-1}(0)\right]",
                 reading="the second-order coefficient, one derivative in the scalar s; arbitrary functions",
                 is_mutated=False,
@@ -178,7 +182,8 @@ def optimizer_map() -> Claim:
                 lambda: slope_at_zero(_ONE),
                 _second_order(_ONE),
                 points=point,
-                shown_right=r"\sum_b\sum_{j\le b} \partial_j U_b\left[H_j D_{j-1}(0)\right] + \sum_b \partial_\theta U_b"
+                shown_right=r"\sum_b\sum_{j\le b} \partial_j U_b\left[H_j D_{j-1}(0)\right] + \sum_b \partial_\theta"
+                r" U_b"
                 r"\left[D_{b-1}(0)\right]",
                 reading="the same for the polynomials",
                 is_mutated=False,
@@ -208,11 +213,15 @@ def optimizer_map() -> Claim:
         ),
         method="induction on the steps; the three-step case written out for arbitrary functions, one coordinate",
         argument=(
-            r"Suppose $\theta_{b-1} = \theta + \varepsilon d$ where d is the displacement so far in units of the step. Step b adds"
-            r" $\varepsilon U_b$ with every read at $\theta + \varepsilon d$: so $\theta_b = \theta + \varepsilon(d + U_b)$, and"
-            r" d + $U_b$ is the recursion of $D_w(s)$ at $s = \varepsilon$. This is the induction; the formulas for three"
+            r"Suppose $\theta_{b-1} = \theta + \varepsilon d$ where d is the displacement so far in units of the"
+            r" step. Step b adds"
+            r" $\varepsilon U_b$ with every read at $\theta + \varepsilon d$: so $\theta_b = \theta + \varepsilon(d +"
+            r" U_b)$, and"
+            r" d + $U_b$ is the recursion of $D_w(s)$ at $s = \varepsilon$. This is the induction; the formulas for"
+            r" three"
             r" steps show it.",
-            r"$D_w(s)$ depends on s only through the points at which it reads. The chain rule at s = 0 moves the j-th gradient"
+            r"$D_w(s)$ depends on s only through the points at which it reads. The chain rule at s = 0 moves the j-th"
+            r" gradient"
             r" by $H_j$ times the frozen displacement before step j, and a parameter that is read (weight decay, trust"
             r" ratio) by that displacement. In more dimensions the same holds with products of matrices.",
             r"A rule that does not scale with the learning rate is outside: then the displacement is not"
@@ -229,7 +238,7 @@ _FIELD, _MOMENTUM = field("beta", QQ)
 def _heavy_ball(word: tuple[Label, ...], order: int) -> Series:
     """The displacement of v <- beta v + g, theta <- theta - eps v, initial velocity 0; coefficients in beta."""
     displacement, velocity = Series(), Series()
-    one: Coefficient = _FIELD.one
+    one: Coefficient = _FIELD(1)
     for loss in word:
         velocity = velocity.scaled(_MOMENTUM) + gradient_at(loss, displacement, one, order)
         displacement = displacement - velocity
@@ -248,6 +257,9 @@ def _coefficients(series: Series, word: tuple[Label, ...]) -> tuple[Expr, ...]:
     return tuple(series[t].as_expr() if t in series else Integer(0) for t in (*first, *second))  # type: ignore[attr-defined]
 
 
+Weights = tuple[Callable[[Expr, Expr], Expr], Callable[[Expr, Expr, Expr], Expr]]
+
+
 @claim("heavy-ball")
 def heavy_ball() -> Claim:
     """Momentum with symbolic beta."""
@@ -255,8 +267,6 @@ def heavy_ball() -> Claim:
     b, i, j = symbols("b i j", integer=True, positive=True)
     num = 4
     word = tuple(Label("L", k) for k in range(1, num + 1))
-
-    Weights = tuple[Callable[[Expr, Expr], Expr], Callable[[Expr, Expr, Expr], Expr]]
 
     def closed(late: int = 1, early: int = 0) -> Weights:
         """Weights of g_j and H_i g_j in the displacement after b steps."""
@@ -348,7 +358,8 @@ def heavy_ball() -> Claim:
         assumptions=("losses twice continuously differentiable", "initial velocity 0, constant step size"),
         method="induction on the steps: closed weights satisfy the recursion for symbolic b, i, j; m = 4 composed",
         argument=(
-            r"With $v_b = \beta v_{b-1} + g_b(\theta_{b-1})$ and $\theta_b = \theta_{b-1} - \varepsilon v_b$ the displacement before"
+            r"With $v_b = \beta v_{b-1} + g_b(\theta_{b-1})$ and $\theta_b = \theta_{b-1} - \varepsilon v_b$ the"
+            r" displacement before"
             r" step i is $-\varepsilon\sum_{j<i}[i-j]_\beta\, g_j$ at first order, so step i reads"
             r" $g_i - \varepsilon\sum_{j<i}[i-j]_\beta H_i g_j$.",
             r"What a step reads stays in the velocity with weight $\beta^{b-i}$, and adds up to $[m-i+1]_\beta$ in the"
@@ -386,7 +397,8 @@ def lr_match() -> Claim:
         return sequential / accumulated
 
     return Claim(
-        finding="No: gradient descent matches at η/2, at η/√2 it moves √2 too far; for AdamW it depends on the coordinate.",
+        finding="No: gradient descent matches at η/2, at η/√2 it moves √2 too far; for AdamW it depends on the"
+        " coordinate.",
         printed=expressions(
             r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
             lambda: _first_order_rates(_ETA / sqrt(2)),
@@ -427,10 +439,13 @@ def lr_match() -> Claim:
         method="first-order displacement of both maps; noise through the same linear map",
         argument=(
             r"One accumulated step on the mean of B/2 preferred and B/2 dispreferred samples moves by"
-            r" $-\tfrac{\eta}{2}(\bar g^+ + \bar g^-)$, two sequential steps at $\eta'$ by $-\eta'(\bar g^+ + \bar g^-)$. They match"
+            r" $-\tfrac{\eta}{2}(\bar g^+ + \bar g^-)$, two sequential steps at $\eta'$ by $-\eta'(\bar g^+ + \bar"
+            r" g^-)$. They match"
             r" at $\eta' = \eta/2$; noise goes through the same linear map and matches there too.",
-            r"At $\eta/\sqrt2$ plain gradient descent moves $\sqrt2$ times as far: the runs differ at first order before any"
-            r" second-order effect. For AdamW the square root is right where noise dominates a coordinate and $\sqrt2$ too"
+            r"At $\eta/\sqrt2$ plain gradient descent moves $\sqrt2$ times as far: the runs differ at first order"
+            r" before any"
+            r" second-order effect. For AdamW the square root is right where noise dominates a coordinate and"
+            r" $\sqrt2$ too"
             r" large where signal does, so no single rate matches.",
         ),
         post_line=post.PRINTED["lr-match"],
@@ -441,11 +456,11 @@ def lr_match() -> Claim:
 def two_optimizer_steps() -> Claim:
     """The experiment takes two optimizer steps per update."""
 
-    def mean_of_starts(square_of_rate: Expr) -> Series:
+    def mean_of_starts(square_of_rate: Fraction) -> Series:
         both = compose(Schedule.parse("-+"), 2) + compose(Schedule.parse("+-"), 2)
         return both.of_order(2).scaled(element(square_of_rate / 2))
 
-    def statement(rate: str, square: Expr, factor: Rational):  # noqa: ANN202
+    def statement(rate: str, square: Fraction, factor: Fraction) -> Statement:
         return equality(
             r"\left[\theta_2-\theta\right]_{\eta^2}",
             lambda: mean_of_starts(square),
@@ -457,22 +472,26 @@ def two_optimizer_steps() -> Claim:
         finding="η²/8, η²/4 or η²/2 according to the rate, whatever the number of samples.",
         printed=None,
         precise=(
-            statement("each step at eta/2, the first-order match", Rational(1, 4), Rational(1, 8)),
-            statement("each step at eta/sqrt(2), as in the post", Rational(1, 2), Rational(1, 4)),
-            statement("each step at eta, where the accumulated arm sums", Integer(1), Rational(1, 2)),
+            statement("each step at η/2, the first-order match", Fraction(1, 4), Fraction(1, 8)),
+            statement("each step at η/√2, as in the post", Fraction(1, 2), Fraction(1, 4)),
+            statement("each step at η, where the accumulated arm sums", Fraction(1), Fraction(1, 2)),
             expressions(
                 r"\frac{1}{4B}\Big|_{B=32}",
-                lambda: post.boxed().terms[0].coefficient.subs({s: 32 for s in post.boxed().terms[0].coefficient.free_symbols}),
+                lambda: post.boxed().terms[0].coefficient.subs(B, 32),
                 Rational(1, 128),
-                reading="what the boxed term would give for 32 samples: the number of samples is not the number of steps",
+                reading="what the boxed term would give for 32 samples: the number of samples is not the number of"
+                " steps",
             ),
         ),
         assumptions=("gradient descent; losses are the means over each half of the batch", "random start"),
         method="composition of two steps in both orders",
         argument=(
-            r"The experiment makes one optimizer step on B/2 preferred and one on B/2 dispreferred samples: m = 2 however"
-            r" large B is. The second-order term is $\tfrac12\eta'^2\nabla(\bar g^+\cdot\bar g^-)$ with a random start.",
-            r"With $\eta' = \eta/2$, $\eta/\sqrt2$, $\eta$ this is $\tfrac{\eta^2}{8}$, $\tfrac{\eta^2}{4}$, $\tfrac{\eta^2}{2}$. The"
+            r"The experiment makes one optimizer step on B/2 preferred and one on B/2 dispreferred samples: m = 2"
+            r" however"
+            r" large B is. The second-order term is $\tfrac12\eta'^2\nabla(\bar g^+\cdot\bar g^-)$ with a random"
+            r" start.",
+            r"With $\eta' = \eta/2$, $\eta/\sqrt2$, $\eta$ this is $\tfrac{\eta^2}{8}$, $\tfrac{\eta^2}{4}$,"
+            r" $\tfrac{\eta^2}{2}$. The"
             r" $\tfrac{1}{4B}$ of the boxed term belongs to B steps of size $\eta/B$.",
         ),
     )
@@ -561,11 +580,14 @@ def adamw_alternation() -> Claim:
         assumptions=("steady state, bias correction 1", "β₂ → 1, no weight decay, epsilon much smaller than |a+b|"),
         method="the two-periodic steady state of the moments solved for symbolic β₁, β₂; limit",
         argument=(
-            r"In the steady state $m_a = \beta_1 m_b + (1-\beta_1)a$ and $m_b = \beta_1 m_a + (1-\beta_1)b$, so $m_a + m_b = a + b$"
-            r" for every $\beta_1$. Both second moments tend to $(a^2+b^2)/2$ as $\beta_2\to1$. Two steps at $\eta/\sqrt2$ move"
+            r"In the steady state $m_a = \beta_1 m_b + (1-\beta_1)a$ and $m_b = \beta_1 m_a + (1-\beta_1)b$, so $m_a"
+            r" + m_b = a + b$"
+            r" for every $\beta_1$. Both second moments tend to $(a^2+b^2)/2$ as $\beta_2\to1$. Two steps at"
+            r" $\eta/\sqrt2$ move"
             r" by $-\eta(a+b)/\sqrt{a^2+b^2}$.",
             r"The accumulated gradient $(a+b)/2$ is constant: Adam divides it by its own size and moves by"
-            r" $-\eta\,\mathrm{sign}(a+b)$, however small a + b is. Where $b\approx-a$ the accumulated arm moves at full speed on"
+            r" $-\eta\,\mathrm{sign}(a+b)$, however small a + b is. Where $b\approx-a$ the accumulated arm moves at"
+            r" full speed on"
             r" what is left after cancellation, the sequential arm hardly at all. This is first order in $\eta$.",
         ),
     )
@@ -590,7 +612,8 @@ def adamw_noise() -> Claim:
         return sequential / accumulated
 
     return Claim(
-        finding="Noise brings them together; where the halves nearly cancel and signal exceeds noise, sequential is strongly damped.",
+        finding="Noise brings them together; where the halves nearly cancel and signal exceeds noise, sequential is"
+        " strongly damped.",
         printed=None,
         precise=(
             expressions(
@@ -616,7 +639,8 @@ def adamw_noise() -> Claim:
                 reading="where noise dominates they agree",
             ),
             expressions(
-                r"\lim_{\delta\to0} \left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2} \Big|_{b=-a+\delta,\ s=0}",
+                r"\lim_{\delta\to0} \left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}"
+                r" \Big|_{b=-a+\delta,\ s=0}",
                 lambda: limit(cancel((ratio() ** 2).subs({_S: 0, _B: small - _A}).subs(_A, size)), small, 0),
                 Integer(0),
                 reading="where the gradients nearly cancel and there is no noise, sequential is damped without bound",
@@ -636,10 +660,13 @@ def adamw_noise() -> Claim:
         ),
         method="stationary means of the moments for symbolic β₁, β₂; limits",
         argument=(
-            r"The mean of a squared gradient is $a^2 + s^2$ on preferred and $b^2 + s^2$ on dispreferred steps; the mean over"
-            r" both halves has mean $(a+b)/2$ and variance $s^2/2$. As $\beta_2\to1$ the second moment concentrates on its"
+            r"The mean of a squared gradient is $a^2 + s^2$ on preferred and $b^2 + s^2$ on dispreferred steps; the"
+            r" mean over"
+            r" both halves has mean $(a+b)/2$ and variance $s^2/2$. As $\beta_2\to1$ the second moment concentrates"
+            r" on its"
             r" mean, and the expected update is the mean momentum over its root.",
-            r"The ratio of the two is $\sqrt{((a+b)^2+2s^2)/(a^2+b^2+2s^2)}$: 1 where $s$ dominates, near 0 where the halves cancel"
+            r"The ratio of the two is $\sqrt{((a+b)^2+2s^2)/(a^2+b^2+2s^2)}$: 1 where $s$ dominates, near 0 where the"
+            r" halves cancel"
             r" and the signal exceeds the noise.",
             r"A run in which the accumulated arm collapses and the sequential one does not may therefore show Adam's"
             r" normalisation at first order; it must be told from the second-order term before either is believed.",

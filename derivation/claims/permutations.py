@@ -95,12 +95,16 @@ def four_way() -> Claim:
         assumptions=(_SMOOTH,),
         method="every n: sums over ordered repetitions",
         argument=(
-            r"A step is (pair, side), and steps are ordered by pair first. So $b_1 > b_2$ means $k_1 > k_2$ with any sides,"
+            r"A step is (pair, side), and steps are ordered by pair first. So $b_1 > b_2$ means $k_1 > k_2$ with any"
+            r" sides,"
             r" or $k_1 = k_2$ with the second side at $b_1$ and the first at $b_2$. With $\mathcal{L}^-$ first only the"
             r" sum of $H^+_{k_1} g^-_{k_2}$ includes $k_2 = k_1$: the four sums as printed.",
-            r"The sentence in front of them describes another order. Counted from 0, step 2k is $\mathcal{L}^+_k$ and comes"
-            r" before $\mathcal{L}^-_k$; counted from 1, step 1 is $\mathcal{L}^-_0$, and again $\mathcal{L}^+_k$ (step 2k)"
-            r" comes before $\mathcal{L}^-_k$ (step 2k+1). Then it is the sum of $H^-_{k_1} g^+_{k_2}$ that runs to $k_1$.",
+            r"The sentence in front of them describes another order. Counted from 0, step 2k is $\mathcal{L}^+_k$ and"
+            r" comes"
+            r" before $\mathcal{L}^-_k$; counted from 1, step 1 is $\mathcal{L}^-_0$, and again $\mathcal{L}^+_k$"
+            r" (step 2k)"
+            r" comes before $\mathcal{L}^-_k$ (step 2k+1). Then it is the sum of $H^-_{k_1} g^+_{k_2}$ that runs to"
+            r" $k_1$.",
         ),
         post_line=post.PRINTED["four-way"],
     )
@@ -135,7 +139,10 @@ def eq_1() -> Claim:
             ),
             equality(
                 r"\mathbb{E}_{\text{joint}}\left[C\right] - \mathbb{E}_{\text{independent}}\left[C\right]",
-                lambda: fixed_start_mean() - over_independent_permutations(interleaved(correction(), MINUS_FIRST), MINUS_FIRST),
+                lambda: (
+                    fixed_start_mean()
+                    - over_independent_permutations(interleaved(correction(), MINUS_FIRST), MINUS_FIRST)
+                ),
                 beyond.joint_minus_independent(),
                 reading="with each side permuted on its own, L⁻ first, n at least 2",
             ),
@@ -156,7 +163,8 @@ def eq_1() -> Claim:
             r" $\tfrac12$, whatever n: it contributes $\tfrac12 \sum_{j\ne k}$. A term inside a pair does not depend on"
             r" the permutation: $\sum_k H^+_k g^-_k$.",
             r"So $\mathbb{E}[C] = \tfrac12[ 4 n^2 \nabla^2\bar{\mathcal{L}}\nabla\bar{\mathcal{L}}"
-            r" - 4 n\, \mathbb{E}_k \nabla^2\mathcal{M}_k \nabla\mathcal{M}_k ] + n\, \mathbb{E}_k[H^+_k g^-_k]$. Divide"
+            r" - 4 n\, \mathbb{E}_k \nabla^2\mathcal{M}_k \nabla\mathcal{M}_k ] + n\, \mathbb{E}_k[H^+_k g^-_k]$."
+            r" Divide"
             r" by $B^2 = 4n^2$ and complete the square around the mean: eq. (1), with $1/B^2$ on its left and the"
             r" *pair mean* in its middle term.",
             r"If the two sides are permuted independently, a dispreferred loss stands before a preferred one with"
@@ -192,9 +200,7 @@ def boxed() -> Claim:
                 post.eq_1(post.boxed()),
                 reading="one fair coin per pair",
             ),
-            gradient_field(
-                r"\mathbb{E}[C] \ \text{is a gradient}", coin_per_epoch_mean, MEANS, reading="random start"
-            ),
+            gradient_field(r"\mathbb{E}[C] \ \text{is a gradient}", coin_per_epoch_mean, MEANS, reading="random start"),
             gradient_field(
                 r"\mathbb{E}[C] \ \text{is a gradient}", fixed_start_mean, MEANS, expected="refuted", reading="L⁻ first"
             ),
@@ -202,7 +208,8 @@ def boxed() -> Claim:
         assumptions=(_SMOOTH, "joint permutations of pairs", "a fair coin, independent of the permutation"),
         method="every n; relabelling + and -",
         argument=(
-            r"Exchanging + and - leaves $\mathcal{M}_k$ and with it the first two terms of eq. (1) as they are, and turns"
+            r"Exchanging + and - leaves $\mathcal{M}_k$ and with it the first two terms of eq. (1) as they are, and"
+            r" turns"
             r" $\mathbb{E}_k[H^+_k g^-_k]$ into $\mathbb{E}_k[H^-_k g^+_k]$. The mean of the two is"
             r" $\tfrac12 \nabla \mathbb{E}_k[g^-_k \cdot g^+_k]$.",
             r"At second order only the order inside one pair matters, so one coin per epoch and one coin per pair have"
@@ -217,7 +224,7 @@ def large_b() -> Claim:
     """When the first term dominates."""
 
     def opposite(series: Series) -> Series:
-        return series.substituted(lambda label: {Label("+", label.index): -1 if label.name == "-" else 1})
+        return series.substituted(lambda label: {Label("+", label.member): -1 if label.name == "-" else 1})
 
     def alike(series: Series) -> Series:
         return series.relabelled(lambda label: Label(label.name))
@@ -229,7 +236,8 @@ def large_b() -> Claim:
         return post.eq_1().terms[2].coefficient / post.eq_1().terms[0].coefficient
 
     return Claim(
-        finding="Only in the accumulated frame and if the first gradient is comparable; where L⁻_k = −L⁺_k the first two terms vanish at every B.",
+        finding="Only in the accumulated frame and if the first gradient is comparable; where L⁻_k = −L⁺_k the first"
+        " two terms vanish at every B.",
         printed=equality(
             _EXPECTATION,
             lambda: alike(opposite(_per_epoch(coin_per_epoch_mean()))),
@@ -254,7 +262,8 @@ def large_b() -> Claim:
                 reading="the same for the fixed start: twice that",
             ),
             expressions(
-                r"\frac{\text{first}}{\text{boxed}} \ \text{at}\ B = 2, 8, 32;\ \lim_{B\to\infty}\frac{\text{boxed}}{\text{first}}",
+                r"\frac{\text{first}}{\text{boxed}} \ \text{at}\ B = 2, 8, 32;"
+                r"\ \lim_{B\to\infty}\frac{\text{boxed}}{\text{first}}",
                 lambda: (
                     *((1 / boxed_over_first()).subs(B, size) for size in (2, 8, 32)),
                     limit(boxed_over_first(), B, oo),
@@ -286,7 +295,8 @@ def large_b() -> Claim:
             r"The coefficients are $\tfrac{B-2}{4B}$, $\tfrac{1}{4B}$ and $\tfrac{1}{2B}$; their ratios are"
             r" $\tfrac{1}{B-2}$ and $\tfrac{2}{B-2}$. If the two gradients are comparable, uniformly in B, the first"
             r" term dominates.",
-            r"They need not be. Where $\mathcal{L}^-_k = -\mathcal{L}^+_k$ every pair mean is zero and with it the first"
+            r"They need not be. Where $\mathcal{L}^-_k = -\mathcal{L}^+_k$ every pair mean is zero and with it the"
+            r" first"
             r" two terms, at every B; all that is left is $-\tfrac{1}{4B}\nabla\mathbb{E}\|g^+_k\|^2$.",
             r"And it is a statement about one frame. Compared with one accumulated step per pair, which is what the"
             r" experiment compares with, the first two terms are in both maps and cancel: the boxed term is the whole"
@@ -307,7 +317,7 @@ def pair_accumulated_mean() -> Series:
 @cache
 def pair_accumulated() -> Series:
     """The same for a fixed order of the pairs, as sums over ordered pairs."""
-    return correction().substituted(lambda label: {Label("-", label.index): 1, Label("+", label.index): 1})
+    return correction().substituted(lambda label: {Label("-", label.member): 1, Label("+", label.member): 1})
 
 
 @claim("reversal-mean")
@@ -315,7 +325,8 @@ def reversal_mean() -> Claim:
     """Every distribution over words that equals its own reversal has one mean."""
     common = Schedule.parse("ab", "1,2"), Schedule.parse("ba", "1,2")
     return Claim(
-        finding="Half of (sum H)(sum g) minus the sum of H_b g_b; not with replacement, not with step sizes that vary by position.",
+        finding="Half of (sum H)(sum g) minus the sum of H_b g_b; not with replacement, not with step sizes that vary"
+        " by position.",
         printed=None,
         precise=(
             equality(
@@ -336,14 +347,16 @@ def reversal_mean() -> Claim:
                 lambda: with_replacement(correction(), m),
                 beyond.reshuffled_by_losses(),
                 expected="refuted",
-                reading="the formula of one fixed multiset fails for draws with replacement (witness: m = 2n draws from n losses)",
+                reading="the formula of one fixed multiset fails for draws with replacement (witness: m = 2n draws"
+                " from n losses)",
             ),
             equality(
                 r"\tfrac12\left(C_{ab} + C_{ba}\right)",
                 lambda: (compose(common[0], 2) + compose(common[1], 2)).of_order(2).scaled(element(1) / 2),
                 beyond.mean_of_two_with_common_step(),
                 expected="refuted",
-                reading="step sizes 1 and 2 by position: no common step size (3/2 matches the first order) gives the mean",
+                reading="step sizes 1 and 2 by position: no common step size (3/2 matches the first order) gives the"
+                " mean",
             ),
         ),
         assumptions=(_SMOOTH, "one fixed multiset of letters, one constant step size"),
@@ -389,10 +402,11 @@ def interleaving_is_reshuffling() -> Claim:
         method="every n, by two independent averages",
         argument=(
             r"Both distributions have the same letters and equal their own reversal, so by reversal-mean they have the"
-            r" same mean: $\tfrac14\nabla\|\nabla\bar{\mathcal{L}}\|^2 - \tfrac{1}{4B}\nabla\,\mathrm{mean}_b\|g_b\|^2$.",
-            r"So at second order, on average and in the accumulated frame, interleaving preferred and dispreferred steps"
+            r" same mean: $\tfrac14\nabla\|\nabla\bar{\mathcal{L}}\|^2 -"
+            r" \tfrac{1}{4B}\nabla\,\mathrm{mean}_b\|g_b\|^2$.",
+            r"So at second order, on average and in the accumulated frame, interleaving preferred and dispreferred"
+            r" steps"
             r" does nothing that shuffling all of them would not do. At third order they part"
             r" (third-order-difference).",
         ),
     )
-

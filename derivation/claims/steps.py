@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import product
 
 from sympy import Rational, Symbol, binomial, diff, expand, expand_func, symbols
 
 from derivation import beyond, post
 from derivation.averages import ORDERED, PLAIN, mirrored
-from derivation.claim import Claim, Mutant, Statement, Verdict, claim
+from derivation.claim import Claim, Statement, Verdict, claim
 from derivation.formula import Expression, Formula, term
 from derivation.frames import SLOT, antisymmetric_jacobian, derivative
 from derivation.procedures import equality, expressions, gradient_field
 from derivation.series import Schedule, Series, compose, universal
 from derivation.symbols import m
-from derivation.trees import Label, Tree, automorphisms, labels, num_vertices, tree
+from derivation.trees import Label, Tree, automorphisms, labels, tree
 from derivation.witness import Witness
 
 __all__: list[str] = []
@@ -37,7 +36,7 @@ def two_step() -> Claim:
         literal = (diff(second, x, 2) * first).subs(x, 0)
         if true == literal:
             return Verdict("undecided", reason="the literal reading agrees at the point tried")
-        return Verdict("refuted", Witness("L_1 = x, L_2 = 1/2 x^2, at x = 0", str(true), str(literal)))
+        return Verdict("refuted", Witness("L₁ = x, L₂ = x²/2, at x = 0", str(true), str(literal)))
 
     return Claim(
         finding="A gradient sign is missing on the last loss.",
@@ -86,7 +85,7 @@ def m_step() -> Claim:
         if abs(remainder) <= bound:
             return Verdict("undecided", reason="the bound holds at the point tried")
         return Verdict(
-            "refuted", Witness("L_b = -1/2 x^2, eps = 1, m = 10, at x = 1", f"remainder {remainder}", f"bound {bound}")
+            "refuted", Witness("L_b = −x²/2, ε = 1, m = 10, at x = 1", f"remainder {remainder}", f"bound {bound}")
         )
 
     return Claim(
@@ -103,9 +102,7 @@ def m_step() -> Claim:
                 points=({b: 3},),
                 slips={
                     "chains counted with C(m, 2)": increments(expand(m * (m - 1) / 2), forks_total),
-                    "forks counted to b instead of b - 1": increments(
-                        chains_total, m * (m + 1) * (2 * m + 1) / 12
-                    ),
+                    "forks counted to b instead of b - 1": increments(chains_total, m * (m + 1) * (2 * m + 1) / 12),
                 },
             ),
             expressions(
@@ -124,23 +121,28 @@ def m_step() -> Claim:
         ),
         assumptions=(
             _SMOOTH,
-            r"for the uniform remainder: bounds G, K, T on gradients, Hessians and third derivatives on a convex set that"
+            r"for the uniform remainder: bounds G, K, T on gradients, Hessians and third derivatives on a convex set"
+            r" that"
             r" holds the path, for example the ball of radius $m\varepsilon G$",
         ),
         method="every m: a tree of p vertices names at most p steps; remainder by summing Taylor bounds",
         argument=(
-            r"*Every m at once.* Put to zero every loss that a tree does not name: its coefficient does not change, and a"
+            r"*Every m at once.* Put to zero every loss that a tree does not name: its coefficient does not change,"
+            r" and a"
             r" step on a zero loss is the identity. So the coefficient of $H_{b_1} g_{b_2}$ in a word of any length is"
             r" its coefficient in a word of two letters: 1 where $b_2 < b_1$, else 0.",
             r"*The remainder.* Let G, K, T bound gradients, Hessians and third derivatives on the path. Then"
-            r" $\|\theta_{b} - \theta\| \le b\,\varepsilon G$, hence each gradient moves by at most $K b\,\varepsilon G$, and"
-            r" $\|\theta_b - \theta + \varepsilon S_b\| \le \varepsilon^2 K G\, b(b-1)/2$ with $S_b = \sum_{j\le b} g_j$.",
+            r" $\|\theta_{b} - \theta\| \le b\,\varepsilon G$, hence each gradient moves by at most $K b\,\varepsilon"
+            r" G$, and"
+            r" $\|\theta_b - \theta + \varepsilon S_b\| \le \varepsilon^2 K G\, b(b-1)/2$ with $S_b = \sum_{j\le b}"
+            r" g_j$.",
             r"In step $b$ the expansion drops $H_b$ times that last difference, and a Taylor remainder of at most"
             r" $\tfrac12 T \|\theta_{b-1}-\theta\|^2$. Summed over the steps:"
             r" $\|R_m\| \le \varepsilon^3 ( K^2 G \sum_b \tbinom{b-1}{2} + \tfrac12 T G^2 \sum_b (b-1)^2 )$,"
             r" the chains and the forks of the third order. Both sums are at most $m^3/6$.",
             r"*Where it ends.* If the bounds are taken at the start only, the remainder can grow like"
-            r" $(1+\varepsilon)^m$: the estimate is uniform in m only while $m\varepsilon$ stays bounded. The underbrace"
+            r" $(1+\varepsilon)^m$: the estimate is uniform in m only while $m\varepsilon$ stays bounded. The"
+            r" underbrace"
             r" 'full batch update' needs m = B.",
         ),
         post_line=post.PRINTED["m-step"],
@@ -171,8 +173,8 @@ def _forests(num: int, names: tuple[Label, ...]) -> Iterator[tuple[Tree, ...]]:
 
 def _assignments(t: Tree, below: int, *, strict: bool = True) -> bool:
     """Whether every child stands strictly before its parent, where a vertex stands at the step of its index."""
-    return t.loss.index < below and all(
-        _assignments(child, t.loss.index if strict else t.loss.index + 1) for child in t.children
+    return t.loss.member < below and all(
+        _assignments(child, t.loss.member if strict else t.loss.member + 1) for child in t.children
     )
 
 
@@ -212,12 +214,14 @@ def tree_rule() -> Claim:
         assumptions=("losses smooth enough for the order asked",),
         method="induction on the steps, for every order; all trees to order 5 compared with the composition",
         argument=(
-            r"Let $c_b(\tau)$ be the coefficient after b steps and $N_b(\tau)$ the number of ways to give each vertex one"
+            r"Let $c_b(\tau)$ be the coefficient after b steps and $N_b(\tau)$ the number of ways to give each vertex"
+            r" one"
             r" of the first b steps, its colour the loss of that step, every child strictly before its parent. Claim:"
             r" $c_b(\tau) = (-1)^{|\tau|} N_b(\tau)/\sigma(\tau)$ with $\sigma$ the number of automorphisms.",
             r"Step b adds $-\nabla\mathcal{L}_b(\theta + \text{displacement})$: a tree with root $b$ whose children are"
             r" $\tau_1^{\mu_1}, \tau_2^{\mu_2}, \ldots$ gains $-\prod_i c_{b-1}(\tau_i)^{\mu_i}/\mu_i!$.",
-            r"On the other side $N_b(\tau) - N_{b-1}(\tau)$ counts the ways that give the root step b; then the branches"
+            r"On the other side $N_b(\tau) - N_{b-1}(\tau)$ counts the ways that give the root step b; then the"
+            r" branches"
             r" are independent and lie in the first b - 1 steps, $\prod_i N_{b-1}(\tau_i)^{\mu_i}$ ways. And"
             r" $\sigma(\tau) = \prod_i \mu_i!\,\sigma(\tau_i)^{\mu_i}$, $|\tau| = 1 + \sum_i \mu_i |\tau_i|$. So both"
             r" sides satisfy the same recursion from $c_0 = N_0 = 0$.",
@@ -235,7 +239,9 @@ def order_three() -> Claim:
         printed=None,
         precise=(
             equality(
-                r"\left[\theta_m - \theta\right]_{\varepsilon^3}", lambda: universal(3).of_order(3), beyond.order_three()
+                r"\left[\theta_m - \theta\right]_{\varepsilon^3}",
+                lambda: universal(3).of_order(3),
+                beyond.order_three(),
             ),
         ),
         assumptions=("losses four times continuously differentiable",),
@@ -243,7 +249,8 @@ def order_three() -> Claim:
         argument=(
             r"The second-order displacement enters the next gradient linearly and gives the chains"
             r" $H_k H_j g_i$, $i < j < k$. The first-order displacement enters it quadratically and gives the forks"
-            r" $\tfrac12 T_k[S_k, S_k]$ with $S_k = \sum_{j<k} g_j$, in which the two branches may stand at the same step.",
+            r" $\tfrac12 T_k[S_k, S_k]$ with $S_k = \sum_{j<k} g_j$, in which the two branches may stand at the same"
+            r" step.",
         ),
     )
 
@@ -252,7 +259,8 @@ def order_three() -> Claim:
 def order_brackets() -> Claim:
     """At second order the order of the steps acts only through brackets."""
     return Claim(
-        finding="At second order the correction is a gradient that does not know the order, plus half a sum of brackets.",
+        finding="At second order the correction is a gradient that does not know the order, plus half a sum of"
+        " brackets.",
         printed=None,
         precise=(
             equality("C_w", lambda: universal(2).of_order(2), beyond.correction_by_brackets()),
@@ -296,7 +304,8 @@ def bracket_curl() -> Claim:
         return Verdict("proved") if not left else Verdict("refuted", reason=f"{len(left)} terms are left")
 
     return Claim(
-        finding="Its Jacobian is asymmetric by twice the commutator of the Hessians; d = 1 and commuting quadratics test nothing.",
+        finding="Its Jacobian is asymmetric by twice the commutator of the Hessians; d = 1 and commuting quadratics"
+        " test nothing.",
         printed=None,
         precise=(
             equality(
@@ -318,10 +327,14 @@ def bracket_curl() -> Claim:
                 reading="commuting quadratics: the bracket is a constant vector, so they test nothing",
             ),
         ),
-        assumptions=(_SMOOTH, "a gradient where the Hessians commute on an open, simply connected set (in d = 1 always)"),
+        assumptions=(
+            _SMOOTH,
+            "a gradient where the Hessians commute on an open, simply connected set (in d = 1 always)",
+        ),
         method="Jacobians as trees with an open slot; transposing exchanges root and slot",
         argument=(
-            r"$DX = T_a[g_b,\cdot] + H_a H_b - T_b[g_a,\cdot] - H_b H_a$. The third derivatives are symmetric matrices and"
+            r"$DX = T_a[g_b,\cdot] + H_a H_b - T_b[g_a,\cdot] - H_b H_a$. The third derivatives are symmetric"
+            r" matrices and"
             r" cancel in $DX - DX^{\top}$; the two products are each other's transposes and add up to $2[H_a, H_b]$.",
             r"By Poincare's lemma a field on a simply connected open set is a gradient exactly where its Jacobian is"
             r" symmetric. In one dimension, or with commuting quadratics, it always is.",
@@ -356,9 +369,10 @@ def palindrome() -> Claim:
         assumptions=(_SMOOTH, "one step size, or step sizes that are a palindrome themselves"),
         method="every length: positions of the two halves interleave and coincide in every way",
         argument=(
-            r"A pair of steps inside the first half occurs in the second half in the other order, and together they give"
-            r" $(\sum H)(\sum g) - \sum_b H_b g_b$, in which order has gone. A pair with one step in each half occurs for"
+            r"A pair of steps inside the first half occurs in the second half in the other order, and together they"
+            r" give"
+            r" $(\sum H)(\sum g) - \sum_b H_b g_b$, in which order has gone. A pair with one step in each half occurs"
+            r" for"
             r" every pair of positions, and gives $(\sum H)(\sum g)$.",
         ),
     )
-

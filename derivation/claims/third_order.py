@@ -58,10 +58,12 @@ def third_order_reshuffling() -> Claim:
         method=_METHOD,
         argument=(
             r"A chain $H_i H_j g_k$ of three different losses stands in order with probability $\tfrac16$; a fork"
-            r" $\tfrac12 T_i[g_j, g_k]$ with $j\ne k$ has its root last with probability $\tfrac13$, and with $j = k$ with"
+            r" $\tfrac12 T_i[g_j, g_k]$ with $j\ne k$ has its root last with probability $\tfrac13$, and with $j = k$"
+            r" with"
             r" probability $\tfrac12$.",
             r"Sums over different losses are turned into means over independent draws by inclusion and exclusion:"
-            r" $\sum_{i\ne j\ne k} = B^3\,\mathbb{E}_{ijk} - B^2(\ldots) + 2B\,\mathbb{E}_k$. The leading terms are those"
+            r" $\sum_{i\ne j\ne k} = B^3\,\mathbb{E}_{ijk} - B^2(\ldots) + 2B\,\mathbb{E}_k$. The leading terms are"
+            r" those"
             r" of the flow.",
         ),
     )
@@ -78,7 +80,8 @@ def third_order_interleaving() -> Claim:
                 _THIRD,
                 _random_start,
                 beyond.third_order_random_start(),
-                reading="joint permutations of n pairs, random start; M and D are half sum and half difference of a pair",
+                reading="joint permutations of n pairs, random start; M and D are half sum and half difference of a"
+                " pair",
                 is_mutated=False,
             ),
             equality(
@@ -105,10 +108,13 @@ def third_order_interleaving() -> Claim:
         assumptions=(_SMOOTH, "uniform joint permutation of the pairs, one step size"),
         method=_METHOD,
         argument=(
-            r"Three vertices name at most three steps, and these lie in at most three pairs. Which vertices share a pair"
-            r" and in which order the pairs stand are enumerated once, for all n; the mean over permutations weighs each"
+            r"Three vertices name at most three steps, and these lie in at most three pairs. Which vertices share a"
+            r" pair"
+            r" and in which order the pairs stand are enumerated once, for all n; the mean over permutations weighs"
+            r" each"
             r" order of r pairs with $1/r!$.",
-            r"Written in $\mathcal{M}_k$ and $\mathcal{D}_k$, exchanging + and - changes the sign of $\mathcal{D}$ only:"
+            r"Written in $\mathcal{M}_k$ and $\mathcal{D}_k$, exchanging + and - changes the sign of $\mathcal{D}$"
+            r" only:"
             r" the random start keeps what is even in $\mathcal{D}$, and a fixed start adds what is odd.",
         ),
     )
@@ -138,7 +144,8 @@ def third_order_difference() -> Claim:
         assumptions=(_SMOOTH, "one step size"),
         method=_METHOD,
         argument=(
-            r"Both distributions equal their own reversal and have the same letters, which fixes the mean at second order"
+            r"Both distributions equal their own reversal and have the same letters, which fixes the mean at second"
+            r" order"
             r" (reversal-mean). At third order three positions have six orders, and reversal ties them only in twos.",
             r"The leading terms $n^3$ are those of the flow and cancel; the difference is of size"
             r" $n^2\varepsilon^3$, not $n\varepsilon^3$: it grows with the epoch.",
