@@ -25,5 +25,5 @@ def test_prose_keeps_its_blanks():
 
 
 def test_unknown_commands_are_named():
-    with pytest.raises(ValueError, match="got .wrongcommand"):
+    with pytest.raises(ValueError, match=r"got \\wrongcommand"):
         plain(r"\wrongcommand{x}")
