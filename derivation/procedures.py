@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import cache
 from typing import cast
 
-from sympy import Basic, Expr, S, Symbol, cancel, latex, nan, simplify, sympify, zoo
+from sympy import Basic, Expr, S, Symbol, fraction, latex, nan, simplify, sympify, together, zoo
 
 from derivation.averages import PLAIN, Indexing, at
 from derivation.claim import Mutant, Statement, Status, Verdict
@@ -212,7 +212,7 @@ def _vanishes(difference: Expr) -> bool:
     if difference == 0:
         return True
     if difference.is_rational_function(*difference.free_symbols):
-        return cancel(difference) == 0
+        return fraction(together(difference))[0].expand() == 0
     return simplify(difference) == 0
 
 

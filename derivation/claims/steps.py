@@ -149,44 +149,37 @@ def m_step() -> Claim:
     )
 
 
-def _shapes(num: int, names: tuple[Label, ...]) -> Iterator[Tree]:
-    """All rooted trees with `num` vertices and these losses, built child by child, each once."""
-    seen = set()
-    for root in names:
-        for children in _forests(num - 1, names):
-            t = tree(root, *children)
-            if t not in seen:
-                seen.add(t)
-                yield t
+def _trees(num: int, top: int, *, strict: bool) -> Iterator[Tree]:
+    """All trees with `num` vertices over the steps 1, ..., `top` whose children come before their parents."""
+    for root in range(1, top + 1):
+        below = root - 1 if strict else root
+        for children in _forests(num - 1, below, strict=strict):
+            yield tree(Label("L", root), *children)
 
 
-def _forests(num: int, names: tuple[Label, ...]) -> Iterator[tuple[Tree, ...]]:
+def _forests(num: int, top: int, *, strict: bool) -> Iterator[tuple[Tree, ...]]:
+    """All multisets of such trees with `num` vertices in all, each once: in ascending order."""
     if num == 0:
         yield ()
         return
     for size in range(1, num + 1):
-        for first in _shapes(size, names):
-            for rest in _forests(num - size, names):
+        for first in _trees(size, top, strict=strict):
+            for rest in _forests(num - size, top, strict=strict):
                 if not rest or first <= rest[0]:
                     yield (first, *rest)
 
 
-def _assignments(t: Tree, below: int, *, strict: bool = True) -> bool:
-    """Whether every child stands strictly before its parent, where a vertex stands at the step of its index."""
-    return t.loss.member < below and all(
-        _assignments(child, t.loss.member if strict else t.loss.member + 1) for child in t.children
-    )
-
-
 def _counted(order: int, *, strict: bool = True, divided: bool = True, sign: int = -1) -> Formula:
-    """The rule: sign^(vertices) / automorphisms for every tree over steps whose children come before their parents."""
+    """The rule: sign^(vertices) / automorphisms for every tree over steps whose children come before their parents.
+
+    Over the steps that a tree names, each once, there is one way to give its vertices their steps.
+    """
     terms = []
-    for r in range(1, order + 1):
-        names = tuple(Label("L", i) for i in range(1, r + 1))
-        for num in range(r, order + 1):
-            for t in _shapes(num, names):
-                if set(labels(t)) == set(names) and _assignments(t, r + 1, strict=strict):
-                    terms.append((t, Fraction(sign**num, automorphisms(t) if divided else 1)))
+    for num in range(1, order + 1):
+        for t in _trees(num, num, strict=strict):
+            named = {label.member for label in labels(t)}
+            if named == set(range(1, len(named) + 1)):
+                terms.append((t, Fraction(sign**num, automorphisms(t) if divided else 1)))
     rule = r"\sum_{\tau} \frac{(-\varepsilon)^{|\tau|}}{\sigma(\tau)}\, N(\tau)\, F(\tau)"
     return Formula((term(1, Expression(Series(terms), rule, ORDERED)),))
 
