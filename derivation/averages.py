@@ -42,6 +42,8 @@ __all__ = [
     "mirrored",
     "over_independent_permutations",
     "over_permutations",
+    "over_reversal",
+    "over_start",
     "reversed_order",
     "split_into_sides",
     "with_replacement",
@@ -137,7 +139,7 @@ def interleaved(series: Series, period: Sequence[str]) -> Series:
 
 
 def interleaved_with_coins(series: Series, sides: tuple[str, str]) -> Series:
-    """The same for pairs whose inner order is decided by a fair coin per pair: the mean over all coins."""
+    """Interleaved pairs whose inner order is decided by a fair coin per pair: the mean over all coins."""
     half = Fraction(1, 2)
 
     def choices(length: int) -> list[tuple[tuple[str, ...], Fraction | int]]:
@@ -164,6 +166,16 @@ def _runs(
             named = {Label("L", b): Label(name, repetition) for b, name in zip(steps[:length], names, strict=True)}
             for rest, other in _runs(steps[length:], choices, repetition + 1):
                 yield named | rest, weight * other
+
+
+def over_start(series: Series, sides: tuple[str, str]) -> Series:
+    """Interleaved pairs with one fair coin per epoch for which side comes first: the mean over the two schedules."""
+    return (interleaved(series, sides) + interleaved(series, sides[::-1])).scaled(Fraction(1, 2))
+
+
+def over_reversal(series: Series) -> Series:
+    """The mean of ORDERED sums over a word and its reversal, which holds for every word."""
+    return (series + reversed_order(series)).scaled(Fraction(1, 2))
 
 
 def reversed_order(series: Series) -> Series:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from derivation.averages import MEANS
+from derivation.averages import MEANS, ORDERED, PLAIN, at
 from derivation.formula import (
     Expression,
     Formula,
@@ -23,7 +23,7 @@ from derivation.formula import (
     term,
     third,
 )
-from derivation.post import ASCENDING, TOGETHER, alignment, mean_loss, minus, overall_mean, pair_mean, plus
+from derivation.post import ASCENDING, TOGETHER, alignment, four_way, mean_loss, minus, overall_mean, pair_mean, plus
 from derivation.symbols import B, m, n
 
 __all__ = [
@@ -165,6 +165,12 @@ def four_way_plus_first() -> Formula:
             term(1, sum_over(hessian(plus(-1), gradient(plus(-2))), before, "j<k")),
         )
     )
+
+
+def four_way_of_two_pairs() -> Formula:
+    """The post's four sums written out for two pairs."""
+    four = four_way()
+    return Formula((term(1, Expression(at(four.series(), ORDERED, 2), four.latex, PLAIN)),))
 
 
 def _covariance(of_hessian: Callable[..., Expression], of_gradient: Callable[..., Expression]) -> Expression:

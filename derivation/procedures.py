@@ -56,13 +56,13 @@ def equality(
             same terms, and never where the formula is expected to fail.
     """
     derived = cache(lambda: _in_field(derive()))
+    written_out = cache(lambda num_pairs: at(derived(), right.indexing, num_pairs))
 
     def decide(formula: Formula) -> Verdict:
-        truth, claimed = derived(), formula.series()
-        difference = truth - claimed
+        difference = derived() - formula.series()
         if not difference:
             return Verdict("proved")
-        witness = of_difference(truth, difference, formula.indexing, is_scalar=formula.is_scalar, pairs=pairs)
+        witness = of_difference(written_out, difference, formula.indexing, is_scalar=formula.is_scalar, pairs=pairs)
         return Verdict("refuted", witness) if witness else Verdict("undecided", reason="no witness found")
 
     return Statement(

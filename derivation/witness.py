@@ -134,7 +134,7 @@ def _shrunk(losses: Losses, dimension: int, fails: Callable[[Losses, int], bool]
 
 
 def of_difference(
-    left: Series,
+    true_at: Callable[[int], Series],
     difference: Series,
     indexing: Indexing,
     *,
@@ -144,7 +144,7 @@ def of_difference(
     """A witness that a formula differs from the truth.
 
     Args:
-        left: The truth.
+        true_at: The truth written out for a number of pairs; one truth is compared with many formulas.
         difference: The truth less the formula.
         indexing: What the bound indices of both mean.
         is_scalar: Whether the trees are free.
@@ -154,7 +154,7 @@ def of_difference(
         Losses, n and both values; None where none is found, which proves nothing.
     """
     depends_on_n = indexing is not PLAIN or any(
-        isinstance(c, FracElement) and c.as_expr().free_symbols for s in (left, difference) for c in s.values()
+        isinstance(c, FracElement) and c.as_expr().free_symbols for c in difference.values()
     )
     for num_pairs in pairs if depends_on_n else (1,):
         try:
@@ -172,13 +172,15 @@ def of_difference(
         if hit is not None:
             losses, dimension = hit
             # A loss that only the truth names is zero; a tree that names it has the value 0.
-            true = Series((t, c) for t, c in at(left, indexing, num_pairs).items() if set(labels(t)) <= names)
+            everything = true_at(num_pairs)
+            true = Series((t, c) for t, c in everything.items() if set(labels(t)) <= names)
             value = evaluated(true, losses, dimension, is_scalar=is_scalar)
             off = evaluated(gap, losses, dimension, is_scalar=is_scalar)
             other = tuple(a - b for a, b in zip(value, off, strict=True))
-            return Witness(
-                described(losses, dimension, num_pairs if depends_on_n else None), shown(value), shown(other)
+            setting = described(
+                losses, dimension, num_pairs if depends_on_n else None, leaves_out=len(true) < len(everything)
             )
+            return Witness(setting, shown(value), shown(other))
     return None
 
 
@@ -218,8 +220,10 @@ def _shown_name(label: Label) -> str:
     return f"L{_SIDES[label.name]}{index}" if label.name in _SIDES else f"L[{label}]"
 
 
-def described(losses: Losses, dimension: int, num_pairs: int | None) -> str:
+def described(losses: Losses, dimension: int, num_pairs: int | None, *, leaves_out: bool = False) -> str:
     """The setting of a witness in one line."""
     parts = [f"{_shown_name(name)} = {shown_loss(derivatives)}" for name, derivatives in losses.items()]
+    if leaves_out:
+        parts.append("other losses 0")
     point = "x = 0" if dimension == 1 else "(x, y) = (0, 0)"
     return ", ".join(([f"n = {num_pairs}"] if num_pairs else []) + parts + [f"at {point}"])

@@ -292,6 +292,13 @@ def test_coefficients_count_the_steps_that_vertices_can_stand_at(data, order):
     assert dict(series) == expected
 
 
+@pytest.mark.parametrize("num", range(1, 6))
+def test_renamed_trees_are_the_trees_built_from_the_new_names(num):
+    swapped = {LETTERS[0]: LETTERS[1], LETTERS[1]: LETTERS[0]}
+    for t, (parents, colours) in coloured_trees(num, LETTERS[:2]).items():
+        assert relabel(t, swapped.__getitem__) == built(parents, [swapped[colour] for colour in colours])
+
+
 def num_symmetries(parents: Sequence[int], colours: Sequence[Label]) -> int:
     vertices = range(len(colours))
     edges = {(v, parents[v - 1]) for v in vertices[1:]}

@@ -323,6 +323,13 @@ def grpo_advantage() -> Claim:
                 slips={"balance of 1": Integer(1)},
             ),
             expressions(
+                r"\sum_{\hat A_i>0}\tfrac{\hat A_i}{|o_i|} + \sum_{\hat A_i<0}\tfrac{\hat A_i}{|o_i|}",
+                lambda: Integer(1) / 1 + Integer(-1) / 2,
+                Integer(0),
+                expected="refuted",
+                reading="weights 1/|o_i| upset the balance: G = 2, advantages 1 and −1, lengths 1 and 2",
+            ),
+            expressions(
                 r"\hat A_i \ \text{at}\ r_1 = \ldots = r_G,\ \text{with}\ \delta > 0",
                 lambda: (r - size * r / size) / (0 + shift),
                 Integer(0),

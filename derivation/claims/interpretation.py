@@ -1,13 +1,10 @@
 """The Interpretation of the post: what the drift rewards, in which frame, for which mean."""
 
-from fractions import Fraction
-
 from derivation import beyond, post
-from derivation.averages import MEANS, ORDERED, PLAIN, at, interleaved, over_permutations, reversed_order
+from derivation.averages import MEANS, ORDERED, PLAIN, Indexing, at, over_permutations, over_reversal, over_start
 from derivation.claim import Claim, claim
 from derivation.claims.permutations import (
     MINUS_FIRST,
-    PLUS_FIRST,
     coin_per_epoch_mean,
     correction,
     pair_accumulated,
@@ -79,12 +76,11 @@ def entanglement() -> Claim:
 
 def _pair_frame_drift() -> Series:
     """Sequential with a random start less pair-accumulated, second order, over B^2, mean over pair orders."""
-    relative = interleaved(correction(), MINUS_FIRST) + interleaved(correction(), PLUS_FIRST)
-    drift = relative.scaled(Fraction(1, 2)) - pair_accumulated()
+    drift = over_start(correction(), MINUS_FIRST) - pair_accumulated()
     return over_permutations(drift).scaled(element(1 / B**2))
 
 
-def _rate(potential: Series, drift: Series, indexing=MEANS) -> Series:  # noqa: ANN001
+def _rate(potential: Series, drift: Series, indexing: Indexing = MEANS) -> Series:
     return joined(gradient_series(potential, indexing), drift, indexing)
 
 
@@ -98,9 +94,6 @@ def bias_sign() -> Claim:
 
     def fixed_start() -> Series:
         return _rate(one_pair, compose(Schedule.parse("-+"), 2).of_order(2), PLAIN)
-
-    def symmetrised() -> Series:
-        return (correction() + reversed_order(correction())).scaled(Fraction(1, 2))
 
     return Claim(
         finding="True in the pair-accumulated frame with a random start for the mean over pairs; not for a single"
@@ -120,7 +113,7 @@ def bias_sign() -> Claim:
             ),
             equality(
                 r"\nabla\Phi\cdot\tfrac12\left(C_w + C_{\mathrm{rev}(w)}\right)",
-                lambda: _rate(beyond.all_alignments().series, symmetrised(), ORDERED),
+                lambda: _rate(beyond.all_alignments().series, over_reversal(correction()), ORDERED),
                 beyond.rate_of_all_alignments(),
                 reading="Φ = sum over b < b' of g_b·g_b', accumulated frame, symmetrised: never negative",
             ),

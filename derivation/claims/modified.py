@@ -4,11 +4,19 @@ from fractions import Fraction
 from functools import cache
 
 from derivation import beyond, post
-from derivation.averages import MEANS, ORDERED, PLAIN, interleaved, over_permutations, reversed_order, split_into_sides
+from derivation.averages import (
+    MEANS,
+    ORDERED,
+    PLAIN,
+    interleaved,
+    over_permutations,
+    over_reversal,
+    over_start,
+    split_into_sides,
+)
 from derivation.claim import Claim, claim
 from derivation.claims.permutations import (
     MINUS_FIRST,
-    PLUS_FIRST,
     coin_per_epoch_mean,
     correction,
     fixed_start_mean,
@@ -38,10 +46,6 @@ def _full_gradient() -> Series:
 def _first_correction(second_order: Series) -> Series:
     """Grad L_1 from the second-order part of a displacement, by backward error analysis."""
     return modified_field(_full_gradient() + second_order, MEANS, 2).of_order(2).scaled(element(-1 / B**2))
-
-
-def _half(series: Series) -> Series:
-    return series.scaled(Fraction(1, 2))
 
 
 @claim("modified-loss-accumulated")
@@ -102,9 +106,8 @@ def modified_loss_sequential() -> Claim:
 
     def every_word() -> Series:
         """In sums over the steps of one word: the mean of a word and its reversal, less the flow of the same length."""
-        symmetrised = _half(correction() + reversed_order(correction()))
         first = Series({tree(Label("L", 1)): Fraction(-1)})
-        return modified_field(first + symmetrised, ORDERED, 2).of_order(2)
+        return modified_field(first + over_reversal(correction()), ORDERED, 2).of_order(2)
 
     return Claim(
         finding="Own norms over 8B and nothing else; with a fixed start there is no modified loss at all.",
@@ -147,23 +150,19 @@ def modified_loss_sequential() -> Claim:
 @claim("pair-frame-drift")
 def pair_frame_drift() -> Claim:
     """The drift relative to one accumulated step per pair."""
-
-    def relative(period: tuple[str, str]) -> Series:
-        return interleaved(correction(), period) - pair_accumulated()
-
     return Claim(
         finding="The post's term is the whole drift in this frame, for every order of the pairs.",
         printed=None,
         precise=(
             equality(
                 r"C - C_{\text{pair-accumulated}}",
-                lambda: relative(MINUS_FIRST),
+                lambda: interleaved(correction(), MINUS_FIRST) - pair_accumulated(),
                 beyond.pair_drift(),
                 reading="L⁻ first, every order of the pairs",
             ),
             equality(
                 r"\tfrac12\left(C_{-+} + C_{+-}\right) - C_{\text{pair-accumulated}}",
-                lambda: _half(relative(MINUS_FIRST) + relative(PLUS_FIRST)),
+                lambda: over_start(correction(), MINUS_FIRST) - pair_accumulated(),
                 beyond.pair_drift_random_start(),
                 reading="random start, every order of the pairs; times ε² = η²/B² this is (η²/(4B)) ∇E[g⁺·g⁻]",
             ),
@@ -190,7 +189,7 @@ def accumulated_frame_drift() -> Claim:
         precise=(
             equality(
                 r"\tfrac12\left(C_w + C_{\mathrm{rev}(w)}\right)",
-                lambda: _half(correction() + reversed_order(correction())),
+                lambda: over_reversal(correction()),
                 beyond.symmetric_part_as_gradient(),
                 reading="every word; times ε² = η²/B² this is (η²/(2B²)) ∇ of the sum of g_b·g_b'",
             ),

@@ -390,6 +390,7 @@ def _first_order_rates(rate: Expr) -> tuple[Expr, Expr]:
 def lr_match() -> Claim:
     """Which learning rate makes the two runs comparable."""
     signal = {_B: _A, _S: 0}
+    decay = Symbol("lambda", positive=True)
     positive = Symbol("a", positive=True)
 
     def adam_ratio() -> Expr:
@@ -430,6 +431,12 @@ def lr_match() -> Claim:
                 lambda: limit(cancel(adam_ratio() ** 2), _S, oo),
                 Integer(1),
                 reading="AdamW at η/√2, a coordinate drowned in noise (the ratio squared): matched",
+            ),
+            expressions(
+                r"\frac{\text{decay per pair at}\ \eta/\sqrt2}{\text{decay per update at}\ \eta}",
+                lambda: diff((1 - _ETA * decay / sqrt(2)) ** 2, decay).subs(decay, 0) / diff(1 - _ETA * decay, decay),
+                sqrt(2),
+                reading="decoupled weight decay at first order: √2 times as much per pair",
             ),
         ),
         assumptions=(

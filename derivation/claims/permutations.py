@@ -11,6 +11,7 @@ from derivation.averages import (
     interleaved_with_coins,
     over_independent_permutations,
     over_permutations,
+    over_start,
     reversed_order,
     split_into_sides,
     with_replacement,
@@ -45,8 +46,7 @@ def fixed_start_mean() -> Series:
 @cache
 def coin_per_epoch_mean() -> Series:
     """The mean over joint permutations and one fair coin for which side starts."""
-    half = element(1) / 2
-    return (fixed_start_mean() + over_permutations(interleaved(correction(), PLUS_FIRST))).scaled(half)
+    return over_permutations(over_start(correction(), MINUS_FIRST))
 
 
 @cache
@@ -68,6 +68,7 @@ def _per_epoch(series: Series) -> Series:
 @claim("four-way")
 def four_way() -> Claim:
     """The split of the double sum by side."""
+    counted_from_one = Schedule((Label("-"), Label("+", 1), Label("-", 1), Label("+", 2)))
     return Claim(
         finding="True for the order L⁻_1 L⁺_1 L⁻_2 L⁺_2 ...; the sentence in front of it describes another order.",
         printed=equality(
@@ -89,7 +90,15 @@ def four_way() -> Claim:
                 "C",
                 lambda: interleaved(correction(), PLUS_FIRST),
                 beyond.four_way_plus_first(),
-                reading="for the order of the sentence",
+                reading="for the order of the sentence, steps counted from 0",
+            ),
+            equality(
+                "C",
+                lambda: compose(counted_from_one, 2).of_order(2),
+                beyond.four_way_of_two_pairs(),
+                expected="refuted",
+                reading="steps counted from 1, B = 4: the sentence's steps are L⁻_0, L⁺_1, L⁻_1, L⁺_2, other pairs; the"
+                " witness calls L⁻_0 by the free name L⁻",
             ),
         ),
         assumptions=(_SMOOTH,),

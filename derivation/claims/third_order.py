@@ -7,6 +7,7 @@ from derivation.averages import (
     interleaved,
     interleaved_with_coins,
     over_permutations,
+    over_start,
     split_into_sides,
 )
 from derivation.claim import Claim, claim
@@ -32,8 +33,9 @@ def _fixed(period: tuple[str, str]) -> Series:
     return over_permutations(interleaved(_third(), period))
 
 
+@cache
 def _random_start() -> Series:
-    return (_fixed(MINUS_FIRST) + _fixed(PLUS_FIRST)).scaled(element(1) / 2)
+    return over_permutations(over_start(_third(), MINUS_FIRST))
 
 
 def _reshuffled() -> Series:
