@@ -8,6 +8,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
+from sympy import Expr
+
 from derivation.averages import MEANS, ORDERED, PLAIN, at
 from derivation.formula import (
     Expression,
@@ -476,3 +478,50 @@ def rate_of_all_alignments() -> Formula:
 def two_steps(factor: Fraction) -> Formula:
     """The second-order term of two optimizer steps with a random start, over eta^2."""
     return Formula((term(factor, gradient(inner(gradient(plus()), gradient(minus())))),))
+
+
+def third_order_independent() -> Formula:
+    """The mean third-order displacement when each side is permuted on its own, random start."""
+    terms: list[tuple[Expr, Callable[[_Side, _Side], Expression]]] = [
+        (-(n**3) / 6, lambda s, _: third(s.whole, s.bar, s.bar)),
+        (-(4 * n**3 + n**2) / 12, lambda s, t: third(s.whole, s.bar, t.bar)),
+        (-(2 * n**3 - n**2) / 12, lambda s, t: third(s.whole, t.bar, t.bar)),
+        (-(n**3) / 6, lambda s, _: hessian(s.whole, hessian(s.whole, s.bar))),
+        (-(2 * n**3 - n**2) / 12, lambda s, t: hessian(s.whole, hessian(s.whole, t.bar))),
+        (-(n**3 + n**2) / 6, lambda s, t: hessian(s.whole, hessian(t.whole, s.bar))),
+        (-(2 * n**3 - n**2) / 12, lambda s, t: hessian(s.whole, hessian(t.whole, t.bar))),
+        (n**2 / 3, lambda s, _: mean(third(s.member, s.g, s.bar))),
+        ((4 * n**2 + n) / 12, lambda s, t: mean(third(s.member, s.g, t.bar))),
+        (-(n**2) / 12, lambda s, _: mean(third(s.whole, s.g, s.g))),
+        (-(n**2 + n) / 12, lambda s, t: mean(third(s.whole, t.g, t.g))),
+        (n**2 / 6, lambda s, _: mean(hessian(s.member, hessian(s.member, s.bar)))),
+        ((2 * n**2 - n) / 12, lambda s, t: mean(hessian(s.member, hessian(s.member, t.bar)))),
+        (n**2 / 6, lambda s, _: mean(hessian(s.member, hessian(s.whole, s.g)))),
+        ((n**2 + n) / 6, lambda s, t: mean(hessian(s.member, hessian(t.whole, s.g)))),
+        (n**2 / 6, lambda s, _: mean(hessian(s.whole, hessian(s.member, s.g)))),
+        ((2 * n**2 - n) / 12, lambda s, t: mean(hessian(s.whole, hessian(t.member, t.g)))),
+        (-n / 12, lambda s, _: mean(third(s.member, s.g, s.g))),
+        (-n / 3, lambda s, _: mean(hessian(s.member, hessian(s.member, s.g)))),
+    ]
+    return Formula(tuple(term(coefficient, _over_sides(build)) for coefficient, build in terms))
+
+
+class _Side(NamedTuple):
+    """A loss of one side with its gradient, and the mean of the side with its gradient."""
+
+    member: Expression
+    g: Expression
+    whole: Expression
+    bar: Expression
+
+
+def _side(name: str) -> _Side:
+    member = loss(name, -1, indexing=MEANS)
+    whole = combination((1, mean(member)), shown=rf"\bar{{\mathcal{{L}}}}^{{{name}}}")
+    return _Side(member, gradient(member), whole, gradient(whole))
+
+
+def _over_sides(build: Callable[[_Side, _Side], Expression]) -> Expression:
+    """The sum over which side is s, the other being t."""
+    both = (build(_side("+"), _side("-")), build(_side("-"), _side("+")))
+    return combination((1, both[0]), (1, both[1]), shown=rf"\sum_{{s}} {build(_side('s'), _side('t')).latex}")

@@ -71,6 +71,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("third-order-modified-field", "no modified loss at third order", _FIELDS, "modified"),
     Entry("third-order-reshuffling", "third-order mean of random reshuffling", BEYOND, "third_order"),
     Entry("third-order-interleaving", "third-order mean of interleaved pairs", BEYOND, "third_order"),
+    Entry("third-order-independent", "third-order mean, sides permuted independently", BEYOND, "third_order"),
     Entry("third-order-difference", "interleaving and reshuffling part at order three", BEYOND, "third_order"),
     Entry("ratio-curvature", "equal gradients, different curvature", BEYOND, "grpo"),
     Entry("two-optimizer-steps", "the experiment takes two steps per update", BEYOND, "optimizers"),

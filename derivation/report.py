@@ -191,13 +191,13 @@ def explain(report: Report, console: Console) -> None:
         return
     console.print(Text(claim.finding, style="bold"))
     console.print(Text(f"{report.entry.source}. Method: {claim.method}.", style="dim"))
-    lines = Table.grid(padding=(0, 2), expand=True)
-    lines.add_column(ratio=1)
-    lines.add_column(ratio=1)
-    lines.add_row(Text("the post", style="bold"), Text("made precise", style="bold"))
-    post_line = claim.post_line or (claim.printed.latex if claim.printed else "")
-    lines.add_row(Text(plain(post_line) if post_line else "(nothing)"), Text(plain(report.precise[0].statement.latex)))
-    console.print(Padding(lines, (1, 0)))
+    if claim.post_line:
+        lines = Table.grid(padding=(0, 2), expand=True)
+        lines.add_column(ratio=1)
+        lines.add_column(ratio=1)
+        lines.add_row(Text("the post", style="bold"), Text("made precise", style="bold"))
+        lines.add_row(Text(plain(claim.post_line)), Text(plain(report.precise[0].statement.latex)))
+        console.print(Padding(lines, (1, 0)))
     for i, paragraph in enumerate(claim.argument, start=1):
         _hanging(console, f"{i}. ", _emphasised(plain_text(paragraph)))
     console.print()

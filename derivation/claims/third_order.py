@@ -6,6 +6,7 @@ from derivation import beyond
 from derivation.averages import (
     interleaved,
     interleaved_with_coins,
+    over_independent_permutations,
     over_permutations,
     over_start,
     split_into_sides,
@@ -118,6 +119,49 @@ def third_order_interleaving() -> Claim:
             r"Written in $\mathcal{M}_k$ and $\mathcal{D}_k$, exchanging + and - changes the sign of $\mathcal{D}$"
             r" only:"
             r" the random start keeps what is even in $\mathcal{D}$, and a fixed start adds what is odd.",
+        ),
+    )
+
+
+@claim("third-order-independent")
+def third_order_independent() -> Claim:
+    """The mean third-order displacement when each side is permuted on its own."""
+
+    def started(period: tuple[str, str]) -> Series:
+        return over_independent_permutations(interleaved(_third(), period), period)
+
+    def both_starts() -> Series:
+        return (started(MINUS_FIRST) + started(PLUS_FIRST)).scaled(element(1) / 2)
+
+    return Claim(
+        finding="Nineteen terms for each side, for every n.",
+        printed=None,
+        precise=(
+            equality(
+                _THIRD,
+                both_starts,
+                beyond.third_order_independent(),
+                reading="the sums run over both sides s, and t is the other side; random start",
+            ),
+            equality(
+                _THIRD,
+                both_starts,
+                beyond.third_order_random_start(),
+                expected="refuted",
+                reading="that independent and joint permutations agree at third order, as they do at second",
+            ),
+        ),
+        assumptions=(_SMOOTH, "uniform permutations of the two sides, independent of each other and of the start"),
+        method="every n: q positions in order can be chosen in binomial(n, q) ways; each side's members are"
+        " exchangeable",
+        argument=(
+            r"At q given positions each side puts any r distinct members of its own with the same probability"
+            r" $1/(n)_r$, and the two sides are independent. So no term knows which preferred loss was paired with"
+            r" which"
+            r" dispreferred one: only means over one side at a time occur.",
+            r"At second order, with a random start, joint and independent permutations have the same mean (eq-1)."
+            r" Here they"
+            r" part: the joint mean holds products inside one pair.",
         ),
     )
 
