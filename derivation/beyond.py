@@ -26,6 +26,7 @@ from derivation.formula import (
     third,
 )
 from derivation.post import ASCENDING, TOGETHER, alignment, four_way, mean_loss, minus, overall_mean, pair_mean, plus
+from derivation.series import Schedule, compose
 from derivation.symbols import B, m, n
 
 __all__ = [
@@ -525,3 +526,15 @@ def _over_sides(build: Callable[[_Side, _Side], Expression]) -> Expression:
     """The sum over which side is s, the other being t."""
     both = (build(_side("+"), _side("-")), build(_side("-"), _side("+")))
     return combination((1, both[0]), (1, both[1]), shown=rf"\sum_{{s}} {build(_side('s'), _side('t')).latex}")
+
+
+def displacement(word: str, order: int) -> Formula:
+    """The part of one order of the displacement of a word of single letters."""
+    series = compose(Schedule.parse(word), order).of_order(order)
+    shown = rf"\left[\theta_{{{word}}}-\theta\right]_{{\varepsilon^{{{order}}}}}"
+    return Formula((term(1, Expression(series, shown, PLAIN)),))
+
+
+def rate_of_one_pair() -> Formula:
+    """The change of g- . g+ under two steps of size eta/2 in random order against one accumulated step, over eta^2."""
+    return Formula((term(Fraction(1, 8), squared_norm(gradient(inner(gradient(minus()), gradient(plus()))))),))

@@ -19,8 +19,8 @@ def _parser() -> Parser:
     parser = Parser(
         "python -m derivation.check",
         "Proves or refutes every formula of the post, and what follows from them that the post does not say.",
-        "Exit status: 0 if every claim is proved as made precise, every misprint and every mutant refuted;\n"
-        "1 otherwise; 2 for a wrong call; 130 if interrupted.",
+        "Exit status: 0 if every claim is proved as made precise, every misprint and every mutant refuted;\n1"
+        " otherwise; 2 for a wrong call; 130 if interrupted.",
     )
     parser.add_argument("ids", nargs="*", metavar="ID", help="the claims to check (default: all); see --list")
     parser.add_argument("--list", action="store_true", help="list the claims and stop")

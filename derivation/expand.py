@@ -222,7 +222,7 @@ def _potentials(field: "Series") -> list[str]:
             lines.append(f"order {power}: the gradient of a loss, whatever the losses")
         elif verdict.witness:
             w = verdict.witness
-            lines.append(f"order {power}: no gradient; for {w.setting}: {w.left}, {w.right}")
+            lines.append(f"order {power}: no gradient; for {w.setting}: {w.left}")
         else:
             lines.append(f"order {power}: undecided ({verdict.reason})")
     return lines

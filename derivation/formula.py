@@ -237,7 +237,7 @@ class Formula:
 
     Attributes:
         terms: What is added.
-        shows_step: Whether the LaTeX shows the power of the step size that comes with each term.
+        shows_step: Whether the LaTeX shows the power of the step size that comes with each term, and the remainder.
     """
 
     terms: tuple[Term, ...]
@@ -267,6 +267,9 @@ class Formula:
             text += ("" if not text else r" \allowbreak ") + _signed(
                 part.coefficient, part.expression, first=not text, front=step
             )
+        if self.shows_step:
+            highest = max(num_vertices(t) for part in self.terms for t in part.expression.series)
+            text += rf" \allowbreak +O(\varepsilon^{{{highest + 1}}})"
         return text
 
     def mutants(self) -> Iterator[tuple[str, "Formula"]]:

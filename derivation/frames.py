@@ -44,11 +44,11 @@ def accumulated(schedule: Schedule, order: int, *, group: int | None = None) -> 
             2: one accumulated step per pair.
 
     Raises:
-        ValueError: If the number of steps is no multiple of `group`.
+        ValueError: If `group` is smaller than 1 or the number of steps is no multiple of it.
     """
-    size = group or len(schedule.losses)
-    if len(schedule.losses) % size:
-        raise ValueError(f"number of steps must be a multiple of {size}; got {len(schedule.losses)}.")
+    size = len(schedule.losses) if group is None else group
+    if size < 1 or len(schedule.losses) % size:
+        raise ValueError(f"number of steps must be a multiple of the group, {size}; got {len(schedule.losses)}.")
     steps = list(zip(schedule.losses, schedule.step_sizes, strict=True))
     displacement = Series()
     for start in range(0, len(steps), size):

@@ -57,26 +57,26 @@ PRINTED = {
     "two-step": r"\theta_2 = \theta - \frac{\eta}{B} \left( \nabla \mathcal{L}_1 + \nabla \mathcal{L}_2 \right)"
     r" + \frac{\eta^2}{B^2} \nabla^2 \mathcal{L}_2 \mathcal{L}_1 + O((\eta / B)^3)",
     "m-step": r"\theta_m = \theta - \frac{\eta}{B} \sum_{b=1}^m \nabla \mathcal{L}_b + \frac{\eta^2}{B^2}"
-    r" \sum_{b_1=1}^m \sum_{b_2=1}^{b_1-1} \nabla^2 \mathcal{L}_{b_1} \nabla \mathcal{L}_{b_2}"
-    r" + O\left(m^3 \left(\frac{\eta}{B}\right)^3\right)",
+    r" \sum_{b_1=1}^m \sum_{b_2=1}^{b_1-1} \nabla^2 \mathcal{L}_{b_1} \nabla \mathcal{L}_{b_2} + O\left(m^3"
+    r" \left(\frac{\eta}{B}\right)^3\right)",
     "warm-up": CORRECTION + r" = \left( \frac{m^2}{2} - m \right) \nabla^2 \mathcal{L} \nabla \mathcal{L}"
-    r" + \frac{m}{2} \nabla^2 \mathcal{L}^+ \nabla \mathcal{L}^- + O(m^3 (\eta / B)^3),"
-    r" \quad \mathcal{L} = \mathcal{L}^+ + \mathcal{L}^-",
+    r" + \frac{m}{2} \nabla^2 \mathcal{L}^+ \nabla \mathcal{L}^- + O(m^3 (\eta / B)^3), \quad \mathcal{L} ="
+    r" \mathcal{L}^+ + \mathcal{L}^-",
     "warm-up-epoch": r"\eta^2 \left[ \frac{B-2}{4B} \nabla \|\nabla \mathcal{L}\|^2"
     r" + \frac{1}{2B} \nabla^2 \mathcal{L}^+ \nabla \mathcal{L}^- \right]",
     "four-way": CORRECTION
     + r" = \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^-_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^-_{k_2}"
-    r" + \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^-_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^+_{k_2}"
-    r" + \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^+_{k_1} \sum_{k_2=1}^{k_1} \nabla \mathcal{L}^-_{k_2}"
-    r" + \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^+_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^+_{k_2}",
+    r" + \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^-_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^+_{k_2} +"
+    r" \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^+_{k_1} \sum_{k_2=1}^{k_1} \nabla \mathcal{L}^-_{k_2} +"
+    r" \sum_{k_1=1}^{B/2} \nabla^2 \mathcal{L}^+_{k_1} \sum_{k_2=1}^{k_1-1} \nabla \mathcal{L}^+_{k_2}",
     "eq-1": r"\mathbb{E}\left[" + CORRECTION + r"\right] = \frac{B-2}{4B} \nabla \|\nabla (\mathbb{E} \mathcal{L}_i^-"
-    r" + \mathbb{E} \mathcal{L}_i^+)/2\|^2 - \frac{1}{2B} \nabla \mathbb{E} \| \nabla \mathcal{L}_i"
-    r" - \nabla (\mathbb{E} \mathcal{L}_i^- + \mathbb{E} \mathcal{L}_i^+)/2\|^2"
-    r" + \frac{1}{2B} \mathbb{E} \left[ \nabla^2 \mathcal{L}_i^+ \nabla \mathcal{L}_i^- \right]",
+    r" + \mathbb{E} \mathcal{L}_i^+)/2\|^2 - \frac{1}{2B} \nabla \mathbb{E} \| \nabla \mathcal{L}_i - \nabla"
+    r" (\mathbb{E} \mathcal{L}_i^- + \mathbb{E} \mathcal{L}_i^+)/2\|^2 + \frac{1}{2B} \mathbb{E} \left[ \nabla^2"
+    r" \mathcal{L}_i^+ \nabla \mathcal{L}_i^- \right]",
     "boxed": r"\frac{1}{4B} \nabla \mathbb{E} \left[ \nabla \mathcal{L}_i^- \cdot \nabla \mathcal{L}_i^+ \right]",
     "entanglement": r"\nabla \mathcal{L}^+(y^+) \cdot \nabla \mathcal{L}^-(y^-) \text{ rewarded} \iff"
-    r" \nabla \mathcal{L}^+(y^+) \cdot \nabla \mathcal{L}^+(y^-) \text{ penalised},"
-    r" \quad \text{when } \mathcal{L}^+ = -\mathcal{L}^-",
+    r" \nabla \mathcal{L}^+(y^+) \cdot \nabla \mathcal{L}^+(y^-) \text{ penalised}, \quad \text{when } \mathcal{L}^+ ="
+    r" -\mathcal{L}^-",
     "lr-match": r"\eta' = \frac{1}{\sqrt{2}} \, \eta",
 }
 

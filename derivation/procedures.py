@@ -119,7 +119,7 @@ def _curl_witness(field: Series, indexing: Indexing) -> Witness | None:
         if hit is not None:
             above, below = entries(hit[0])
             setting = described(hit[0], 2, None if indexing is PLAIN else num_pairs)
-            return Witness(setting, f"dX_1/dy = {above}", f"dX_2/dx = {below}")
+            return Witness(setting, f"dX₁/dy = {above}, dX₂/dx = {below}", "equal")
     return None
 
 

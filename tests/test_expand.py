@@ -70,7 +70,7 @@ def test_latex_escapes_names(capsys):
         (["--schedule=-+", "--step-sizes", "1,x"], "got 'x' at step 2"),
         (["--schedule=-+", "--step-sizes", "1,1/0"], "got '1/0' at step 2"),
         (["--schedule=-+", "--step-sizes", "1"], "1 sizes for 2 steps"),
-        (["--schedule=-+-", "--frame", "pair-accumulated"], "multiple of 2; got 3"),
+        (["--schedule=-+-", "--frame", "pair-accumulated"], "multiple of the group, 2; got 3"),
         (["--schedule=-+", "--frame", "flow"], "gradient-flow"),
         (["--schedule=-+", "--frame", "accumulated", "--modified-field"], "leave --frame out"),
         (["--schedul=-+"], "Did you mean --schedule?"),

@@ -570,6 +570,7 @@ def test_derivative_along_a_field(indexing, field, direction, num, seed):
     )
     derived = frames.derivative(field, direction, indexing)
     assert field_of(averages.at(derived, indexing, num), losses, 2) == moved
+    assert all(indexing.canonical(t) == t for t in derived)
 
 
 @pytest.mark.parametrize("indexing", _INDEXINGS, ids=lambda indexing: indexing.name)
@@ -581,6 +582,7 @@ def test_inner_product_of_fields(indexing, left, right, num, seed):
     product_of_sides = exact_descent.plus(*map(exact_descent.times, *sides))
     joined = frames.joined(left, right, indexing)
     assert scalar_of(averages.at(joined, indexing, num), losses, 2) == product_of_sides
+    assert all(frames.scalar_tree(t, indexing) == t for t in joined)
 
 
 @pytest.mark.parametrize("indexing", _INDEXINGS, ids=lambda indexing: indexing.name)
@@ -612,7 +614,9 @@ def matrix_of(opened: Series, losses: Losses, dimension: int) -> list[list[Polyn
 @settings(deadline=None, max_examples=15)
 def test_antisymmetric_jacobian_of_any_field(indexing, field, dimension, num, seed):
     losses = generic_losses(_NAMES, dimension, 4 if dimension < 3 else 3, seed)
-    opened = averages.at(frames.antisymmetric_jacobian(field, indexing), indexing, num)
+    jacobian = frames.antisymmetric_jacobian(field, indexing)
+    assert all(indexing.canonical(t) == t for t in jacobian)
+    opened = averages.at(jacobian, indexing, num)
     truth = curl_of(field_of(averages.at(field, indexing, num), losses, dimension))
     assert matrix_of(opened, losses, dimension) == truth
 

@@ -61,19 +61,17 @@ def warm_up() -> Claim:
                 reading="m = 2: the first coefficient vanishes, so that the factor of L cannot be seen",
             ),
         ),
-        assumptions=(_SMOOTH, "L⁻ is stepped first"),
+        assumptions=(_SMOOTH, "one constant step size", "L⁻ is stepped first"),
         method="every m: sums over ordered repetitions; r of n repetitions can be chosen in binomial(n, r) ways",
         argument=(
             r"Write a step as (repetition, side). A pair $b_1 > b_2$ either lies in two repetitions, which can be"
-            r" chosen in"
-            r" $\binom{n}{2}$ ways with any two sides, or in one, which can be chosen in n ways and must be"
+            r" chosen in $\binom{n}{2}$ ways with any two sides, or in one, which can be chosen in n ways and must be"
             r" $\mathcal{L}^-$ before $\mathcal{L}^+$.",
-            r"So $C = \binom{n}{2} (H^- + H^+)(g^- + g^+) + n H^+ g^-$. With $\mathcal{L}$ the *mean* of the two losses"
-            r" the first part is $4\binom{n}{2} \nabla^2\mathcal{L}\nabla\mathcal{L} = (\tfrac{m^2}{2} - m)"
+            r"So $C = \binom{n}{2} (H^- + H^+)(g^- + g^+) + n H^+ g^-$. With $\mathcal{L}$ the *mean* of the two"
+            r" losses the first part is $4\binom{n}{2} \nabla^2\mathcal{L}\nabla\mathcal{L} = (\tfrac{m^2}{2} - m)"
             r" \nabla^2\mathcal{L}\nabla\mathcal{L}$; with their sum, as printed, it is four times that.",
             r"At $m = 2$ both vanish: the slip cannot be seen in the smallest example. The correction is a double sum"
-            r" that"
-            r" was rewritten; nothing was dropped, so no $O(m^3\varepsilon^3)$ belongs in the line.",
+            r" that was rewritten; nothing was dropped, so no $O(m^3\varepsilon^3)$ belongs in the line.",
         ),
         post_line=post.PRINTED["warm-up"],
     )
@@ -105,14 +103,13 @@ def warm_up_epoch() -> Claim:
                 reading="L = (L⁺ + L⁻)/2, B even, times the square of the learning rate",
             ),
         ),
-        assumptions=(_SMOOTH, "m = B even", "L⁻ is stepped first"),
+        assumptions=(_SMOOTH, "one constant step size", "m = B even", "L⁻ is stepped first"),
         method="every B, as for the warm-up",
         argument=(
-            r"$\varepsilon^2 C = \tfrac{\eta^2}{B^2} C$ with $m = B$, and"
-            r" $\nabla^2\mathcal{L}\nabla\mathcal{L} = \tfrac12 \nabla\|\nabla\mathcal{L}\|^2$.",
+            r"$\varepsilon^2 C = \tfrac{\eta^2}{B^2} C$ with $m = B$, and $\nabla^2\mathcal{L}\nabla\mathcal{L} ="
+            r" \tfrac12 \nabla\|\nabla\mathcal{L}\|^2$.",
             r"The line is true for the mean of the two losses, which is also the loss of the full batch per example."
-            r" For"
-            r" the sum of the two, which the line before it names, it is false as soon as $B > 2$.",
+            r" For the sum of the two, which the line before it names, it is false as soon as $B > 2$.",
         ),
         post_line=post.PRINTED["warm-up-epoch"],
     )
@@ -143,11 +140,10 @@ def fixed_start() -> Claim:
         method="composition of two steps",
         argument=(
             r"$\nabla(g^+ \cdot g^-) = H^+ g^- + H^- g^+$, so $H^+ g^- = \tfrac12\nabla(g^+\cdot g^-) + \tfrac12 X$"
-            r" with the"
-            r" bracket $X = H^+ g^- - H^- g^+$.",
+            r" with the bracket $X = H^+ g^- - H^- g^+$.",
             r"The theory of the post starts with $\mathcal{L}^-$ and gets $H^+ g^-$. Its experiment takes the"
-            r" preferred step"
-            r" first: for plain gradient steps its one-pair term is $H^- g^+$, and the bracket has the other sign.",
+            r" preferred step first: for plain gradient steps its one-pair term is $H^- g^+$, and the bracket has the"
+            r" other sign.",
         ),
     )
 
@@ -172,10 +168,9 @@ def opposite_losses() -> Claim:
         assumptions=(_SMOOTH, "L⁻ = −L⁺ with the same data"),
         method="linearity of every tree in the loss at each vertex",
         argument=(
-            r"With $\mathcal{L}^- = -\mathcal{L}^+$ the gradient and the Hessian change sign together:"
-            r" $H^+ g^- = -H^+ g^+ = -\tfrac12\nabla\|g^+\|^2$ and $H^- g^+$ is the same.",
+            r"With $\mathcal{L}^- = -\mathcal{L}^+$ the gradient and the Hessian change sign together: $H^+ g^- = -H^+"
+            r" g^+ = -\tfrac12\nabla\|g^+\|^2$ and $H^- g^+$ is the same.",
             r"Going up and down on one loss is a gradient-norm penalty whatever comes first. There is no bracket, and"
-            r" the"
-            r" first-order term is zero.",
+            r" the first-order term is zero.",
         ),
     )

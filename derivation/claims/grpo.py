@@ -6,15 +6,15 @@ for the old policy; any other parametrisation is a function of the logits, and t
 between gradients over to it. The logits enter as weights x = exp(logit), so that everything is a rational function.
 """
 
-from collections.abc import Callable
 from functools import cache
 from itertools import product
 
-from sympy import Basic, Expr, Function, Integer, Rational, Symbol, diff, exp, expand, log, sqrt, symbols
+from sympy import Basic, Expr, Function, Integer, Rational, Symbol, diff, exp, expand, sqrt, symbols
 
 from derivation import post
-from derivation.claim import Claim, claim
+from derivation.claim import Claim, Statement, Verdict, claim
 from derivation.procedures import expressions
+from derivation.witness import Witness
 
 __all__: list[str] = []
 
@@ -44,48 +44,58 @@ def _ratio(token: int) -> Expr:
     return _probability(token, _WEIGHTS) / _probability(token, _OLD)
 
 
-Member = tuple[int, int]
-Linear = dict[Member, Expr]
-"""A function that is linear in the advantages: the coefficient of the advantage of every member of every group."""
-
-_MEMBERS: tuple[Member, ...] = tuple((g, i) for g in range(len(_GROUPS)) for i in range(_GROUP_SIZE))
-
-
-def _expected(summand: Callable[[int], Expr], *, by_length: bool = True) -> Linear:
-    """The expectation over groups of (1/G) sum_i (1/|o_i|) A_i summand(o_i); the A_i depend on the rewards alone."""
-    coefficients: Linear = {}
-    for g, i in _MEMBERS:
-        weight: Expr = Integer(1)
-        for answer in _GROUPS[g]:
-            weight *= _sampled(answer)
-        length = len(_ANSWERS[_GROUPS[g][i]]) if by_length else 1
-        coefficients[g, i] = weight * summand(_GROUPS[g][i]) / (_GROUP_SIZE * length)
-    return coefficients
+_MEMBERS = tuple((g, i) for g in range(len(_GROUPS)) for i in range(_GROUP_SIZE))
+"""Every member of every group. J is linear in their advantages, which depend on the rewards alone; so both sides of a
+claim are compared coefficient by coefficient, and the advantages stay free."""
 
 
 @cache
 def _objective_gradient() -> tuple[Expr, ...]:
-    """The gradient of J by the logits, from its definition; d/d(log x) = x d/dx."""
-    objective = _expected(lambda answer: sum((_ratio(token) for token in _ANSWERS[answer]), Integer(0)))
-    return tuple(x * diff(c, x) for x in _WEIGHTS for c in objective.values())
+    """The gradient of J by the logits, from its definition; d/d(log x) = x d/dx.
+
+    J is the expectation over groups drawn from the old policy of (1/G) sum_i (1/|o_i|) sum_t ratio A_i.
+
+    Returns:
+        For every logit the coefficient of every advantage, in the order of `_MEMBERS`.
+    """
+    coefficients = []
+    for g, i in _MEMBERS:
+        weight: Expr = Integer(1)
+        for answer in _GROUPS[g]:
+            weight *= _sampled(answer)
+        tokens = _ANSWERS[_GROUPS[g][i]]
+        coefficients.append(weight * sum((_ratio(t) for t in tokens), Integer(0)) / (_GROUP_SIZE * len(tokens)))
+    return tuple(x * diff(c, x) for x in _WEIGHTS for c in coefficients)
+
+
+def _policy(first: Expr, second: Expr, third: Expr, fourth: Expr) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
+    """The probabilities of the four tokens at their nodes, and of the three answers, written out."""
+    root, node = first + second, third + fourth
+    tokens = (first / root, second / root, third / node, fourth / node)
+    return tokens, (first / root, second * third / (root * node), second * fourth / (root * node))
 
 
 @cache
-def _formula(*, has_ratio: bool, by_length: bool = True) -> tuple[Expr, ...]:
-    """The expectation of [ratio] A d log pi, in the same order."""
+def _formula(*, has_ratio: bool, by_length: bool = True, is_sampled_old: bool = True) -> tuple[Expr, ...]:
+    """The expectation of [ratio] A grad log pi in the same order, by the score of a softmax.
 
-    def summand(answer: int, weight: Symbol) -> Expr:
-        return sum(
-            (
-                (_ratio(token) if has_ratio else Integer(1)) * weight * diff(log(_probability(token, _WEIGHTS)), weight)
-                for token in _ANSWERS[answer]
-            ),
-            Integer(0),
-        )
-
-    return tuple(
-        c for x in _WEIGHTS for c in _expected(lambda answer, x=x: summand(answer, x), by_length=by_length).values()
-    )
+    The derivative of log pi(token) by the logit of another token of its node is [same token] - pi(other).  Shares
+    nothing with `_objective_gradient`: the probabilities are written out, nothing is differentiated.
+    """
+    (now, now_answers), (old, old_answers) = _policy(*_WEIGHTS), _policy(*_OLD)
+    sampling = old_answers if is_sampled_old else now_answers
+    entries = []
+    for logit in range(len(_WEIGHTS)):
+        for g, i in _MEMBERS:
+            tokens = _ANSWERS[_GROUPS[g][i]]
+            score: Expr = Integer(0)
+            for token in tokens:
+                if token // 2 == logit // 2:
+                    ratio = now[token] / old[token] if has_ratio else Integer(1)
+                    score += ratio * ((1 if token == logit else 0) - now[logit])
+            probability = sampling[_GROUPS[g][0]] * sampling[_GROUPS[g][1]]
+            entries.append(probability * score / (2 * (len(tokens) if by_length else 1)))
+    return tuple(entries)
 
 
 def _at_old(values: tuple[Expr, ...]) -> tuple[Expr, ...]:
@@ -104,8 +114,8 @@ def grpo_gradient() -> Claim:
     """The gradient of the simplified objective."""
     left = r"\nabla_\theta J"
     right = (
-        r"\mathbb{E}\left[\frac1G\sum_i\frac{1}{|o_i|}\sum_t %s \hat A_i"
-        r" \nabla_\theta\log\pi_\theta(o_{i,t}\mid q, o_{i,<t})\right]"
+        r"\mathbb{E}\left[\frac1G\sum_i\frac{1}{|o_i|}\sum_t %s \hat A_i \nabla_\theta\log\pi_\theta(o_{i,t}\mid q,"
+        r" o_{i,<t})\right]"
     )
     ratio = r"\frac{\pi_\theta(o_{i,t}\mid\cdot)}{\pi_{\theta_{\mathrm{old}}}(o_{i,t}\mid\cdot)}"
     exchanged = {**_AT_OLD, **{old: new for new, old in _AT_OLD.items()}}
@@ -136,6 +146,7 @@ def grpo_gradient() -> Claim:
                     ),
                     "sign flipped": tuple(-value for value in _formula(has_ratio=True)),
                     "length normalisation lost": _formula(has_ratio=True, by_length=False),
+                    "sampled from the current policy": _formula(has_ratio=True, is_sampled_old=False),
                 },
             ),
             expressions(
@@ -152,16 +163,16 @@ def grpo_gradient() -> Claim:
         assumptions=(
             "the advantages do not depend on θ: they are functions of the rewards",
             "trajectories are sampled from the old policy; every probability is positive",
+            "written out for groups of two, one prompt and three answers of one or two tokens, free logits",
         ),
-        method="a finite tree of trajectories with free logits; both sides are linear in the advantages",
+        method="a finite tree of trajectories with free logits; the ratio differentiated on one side, the score of the"
+        " softmax written out on the other; larger groups, trees and parametrisations by linearity and the chain rule",
         argument=(
             r"Only the ratio depends on $\theta$: sampling is from $\pi_{\theta_{\mathrm{old}}}$ and $\hat A$ is a"
-            r" function of"
-            r" rewards. And $\nabla\tfrac{\pi_\theta}{\pi_{\mathrm{old}}} = \tfrac{\pi_\theta}{\pi_{\mathrm{old}}}"
-            r" \nabla\log\pi_\theta$ for any policy.",
+            r" function of rewards. And $\nabla\tfrac{\pi_\theta}{\pi_{\mathrm{old}}} ="
+            r" \tfrac{\pi_\theta}{\pi_{\mathrm{old}}} \nabla\log\pi_\theta$ for any policy.",
             r"The printed line has lost that ratio. It is 1 at $\theta = \theta_{\mathrm{old}}$, so the line is right"
-            r" for the"
-            r" first update on a batch and wrong for every later one.",
+            r" for the first update on a batch and in general wrong for every later one.",
         ),
         post_line=post.PRINTED["grpo-gradient"],
     )
@@ -186,9 +197,10 @@ def grpo_split() -> Claim:
 
     likelihood = _formula(has_ratio=False)
     right = (
-        r"\sum_{\hat A_i>0} \tfrac{|\hat A_i|}{|o_i|}\,\nabla\log\pi_\theta(o_i)"
-        r" - \sum_{\hat A_i<0} \tfrac{|\hat A_i|}{|o_i|}\,\nabla\log\pi_\theta(o_i)"
+        r"\mathbb{E}\left[\sum_{\hat A_i>0} \tfrac{|\hat A_i|}{G|o_i|}\sum_t %s\nabla\log\pi_\theta(o_{i,t}\mid\cdot)"
+        r" - \sum_{\hat A_i<0} \tfrac{|\hat A_i|}{G|o_i|}\sum_t %s\nabla\log\pi_\theta(o_{i,t}\mid\cdot)\right]"
     )
+    bare, with_ratio = right % ("", ""), right % ("r_{i,t}", "r_{i,t}")
     return Claim(
         finding="The split by the sign of the advantage holds everywhere; its parts are log-likelihood gradients only"
         " at θ = θ_old.",
@@ -198,7 +210,7 @@ def grpo_split() -> Claim:
             difference(likelihood),
             points=(_POINT,),
             expected="refuted",
-            shown_right=right,
+            shown_right=bare,
             reading="at every θ, expectation over groups understood; " + _POINT_OF_WHAT,
         ),
         precise=(
@@ -207,7 +219,7 @@ def grpo_split() -> Claim:
                 lambda: _at_old(signed(_objective_gradient())),
                 _at_old(difference(likelihood)),
                 points=(_POINT,),
-                shown_right=right,
+                shown_right=bare,
                 reading="at θ = θ_old: log-likelihood gradients, up on the good, down on the bad",
                 is_mutated=False,
                 slips={
@@ -221,7 +233,7 @@ def grpo_split() -> Claim:
                 lambda: signed(_objective_gradient()),
                 difference(_formula(has_ratio=True)),
                 points=(_POINT,),
-                shown_right=right.replace(r"\,\nabla", r"\,r_\theta\nabla"),
+                shown_right=with_ratio,
                 reading="at every θ: the split by the sign of the advantage, with the ratio in both parts",
                 is_mutated=False,
                 slips={
@@ -234,17 +246,19 @@ def grpo_split() -> Claim:
                 },
             ),
         ),
-        assumptions=("as for grpo-gradient", "members with advantage 0 belong to neither part"),
+        assumptions=(
+            "as for grpo-gradient; one assignment of signs under which every answer is good in one group and bad in"
+            " another",
+            "members with advantage 0 belong to neither part",
+        ),
         method="a finite tree of trajectories with free logits; linearity in the advantages",
         argument=(
             r"J is linear in the advantages, so it splits by their sign at every $\theta$. Descent means descent on a"
-            r" loss:"
-            r" $\mathcal{L}^+$ is minus the good part, $\mathcal{L}^-$ minus the bad part, a log-likelihood with"
-            r" positive"
-            r" weight.",
-            r"That the parts are gradients of log-likelihoods needs the ratio to be 1, that is"
-            r" $\theta = \theta_{\mathrm{old}}$. And even there only the gradients agree: the Hessians differ"
-            r" (ratio-curvature), which second order sees.",
+            r" loss: $\mathcal{L}^+$ is minus the good part, $\mathcal{L}^-$ minus the bad part, a log-likelihood with"
+            r" positive weight.",
+            r"That the parts are gradients of log-likelihoods needs the ratio to be 1, that is $\theta ="
+            r" \theta_{\mathrm{old}}$. And even there only the gradients agree: the Hessians differ (ratio-curvature),"
+            r" which second order sees.",
         ),
         post_line=r"\text{gradient descent on good trajectories, gradient ascent on bad ones}",
     )
@@ -266,21 +280,25 @@ def grpo_advantage() -> Claim:
     unbiased = summed(centred**2) / (size - 1)
     point = {size: 4, first: 2, second: 2, shift: Rational(1, 2)}
 
-    def all_equal() -> Expr:
+    def is_a_number() -> Verdict:
+        """The quotient for G = 2 and two equal rewards, step by step."""
         rewards = (Integer(1), Integer(1))
-        middle = sum(rewards) / Integer(2)
-        spread = sqrt(sum((reward - middle) ** 2 for reward in rewards) / 2)
-        return (rewards[0] - middle) / spread
+        middle = sum(rewards, Integer(0)) / 2
+        above = rewards[0] - middle
+        below = sqrt(sum(((reward - middle) ** 2 for reward in rewards), Integer(0)) / 2)
+        if (above / below).is_number and (above / below).is_finite:
+            return Verdict("undecided", reason="it is a number at the point tried")
+        return Verdict("refuted", Witness("G = 2, r = (1, 1)", f"{above}/{below}", "a number"))
 
     return Claim(
         finding="Undefined when all rewards of a group agree; else mean 0, and variance 1 if both use one estimator"
         " and nothing is added to the std.",
-        printed=expressions(
-            r"\hat A_1 \ \text{for}\ r = (1, 1)",
-            all_equal,
-            Integer(0),
+        printed=Statement(
+            r"\hat A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r)} \ \text{is a number for every"
+            r" group}",
+            is_a_number,
             expected="refuted",
-            reading="G = 2, both rewards 1: the quotient 0/0 is no number, so nothing defines an advantage",
+            reading="as a definition it must give one",
         ),
         precise=(
             expressions(
@@ -342,12 +360,12 @@ def grpo_advantage() -> Claim:
         method="every G: sums of polynomials in r through the power sums G, S_1, S_2",
         argument=(
             r"$\sum_i (r_i - \bar r) = 0$ and $\tfrac1G\sum_i (r_i - \bar r)^2$ is the variance, so the normalised"
-            r" advantages have"
-            r" mean 0 and variance 1, provided that both use the same estimator and nothing is added to the std.",
-            r"If all rewards of a group agree the quotient is 0/0. Implementations add a small $\delta$, and then every"
-            r" advantage is 0: such a group is silent. With $\delta$ the variance is below 1 for every group.",
-            r"The sum over good equals minus the sum over bad advantages. This balances numbers, not gradients: each is"
-            r" divided by the length of its answer.",
+            r" advantages have mean 0 and variance 1, provided that both use the same estimator and nothing is added"
+            r" to the std.",
+            r"If all rewards of a group agree the quotient is 0/0. Implementations add a small $\delta$, and then"
+            r" every advantage is 0: such a group is silent. With $\delta$ the variance is below 1 for every group.",
+            r"The sum over good equals minus the sum over bad advantages. This balances numbers, not gradients: each"
+            r" is divided by the length of its answer.",
         ),
         post_line=post.PRINTED["grpo-advantage"],
     )
@@ -363,7 +381,15 @@ def ratio_curvature() -> Claim:
     hessian = [(x, x), (x, y), (y, y)]
 
     def at_old(value: Expr) -> Expr:
-        return expand(value.subs(old, ell))
+        return expand(value.subs({old: ell, other_old: other}))
+
+    other = Function("ell_2")(x, y)
+    other_old = Symbol("ell_2_old", real=True)
+    other_ratio = exp(other - other_old)
+
+    def one_pair(good: Expr, bad: Expr) -> tuple[Expr, ...]:
+        """H+ g- for L+ = -good, L- = bad."""
+        return tuple(-sum((diff(good, u, v) * diff(bad, v) for v in (x, y)), Integer(0)) for u in (x, y))
 
     def plain(u: Symbol, v: Symbol) -> Expr:
         return diff(ell, u, v)
@@ -415,12 +441,23 @@ def ratio_curvature() -> Claim:
                 shown_right=r"\nabla^2\ell",
                 reading="at l = x y + x, at the origin",
             ),
+            expressions(
+                r"C_{\text{ratio}} - C_{\text{log-likelihood}}",
+                lambda: tuple(
+                    at_old(a - b) for a, b in zip(one_pair(ratio, other_ratio), one_pair(ell, other), strict=True)
+                ),
+                tuple(-diff(ell, u) * (diff(ell, x) * diff(other, x) + diff(ell, y) * diff(other, y)) for u in (x, y)),
+                shown_right=r"-\nabla\ell_+ \left(\nabla\ell_+\cdot\nabla\ell_-\right)",
+                reading="up on a preferred answer after down on a dispreferred one: what the ratio loss adds to the"
+                " correction",
+                is_mutated=False,
+            ),
         ),
         assumptions=("log-likelihood twice continuously differentiable", "per token; sums over tokens by linearity"),
         method="two derivatives of exp(l - l_old) for an arbitrary function l",
         argument=(
-            r"$r = e^{\ell - \ell_{\mathrm{old}}}$ gives $\nabla r = r\nabla\ell$ and"
-            r" $\nabla^2 r = r(\nabla^2\ell + \nabla\ell\nabla\ell^{\top})$; at $\theta_{\mathrm{old}}$ r = 1.",
+            r"$r = e^{\ell - \ell_{\mathrm{old}}}$ gives $\nabla r = r\nabla\ell$ and $\nabla^2 r = r(\nabla^2\ell +"
+            r" \nabla\ell\nabla\ell^{\top})$; at $\theta_{\mathrm{old}}$ r = 1.",
             r"So the ratio loss of GRPO and the log-likelihood loss have the same first-order update and different"
             r" second-order terms: a statement about 'the' implicit bias must say which of the two is stepped.",
         ),

@@ -32,6 +32,7 @@ from derivation.trees import Label, tree
 __all__: list[str] = []
 
 _SMOOTH = "losses twice continuously differentiable near the start point"
+_THRICE = "losses three times continuously differentiable near the start point, for the error O(η²)"
 _FOUR_TIMES = "losses four times continuously differentiable near the start point"
 _PER_LOSS = r"-\nabla\tilde{\mathcal{L}}_1"
 # The modified field of an epoch is -eta grad(L + eta L_1 + ...): its second-order part over -B^2 is grad L_1.
@@ -62,14 +63,13 @@ def modified_loss_accumulated() -> Claim:
                 reading="one step of size η on the mean loss; the modified loss is L + ηL₁ + O(η²)",
             ),
         ),
-        assumptions=(_SMOOTH,),
+        assumptions=(_THRICE,),
         method="backward error analysis; every B, no average needed",
         argument=(
-            r"The flow of $-\nabla\mathcal{\bar L}$ for time $\eta$ moves by"
-            r" $-\eta\bar g + \tfrac{\eta^2}{2}\bar H\bar g + O(\eta^3)$, the step by $-\eta\bar g$ alone. The field"
-            r" whose flow is"
-            r" the step is therefore $-\bar g - \tfrac{\eta}{2}\bar H\bar g = -\nabla(\bar{\mathcal{L}}"
-            r" + \tfrac{\eta}{4}\|\nabla\bar{\mathcal{L}}\|^2)$ (Barrett & Dherin 2021).",
+            r"The flow of $-\nabla\mathcal{\bar L}$ for time $\eta$ moves by $-\eta\bar g + \tfrac{\eta^2}{2}\bar"
+            r" H\bar g + O(\eta^3)$, the step by $-\eta\bar g$ alone. The field whose flow is the step is therefore"
+            r" $-\bar g - \tfrac{\eta}{2}\bar H\bar g = -\nabla(\bar{\mathcal{L}} +"
+            r" \tfrac{\eta}{4}\|\nabla\bar{\mathcal{L}}\|^2)$ (Barrett & Dherin 2021).",
         ),
     )
 
@@ -88,14 +88,17 @@ def modified_loss_pair_accumulated() -> Claim:
                 reading="n steps of size 2ε on the pair means, mean over their order",
             ),
         ),
-        assumptions=(_SMOOTH, "uniform order of the pairs, or any distribution over orders that equals its reversal"),
+        assumptions=(
+            _THRICE,
+            "one constant step size",
+            "uniform order of the pairs, or any distribution over orders that equals its reversal",
+        ),
         method="every n; backward error analysis of the mean displacement",
         argument=(
             r"The mean displacement at second order is $(2\varepsilon)^2\tfrac12[n^2\bar H\bar g - \sum_k H_{M_k}"
-            r" g_{M_k}]$;"
-            r" the flow takes the first part away. What is left is the gradient of"
-            r" $\tfrac{\eta}{2B}\mathbb{E}\|\nabla\mathcal{M}_k\|^2$, and $4\|\nabla\mathcal{M}_k\|^2 ="
-            r" \|g^+_k\|^2 + \|g^-_k\|^2 + 2\,g^+_k\cdot g^-_k$: accumulating puts the cross term there.",
+            r" g_{M_k}]$; the flow takes the first part away. What is left is the gradient of"
+            r" $\tfrac{\eta}{2B}\mathbb{E}\|\nabla\mathcal{M}_k\|^2$, and $4\|\nabla\mathcal{M}_k\|^2 = \|g^+_k\|^2 +"
+            r" \|g^-_k\|^2 + 2\,g^+_k\cdot g^-_k$: accumulating puts the cross term there.",
         ),
     )
 
@@ -133,16 +136,15 @@ def modified_loss_sequential() -> Claim:
                 reading="with L⁻ always first no modified loss exists, even on average",
             ),
         ),
-        assumptions=(_SMOOTH, "one constant step size; a distribution over orders that equals its own reversal"),
+        assumptions=(_THRICE, "one constant step size; a distribution over orders that equals its own reversal"),
         method="every word and every B; backward error analysis of the mean displacement",
         argument=(
             r"By reversal-mean the mean of C is $\tfrac12[(\sum H)(\sum g) - \sum_b H_b g_b]$. The flow for the same"
-            r" total time"
-            r" has $\tfrac12(\sum H)(\sum g)$. What is left is $-\tfrac12\varepsilon^2\sum_b H_b g_b ="
+            r" total time has $\tfrac12(\sum H)(\sum g)$. What is left is $-\tfrac12\varepsilon^2\sum_b H_b g_b ="
             r" -\tfrac{\varepsilon^2}{4}\nabla\sum_b\|g_b\|^2$: each loss's own gradient norm and no inner product.",
             r"The sequential modified loss is $\bar{\mathcal{L}} +"
-            r" \tfrac{\eta}{4B}\,\mathrm{mean}_b\|\nabla\mathcal{L}_b\|^2$."
-            r" Sequential updates do not put a reward for alignment into the loss; accumulating puts a penalty there.",
+            r" \tfrac{\eta}{4B}\,\mathrm{mean}_b\|\nabla\mathcal{L}_b\|^2$. Sequential updates do not put a reward for"
+            r" alignment into the loss; accumulating puts a penalty there.",
         ),
     )
 
@@ -167,15 +169,13 @@ def pair_frame_drift() -> Claim:
                 reading="random start, every order of the pairs; times ε² = η²/B² this is (η²/(4B)) ∇E[g⁺·g⁻]",
             ),
         ),
-        assumptions=(_SMOOTH,),
+        assumptions=(_SMOOTH, "one constant step size"),
         method="every n and every order of the pairs: sums over ordered pairs, no average over orders",
         argument=(
             r"Between different pairs both maps have the same products: $(H^-_k + H^+_k)(g^-_j + g^+_j)$ for $j < k$."
-            r" Inside a"
-            r" pair the accumulated step has none and the sequential ones have $H^+_k g^-_k$.",
+            r" Inside a pair the accumulated step has none and the sequential ones have $H^+_k g^-_k$.",
             r"So in this frame the drift is exactly the term of the post, for every order of the pairs, without the"
-            r" large"
-            r" first term that the accumulated frame puts in front of it.",
+            r" large first term that the accumulated frame puts in front of it.",
         ),
     )
 
@@ -199,8 +199,7 @@ def accumulated_frame_drift() -> Claim:
         argument=(
             r"$\tfrac12[(\sum H)(\sum g) - \sum_b H_b g_b] = \tfrac12\sum_{b\ne b'} H_b g_{b'} ="
             r" \tfrac12\nabla\sum_{b<b'} g_b\cdot g_{b'}$. In this frame all pairs of losses are rewarded alike:"
-            r" preferred"
-            r" with preferred as much as preferred with dispreferred.",
+            r" preferred with preferred as much as preferred with dispreferred.",
         ),
     )
 
@@ -230,12 +229,10 @@ def boxed_cancelled() -> Claim:
         argument=(
             r"$\mathbb{E}\|\nabla\mathcal{M}_k - \nabla\bar{\mathcal{L}}\|^2 = \mathbb{E}\|\nabla\mathcal{M}_k\|^2 -"
             r" \|\nabla\bar{\mathcal{L}}\|^2$ and $\|\nabla\mathcal{M}_k\|^2$ holds $\tfrac12 g^+_k\cdot g^-_k$. With"
-            r" the"
-            r" factor $-\tfrac{1}{2B}$ that is $-\tfrac{1}{4B}\nabla\mathbb{E}[g^-_k\cdot g^+_k]$, the boxed term"
-            r" with the"
-            r" other sign.",
-            r"So the boxed term cannot be read off eq. (1) as 'what interleaving adds'. What it is the drift of, is the"
-            r" pair-accumulated frame (pair-frame-drift).",
+            r" the factor $-\tfrac{1}{2B}$ that is $-\tfrac{1}{4B}\nabla\mathbb{E}[g^-_k\cdot g^+_k]$, the boxed term"
+            r" with the other sign.",
+            r"So the boxed term cannot be read off eq. (1) as 'what interleaving adds'. What it is the drift of, is"
+            r" the pair-accumulated frame (pair-frame-drift).",
         ),
     )
 
@@ -287,13 +284,11 @@ def third_order_modified_field() -> Claim:
         method="backward error analysis; potentials decided tree by tree, failure by witness",
         argument=(
             r"The flow of a field f for unit time is $f + \tfrac12 Df\,f + \tfrac16(D^2f[f,f] + Df\,Df\,f) + \ldots$;"
-            r" solving"
-            r" order by order for the field whose flow is the step $-\varepsilon g$ gives"
-            r" $-\varepsilon g - \tfrac{\varepsilon^2}{2}Hg - \varepsilon^3(\tfrac13 HHg + \tfrac1{12}T[g,g])$"
-            r" (Hairer, Lubich & Wanner, ch. IX).",
+            r" solving order by order for the field whose flow is the step $-\varepsilon g$ gives $-\varepsilon g -"
+            r" \tfrac{\varepsilon^2}{2}Hg - \varepsilon^3(\tfrac13 HHg + \tfrac1{12}T[g,g])$ (Hairer, Lubich & Wanner,"
+            r" ch. IX).",
             r"The only scalar of this order is $g\cdot Hg$, whose gradient is $2HHg + T[g,g]$: the two coefficients"
-            r" would"
-            r" have to stand as 2 to 1, and stand as 4 to 1. The rest has the Jacobian $[T[g], H]$ up to a factor,"
-            r" which is not symmetric. In one dimension and for quadratics it is, and hides this.",
+            r" would have to stand as 2 to 1, and stand as 4 to 1. The rest has the Jacobian $[T[g], H]$ up to a"
+            r" factor, which is not symmetric. In one dimension and for quadratics it is, and hides this.",
         ),
     )

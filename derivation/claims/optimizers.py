@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
+from itertools import chain
 from typing import NamedTuple, cast
 
 from sympy import (
@@ -32,7 +33,7 @@ from sympy.polys.fields import field
 from derivation import beyond, post
 from derivation.claim import Claim, Statement, claim
 from derivation.procedures import equality, expressions
-from derivation.series import Coefficient, Schedule, Series, compose, gradient_at, universal
+from derivation.series import Coefficient, Schedule, Series, compose, gradient_at
 from derivation.symbols import B, element
 from derivation.trees import Label, tree
 
@@ -47,80 +48,152 @@ _BETA_1, _BETA_2 = symbols("beta_1 beta_2", positive=True)
 # --- any update rule -----------------------------------------------------------------------------------------------
 
 
-_THETA, _EPS, _SCALE = symbols("theta epsilon s", real=True)
+_EPS, _SCALE = symbols("epsilon s", real=True)
+
+
+Vector = tuple[Expr, ...]
 
 
 class _Optimizer(NamedTuple):
-    """Three steps: the gradients of their losses, and their rules of all gradients so far and the parameters."""
+    """Steps on losses by rules.
 
-    gradients: tuple[Callable[..., Expr], ...]
-    rules: tuple[Callable[..., Expr], ...]
+    Attributes:
+        dimension: The number of coordinates.
+        gradients: The gradient of each step's loss, of the parameters.
+        rules: The update of each step over the learning rate, of all gradients and all parameters read so far: a rule
+            whose state remembers them is such a function, with the state eliminated.
+    """
 
-
-_ANY = _Optimizer(
-    tuple(Function(f"g_{b}") for b in (1, 2, 3)),
-    tuple(Function(f"U_{b}") for b in (1, 2, 3)),
-)
-
-
-def _polynomial_rule(b: int) -> Callable[..., Expr]:
-    return lambda *z: sum(((i + b) * y for i, y in enumerate(z)), Integer(0)) + z[0] * z[-1]
+    dimension: int
+    gradients: tuple[Callable[[Vector], Vector], ...]
+    rules: tuple[Callable[[tuple[Vector, ...], tuple[Vector, ...]], Vector], ...]
 
 
-# Simple polynomials in place of arbitrary functions, so that two expressions can be told apart exactly.
-_ONE = _Optimizer(
-    tuple((lambda x, b=b: (x + b) ** 2) for b in (1, 2, 3)),
-    tuple(_polynomial_rule(b) for b in (1, 2, 3)),
-)
+def _arbitrary(num_steps: int, dimension: int) -> _Optimizer:
+    """Undefined functions throughout."""
+
+    def gradient(b: int) -> Callable[[Vector], Vector]:
+        return lambda params: tuple(Function(f"g_{b}_{i}")(*params) for i in range(dimension))
+
+    def rule(b: int) -> Callable[[tuple[Vector, ...], tuple[Vector, ...]], Vector]:
+        return lambda seen, reads: tuple(
+            Function(f"U_{b}_{i}")(*chain(*seen), *chain(*reads)) for i in range(dimension)
+        )
+
+    steps = range(1, num_steps + 1)
+    return _Optimizer(dimension, tuple(map(gradient, steps)), tuple(map(rule, steps)))
 
 
-def _stepped(optimizer: _Optimizer) -> Expr:
-    """theta_3 - theta: real steps of size epsilon."""
-    params, seen = _THETA, []
-    for gradient, rule in zip(*optimizer, strict=True):
+def _polynomial(num_steps: int, dimension: int) -> _Optimizer:
+    """Polynomials in place of undefined functions, so that two expressions can be told apart exactly."""
+
+    def gradient(b: int) -> Callable[[Vector], Vector]:
+        return lambda params: tuple((params[i] + b) ** 2 + i * params[0] * params[-1] for i in range(dimension))
+
+    def rule(b: int) -> Callable[[tuple[Vector, ...], tuple[Vector, ...]], Vector]:
+        def update(seen: tuple[Vector, ...], reads: tuple[Vector, ...]) -> Vector:
+            numbers = [*chain(*seen), *chain(*reads)]
+            weighted = sum(((k + b) * number for k, number in enumerate(numbers)), Integer(0))
+            return tuple(weighted + (i + 1) * numbers[i] * numbers[-1] for i in range(dimension))
+
+        return update
+
+    steps = range(1, num_steps + 1)
+    return _Optimizer(dimension, tuple(map(gradient, steps)), tuple(map(rule, steps)))
+
+
+def _descent(num_steps: int, dimension: int) -> _Optimizer:
+    """Gradient descent on arbitrary losses."""
+    rules = tuple((lambda seen, _: tuple(-number for number in seen[-1])) for _ in range(num_steps))
+    return _arbitrary(num_steps, dimension)._replace(rules=rules)
+
+
+def _start(optimizer: _Optimizer) -> Vector:
+    return symbols(f"theta_1:{optimizer.dimension + 1}", real=True)
+
+
+def _stepped(optimizer: _Optimizer) -> Vector:
+    """theta_m - theta: real steps of size epsilon."""
+    start = params = _start(optimizer)
+    seen: list[Vector] = []
+    reads: list[Vector] = []
+    for gradient, rule in zip(optimizer.gradients, optimizer.rules, strict=True):
         seen.append(gradient(params))
-        params = params + _EPS * rule(*seen, params)
-    return params - _THETA
+        reads.append(params)
+        update = rule(tuple(seen), tuple(reads))
+        params = tuple(x + _EPS * u for x, u in zip(params, update, strict=True))
+    return tuple(x - x_0 for x, x_0 in zip(params, start, strict=True))
 
 
-def _displacement(optimizer: _Optimizer, scale: Expr) -> Expr:
-    """D_w(scale): every read is at theta + scale * (displacement so far)."""
-    so_far, seen = Integer(0), []
-    for gradient, rule in zip(*optimizer, strict=True):
-        read = _THETA + scale * so_far
-        seen.append(gradient(read))
-        so_far = so_far + rule(*seen, read)
+def _displacement(optimizer: _Optimizer, scale: Expr, num_steps: int | None = None) -> Vector:
+    """D_w(scale) of the first steps: every read is at theta + scale * (displacement so far)."""
+    start = _start(optimizer)
+    so_far: Vector = (Integer(0),) * optimizer.dimension
+    seen: list[Vector] = []
+    reads: list[Vector] = []
+    for gradient, rule in list(zip(optimizer.gradients, optimizer.rules, strict=True))[:num_steps]:
+        reads.append(tuple(x + scale * d for x, d in zip(start, so_far, strict=True)))
+        seen.append(gradient(reads[-1]))
+        so_far = tuple(d + u for d, u in zip(so_far, rule(tuple(seen), tuple(reads)), strict=True))
     return so_far
 
 
-def _frozen(optimizer: _Optimizer, num_steps: int = 3) -> Expr:
+def _frozen(optimizer: _Optimizer, num_steps: int | None = None) -> Vector:
     """The displacement of the first steps with all gradients and parameters read at theta."""
-    seen = [gradient(_THETA) for gradient in optimizer.gradients]
-    return sum((rule(*seen[: b + 1], _THETA) for b, rule in enumerate(optimizer.rules[:num_steps])), Integer(0))
-
-
-def _second_order(optimizer: _Optimizer, *, reads_params: bool = True, shift: int = 0) -> Expr:
-    """The chain rule: every read moves by the frozen displacement before it."""
-    seen = [gradient(_THETA) for gradient in optimizer.gradients]
-    total: Expr = Integer(0)
-    for b, rule in enumerate(optimizer.rules):
-        places = symbols(f"z_1:{b + 3}", real=True)
-        at_theta = dict(zip(places, [*seen[: b + 1], _THETA], strict=True))
-        moves = [diff(seen[j], _THETA) * _frozen(optimizer, j + shift) for j in range(b + 1)]
-        moves.append(_frozen(optimizer, b) if reads_params else Integer(0))
-        for place, move in zip(places, moves, strict=True):
-            total = total + cast("Expr", diff(rule(*places), place).subs(at_theta)) * move
+    start = _start(optimizer)
+    seen = tuple(gradient(start) for gradient in optimizer.gradients)
+    total: Vector = (Integer(0),) * optimizer.dimension
+    for b, rule in list(enumerate(optimizer.rules, start=1))[:num_steps]:
+        total = tuple(d + u for d, u in zip(total, rule(seen[:b], (start,) * b), strict=True))
     return total
+
+
+def _second_order(optimizer: _Optimizer, *, reads_params: bool = True, shift: int = 0) -> Vector:
+    """The chain rule: every read moves by the frozen displacement before it."""
+    start = _start(optimizer)
+    seen = tuple(gradient(start) for gradient in optimizer.gradients)
+    total: list[Expr] = [Integer(0)] * optimizer.dimension
+    for b, rule in enumerate(optimizer.rules, start=1):
+        before = [_frozen(optimizer, j + shift) for j in range(b)]
+        gradient_moves = [
+            sum((diff(component, x) * d for x, d in zip(start, before[j], strict=True)), Integer(0))
+            for j in range(b)
+            for component in seen[j]
+        ]
+        read_moves = [d if reads_params else Integer(0) for j in range(b) for d in before[j]]
+        places = symbols(f"z_1:{len(gradient_moves) + len(read_moves) + 1}", real=True)
+        at_theta = dict(zip(places, [*chain(*seen[:b]), *start * b], strict=True))
+        split = [places[k : k + optimizer.dimension] for k in range(0, len(places), optimizer.dimension)]
+        for i, component in enumerate(rule(tuple(split[:b]), tuple(split[b:]))):
+            for place, move in zip(places, [*gradient_moves, *read_moves], strict=True):
+                total[i] = total[i] + cast("Expr", diff(component, place).subs(at_theta)) * move
+    return tuple(total)
 
 
 @claim("optimizer-map")
 def optimizer_map() -> Claim:
     """Any optimizer whose update is the learning rate times a function free of it."""
+    three, planar = _arbitrary(3, 1), _arbitrary(2, 2)
+    numbers, planar_numbers = _polynomial(3, 1), _polynomial(2, 2)
+    point = {_EPS: Integer(1), **dict.fromkeys(_start(planar), Integer(1))}
+    chain_rule = (
+        r"\sum_b\sum_{j\le b} \left(\partial_{g_j} U_b\left[H_j D_{j-1}(0)\right] + \partial_{\theta_j}"
+        r" U_b\left[D_{j-1}(0)\right]\right)"
+    )
 
-    def slope_at_zero(optimizer: _Optimizer) -> Basic:
-        return diff(_displacement(optimizer, _SCALE), _SCALE).subs(_SCALE, 0).doit()
+    def slope_at_zero(optimizer: _Optimizer) -> tuple[Basic, ...]:
+        return tuple(diff(d, _SCALE).subs(_SCALE, 0).doit() for d in _displacement(optimizer, _SCALE))
 
-    point = ({_THETA: 1, _EPS: 1},)
+    def stepped_by_map(optimizer: _Optimizer, scale: Expr = _EPS) -> Vector:
+        return tuple(_EPS * d for d in _displacement(optimizer, scale))
+
+    def of_descent() -> tuple[Basic, ...]:
+        descent = _descent(3, 1)
+        return (_displacement(descent, Integer(0))[0], *slope_at_zero(descent))
+
+    (x,) = _start(three)
+    g = [gradient((x,))[0] for gradient in three.gradients]
+    correction = diff(g[1], x) * g[0] + diff(g[2], x) * (g[0] + g[1])
 
     def clipped_slope(shift: Expr) -> Expr:
         """(D(s) - D(0))/s for two steps of clipped descent at x = 1 on the losses x and x^2/2, clip at 1.
@@ -140,63 +213,78 @@ def optimizer_map() -> Claim:
         precise=(
             expressions(
                 r"\theta_m - \theta",
-                lambda: _stepped(_ANY),
-                _EPS * _displacement(_ANY, _EPS),
+                lambda: _stepped(three),
+                stepped_by_map(three),
                 shown_right=r"\varepsilon\,D_w(\varepsilon)",
-                reading="m = 3, arbitrary rules U_b of all gradients so far and the parameters, arbitrary gradients",
+                reading="three steps, one coordinate; arbitrary gradients, arbitrary rules U_b of all gradients and"
+                " all parameters read so far",
                 is_mutated=False,
             ),
             expressions(
                 r"\theta_m - \theta",
-                lambda: _stepped(_ONE),
-                _EPS * _displacement(_ONE, _EPS),
-                points=point,
+                lambda: _stepped(planar),
+                stepped_by_map(planar),
                 shown_right=r"\varepsilon\,D_w(\varepsilon)",
-                reading="the same with polynomials in place of arbitrary functions, on which slips can be refuted",
+                reading="two steps, two coordinates",
+                is_mutated=False,
+            ),
+            expressions(
+                r"\theta_m - \theta",
+                lambda: _stepped(numbers),
+                stepped_by_map(numbers),
+                points=(point,),
+                shown_right=r"\varepsilon\,D_w(\varepsilon)",
+                reading="three steps with polynomials for the functions, on which slips can be refuted",
                 is_mutated=False,
                 slips={
-                    "all reads at theta": _EPS * _frozen(_ONE),
-                    "reads half way": _EPS * _displacement(_ONE, _EPS / 2),
+                    "all reads at θ": tuple(_EPS * d for d in _frozen(numbers)),
+                    "reads half way": stepped_by_map(numbers, _EPS / 2),
                 },
             ),
             expressions(
                 r"D_w(0)",
-                lambda: _displacement(_ANY, _SCALE).subs(_SCALE, 0),
-                _frozen(_ANY),
-                shown_right=r"\sum_b U_b(g_1(\theta), \ldots, g_b(\theta), \theta)",
-                reading="the frozen-gradient displacement",
+                lambda: _displacement(three, _SCALE)[0].subs(_SCALE, 0),
+                _frozen(three),
+                shown_right=r"\sum_b U_b(g_1(\theta), \ldots, g_b(\theta), \theta, \ldots, \theta)",
+                reading="the frozen-gradient displacement; three steps, one coordinate",
                 is_mutated=False,
             ),
             expressions(
                 r"D_w'(0)",
-                lambda: slope_at_zero(_ANY),
-                _second_order(_ANY),
-                shown_right=r"\sum_b\sum_{j\le b} \partial_j U_b\left[H_j D_{j-1}(0)\right] + \sum_b \partial_\theta"
-                r" U_b"
-                r"\left[D_{b-1}(0)\right]",
-                reading="the second-order coefficient, one derivative in the scalar s; arbitrary functions",
+                lambda: slope_at_zero(three),
+                _second_order(three),
+                shown_right=chain_rule,
+                reading="the second-order coefficient, one derivative in the scalar s; three steps, one coordinate",
                 is_mutated=False,
             ),
             expressions(
                 r"D_w'(0)",
-                lambda: slope_at_zero(_ONE),
-                _second_order(_ONE),
-                points=point,
-                shown_right=r"\sum_b\sum_{j\le b} \partial_j U_b\left[H_j D_{j-1}(0)\right] + \sum_b \partial_\theta"
-                r" U_b"
-                r"\left[D_{b-1}(0)\right]",
-                reading="the same for the polynomials",
+                lambda: slope_at_zero(planar),
+                _second_order(planar),
+                shown_right=chain_rule,
+                reading="the same for two steps in two coordinates",
+                is_mutated=False,
+            ),
+            expressions(
+                r"D_w'(0)",
+                lambda: slope_at_zero(planar_numbers),
+                _second_order(planar_numbers),
+                points=(point,),
+                shown_right=chain_rule,
+                reading="two steps, two coordinates, polynomials",
                 is_mutated=False,
                 slips={
-                    "weight decay read at theta": _second_order(_ONE, reads_params=False),
-                    "displacement after the step instead of before it": _second_order(_ONE, shift=1),
+                    "parameters read at θ": _second_order(planar_numbers, reads_params=False),
+                    "displacement after the step instead of before it": _second_order(planar_numbers, shift=1),
                 },
             ),
-            equality(
-                r"D_w(0) + s\,D_w'(0) \ \text{for gradient descent}",
-                lambda: universal(2),
-                post.m_step(),
-                reading="D_w(0) is minus the sum of gradients, D_w'(0) the correction C_w; steps of any word",
+            expressions(
+                r"D_w(0),\ D_w'(0) \ \text{of gradient descent}",
+                of_descent,
+                (-g[0] - g[1] - g[2], correction),
+                shown_right=r"-\sum_b g_b,\ \sum_{j<b} H_b\,g_j",
+                reading="three steps, one coordinate: the correction C_w of the post",
+                is_mutated=False,
             ),
             expressions(
                 r"D_w'(0^+)",
@@ -208,24 +296,22 @@ def optimizer_map() -> Claim:
             ),
         ),
         assumptions=(
-            "update = learning rate times a function free of it, of state, gradient and parameters",
+            "update = learning rate times a function, free of it, of all gradients and parameters read so far",
             "initial state fixed; D differentiable at 0 (no clip, sign or root exactly at its kink)",
         ),
-        method="induction on the steps; the three-step case written out for arbitrary functions, one coordinate",
+        method="induction on the steps, for every m and dimension; three steps in one coordinate and two in two"
+        " written out for arbitrary functions",
         argument=(
-            r"Suppose $\theta_{b-1} = \theta + \varepsilon d$ where d is the displacement so far in units of the"
-            r" step. Step b adds"
-            r" $\varepsilon U_b$ with every read at $\theta + \varepsilon d$: so $\theta_b = \theta + \varepsilon(d +"
-            r" U_b)$, and"
-            r" d + $U_b$ is the recursion of $D_w(s)$ at $s = \varepsilon$. This is the induction; the formulas for"
-            r" three"
-            r" steps show it.",
+            r"Suppose $\theta_{b-1} = \theta + \varepsilon d$ where d is the displacement so far in units of the step."
+            r" Step b adds $\varepsilon U_b$ with every read at $\theta + \varepsilon d$: so $\theta_b = \theta +"
+            r" \varepsilon(d + U_b)$, and d + $U_b$ is the recursion of $D_w(s)$ at $s = \varepsilon$. This is the"
+            r" induction; the formulas for three steps show it.",
             r"$D_w(s)$ depends on s only through the points at which it reads. The chain rule at s = 0 moves the j-th"
-            r" gradient"
-            r" by $H_j$ times the frozen displacement before step j, and a parameter that is read (weight decay, trust"
-            r" ratio) by that displacement. In more dimensions the same holds with products of matrices.",
-            r"A rule that does not scale with the learning rate is outside: then the displacement is not"
-            r" $\varepsilon D(\varepsilon)$.",
+            r" gradient by $H_j$ times the frozen displacement before step j, and a parameter that is read (weight"
+            r" decay, trust ratio) by the displacement before the step in which it was read. In more dimensions the"
+            r" factors are matrices.",
+            r"A rule that does not scale with the learning rate is outside: then the displacement is not $\varepsilon"
+            r" D(\varepsilon)$.",
         ),
     )
 
@@ -265,6 +351,7 @@ def heavy_ball() -> Claim:
     """Momentum with symbolic beta."""
     beta = Symbol("beta", positive=True)
     b, i, j = symbols("b i j", integer=True, positive=True)
+    late, early = symbols("p q", integer=True, positive=True)  # m - i + 1 and i - j
     num = 4
     word = tuple(Label("L", k) for k in range(1, num + 1))
 
@@ -342,9 +429,9 @@ def heavy_ball() -> Claim:
             ),
             expressions(
                 r"[m-i+1]_\beta\,[i-j]_\beta\big|_{\beta=0}",
-                lambda: closed()[1](b, i, j).subs({b: 7, i: 5, j: 2}).subs(beta, 0),
+                lambda: (_geometric(late, beta) * _geometric(early, beta)).subs(beta, 0),
                 Integer(1),
-                reading="β = 0 gives back the correction of gradient descent",
+                reading="for all m ≥ i > j: β = 0 gives back the correction of gradient descent",
                 slips={"two": Integer(2)},
             ),
             expressions(
@@ -359,8 +446,7 @@ def heavy_ball() -> Claim:
         method="induction on the steps: closed weights satisfy the recursion for symbolic b, i, j; m = 4 composed",
         argument=(
             r"With $v_b = \beta v_{b-1} + g_b(\theta_{b-1})$ and $\theta_b = \theta_{b-1} - \varepsilon v_b$ the"
-            r" displacement before"
-            r" step i is $-\varepsilon\sum_{j<i}[i-j]_\beta\, g_j$ at first order, so step i reads"
+            r" displacement before step i is $-\varepsilon\sum_{j<i}[i-j]_\beta\, g_j$ at first order, so step i reads"
             r" $g_i - \varepsilon\sum_{j<i}[i-j]_\beta H_i g_j$.",
             r"What a step reads stays in the velocity with weight $\beta^{b-i}$, and adds up to $[m-i+1]_\beta$ in the"
             r" displacement. So $C^{\beta}_w = \sum_{j<i}[m-i+1]_\beta\,[i-j]_\beta\,H_i g_j$ (cf. Ghosh et al. 2023).",
@@ -374,38 +460,40 @@ def heavy_ball() -> Claim:
 
 
 def _first_order_rates(rate: Expr) -> tuple[Expr, Expr]:
-    """Displacement and noise of one descent and one ascent step, over those of one step on the mean of all samples.
+    """Displacement and standard deviation of two descent steps, over those of one step on the mean of all samples.
 
-    Both maps send (g+, g-) to a multiple of g+ + g-; noise enters through the same linear map.
+    Gradients of the two halves are g + noise with independent noise of variances u and v; the displacements are read
+    off the composed steps and the accumulated step, and a variance is the sum of squared weights times variances.
     """
-    sequential = compose(Schedule.parse("+-"), 1)
-    weights = {-Rational(c) * rate for c in sequential.values()}  # type: ignore[arg-type]
-    (weight,) = weights
-    accumulated = _ETA / 2  # the mean over B/2 preferred and B/2 dispreferred samples is half the sum of the half means
-    noise = sqrt(2 * (weight * _S) ** 2) / sqrt(2 * (accumulated * _S) ** 2)
-    return weight / accumulated, noise.subs(_S, 1)
+    g_plus, g_minus = symbols("g_+ g_-", real=True)
+    u, v = symbols("u v", positive=True)
+    composed = compose(Schedule.parse("+-"), 1)
+    weights = [Rational(str(composed[tree(name)])) * rate for name in ("+", "-")]
+    halves = [-_ETA / 2, -_ETA / 2]  # the mean over B/2 and B/2 samples is half the sum of the half means
+    means = [w[0] * g_plus + w[1] * g_minus for w in (weights, halves)]
+    deviations = [sqrt(w[0] ** 2 * u + w[1] ** 2 * v) for w in (weights, halves)]
+    return cancel(means[0] / means[1]), simplify(deviations[0] / deviations[1])
 
 
 @claim("lr-match")
 def lr_match() -> Claim:
     """Which learning rate makes the two runs comparable."""
-    signal = {_B: _A, _S: 0}
     decay = Symbol("lambda", positive=True)
-    positive = Symbol("a", positive=True)
 
     def adam_ratio() -> Expr:
         sequential, accumulated = _with_noise()
         return sequential / accumulated
 
     return Claim(
-        finding="No: gradient descent matches at η/2, at η/√2 it moves √2 too far; for AdamW it depends on the"
-        " coordinate.",
+        finding="No: for AdamW the match depends on the coordinate, from 0 to √2 times the accumulated step; gradient"
+        " descent matches at η/2, at η/√2 it moves √2 too far.",
         printed=expressions(
-            r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
-            lambda: _first_order_rates(_ETA / sqrt(2)),
-            (Integer(1), Integer(1)),
+            r"\left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}",
+            lambda: cancel(adam_ratio() ** 2),
+            Integer(1),
+            points=({_A: 1, _B: 1, _S: 0},),
             expected="refuted",
-            reading="gradient descent at η/√2 against a mean-accumulated step at η",
+            reading="AdamW with the sequential steps at η/√2: displacement of a coordinate per pair",
         ),
         precise=(
             expressions(
@@ -421,10 +509,19 @@ def lr_match() -> Claim:
                 reading="gradient descent at η/√2: both are √2 too large",
             ),
             expressions(
-                r"\frac{\text{sequential}}{\text{accumulated}}",
-                lambda: simplify(adam_ratio().subs(signal).subs(_A, positive)),
-                sqrt(2),
-                reading="AdamW at η/√2, a coordinate with a = b and no noise: √2 too large",
+                r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
+                lambda: _first_order_rates(_ETA / sqrt(2)),
+                (Integer(1), Integer(1)),
+                expected="refuted",
+                reading="gradient descent at η/√2: that they match",
+            ),
+            expressions(
+                r"\left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}\Big|_{s=0}",
+                lambda: cancel((adam_ratio() ** 2).subs(_S, 0)),
+                (_A + _B) ** 2 / (_A**2 + _B**2),
+                points=({_A: 1, _B: 0},),
+                reading="AdamW at η/√2, a coordinate without noise: √2 where a = b, 1 where one of them is 0, near 0"
+                " where they cancel",
             ),
             expressions(
                 r"\lim_{s\to\infty}\frac{\text{sequential}}{\text{accumulated}}",
@@ -447,13 +544,11 @@ def lr_match() -> Claim:
         argument=(
             r"One accumulated step on the mean of B/2 preferred and B/2 dispreferred samples moves by"
             r" $-\tfrac{\eta}{2}(\bar g^+ + \bar g^-)$, two sequential steps at $\eta'$ by $-\eta'(\bar g^+ + \bar"
-            r" g^-)$. They match"
-            r" at $\eta' = \eta/2$; noise goes through the same linear map and matches there too.",
+            r" g^-)$. They match at $\eta' = \eta/2$; noise goes through the same linear map and matches there too.",
             r"At $\eta/\sqrt2$ plain gradient descent moves $\sqrt2$ times as far: the runs differ at first order"
-            r" before any"
-            r" second-order effect. For AdamW the square root is right where noise dominates a coordinate and"
-            r" $\sqrt2$ too"
-            r" large where signal does, so no single rate matches.",
+            r" before any second-order effect. For AdamW the ratio per coordinate is"
+            r" $\sqrt{((a+b)^2+2s^2)/(a^2+b^2+2s^2)}$ (adamw-noise): 1 where noise dominates, and"
+            r" $|a+b|/\sqrt{a^2+b^2}$ without noise, which runs from 0 to $\sqrt2$. No single rate matches.",
         ),
         post_line=post.PRINTED["lr-match"],
     )
@@ -494,12 +589,10 @@ def two_optimizer_steps() -> Claim:
         method="composition of two steps in both orders",
         argument=(
             r"The experiment makes one optimizer step on B/2 preferred and one on B/2 dispreferred samples: m = 2"
-            r" however"
-            r" large B is. The second-order term is $\tfrac12\eta'^2\nabla(\bar g^+\cdot\bar g^-)$ with a random"
-            r" start.",
+            r" however large B is. The second-order term is $\tfrac12\eta'^2\nabla(\bar g^+\cdot\bar g^-)$ with a"
+            r" random start.",
             r"With $\eta' = \eta/2$, $\eta/\sqrt2$, $\eta$ this is $\tfrac{\eta^2}{8}$, $\tfrac{\eta^2}{4}$,"
-            r" $\tfrac{\eta^2}{2}$. The"
-            r" $\tfrac{1}{4B}$ of the boxed term belongs to B steps of size $\eta/B$.",
+            r" $\tfrac{\eta^2}{2}$. The $\tfrac{1}{4B}$ of the boxed term belongs to B steps of size $\eta/B$.",
         ),
     )
 
@@ -587,15 +680,13 @@ def adamw_alternation() -> Claim:
         assumptions=("steady state, bias correction 1", "β₂ → 1, no weight decay, epsilon much smaller than |a+b|"),
         method="the two-periodic steady state of the moments solved for symbolic β₁, β₂; limit",
         argument=(
-            r"In the steady state $m_a = \beta_1 m_b + (1-\beta_1)a$ and $m_b = \beta_1 m_a + (1-\beta_1)b$, so $m_a"
-            r" + m_b = a + b$"
-            r" for every $\beta_1$. Both second moments tend to $(a^2+b^2)/2$ as $\beta_2\to1$. Two steps at"
-            r" $\eta/\sqrt2$ move"
-            r" by $-\eta(a+b)/\sqrt{a^2+b^2}$.",
+            r"In the steady state $m_a = \beta_1 m_b + (1-\beta_1)a$ and $m_b = \beta_1 m_a + (1-\beta_1)b$, so $m_a +"
+            r" m_b = a + b$ for every $\beta_1$. Both second moments tend to $(a^2+b^2)/2$ as $\beta_2\to1$. Two steps"
+            r" at $\eta/\sqrt2$ move by $-\eta(a+b)/\sqrt{a^2+b^2}$.",
             r"The accumulated gradient $(a+b)/2$ is constant: Adam divides it by its own size and moves by"
             r" $-\eta\,\mathrm{sign}(a+b)$, however small a + b is. Where $b\approx-a$ the accumulated arm moves at"
-            r" full speed on"
-            r" what is left after cancellation, the sequential arm hardly at all. This is first order in $\eta$.",
+            r" full speed on what is left after cancellation, the sequential arm hardly at all. This is first order in"
+            r" $\eta$.",
         ),
     )
 
@@ -646,8 +737,8 @@ def adamw_noise() -> Claim:
                 reading="where noise dominates they agree",
             ),
             expressions(
-                r"\lim_{\delta\to0} \left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}"
-                r" \Big|_{b=-a+\delta,\ s=0}",
+                r"\lim_{\delta\to0} \left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2} \Big|_{b=-a+\delta,"
+                r"\ s=0}",
                 lambda: limit(cancel((ratio() ** 2).subs({_S: 0, _B: small - _A}).subs(_A, size)), small, 0),
                 Integer(0),
                 reading="where the gradients nearly cancel and there is no noise, sequential is damped without bound",
@@ -662,19 +753,16 @@ def adamw_noise() -> Claim:
             ),
         ),
         assumptions=(
-            "steady state, bias correction 1, β₂ → 1, no weight decay, epsilon negligible",
+            "steady state, bias correction 1, β₂ → 1, β₁² < β₂, no weight decay, epsilon negligible",
             "noise independent between steps and between the halves, with finite fourth moments",
         ),
         method="stationary means of the moments for symbolic β₁, β₂; limits",
         argument=(
             r"The mean of a squared gradient is $a^2 + s^2$ on preferred and $b^2 + s^2$ on dispreferred steps; the"
-            r" mean over"
-            r" both halves has mean $(a+b)/2$ and variance $s^2/2$. As $\beta_2\to1$ the second moment concentrates"
-            r" on its"
-            r" mean, and the expected update is the mean momentum over its root.",
+            r" mean over both halves has mean $(a+b)/2$ and variance $s^2/2$. As $\beta_2\to1$ the second moment"
+            r" concentrates on its mean, and the expected update is the mean momentum over its root.",
             r"The ratio of the two is $\sqrt{((a+b)^2+2s^2)/(a^2+b^2+2s^2)}$: 1 where $s$ dominates, near 0 where the"
-            r" halves cancel"
-            r" and the signal exceeds the noise.",
+            r" halves cancel and the signal exceeds the noise.",
             r"A run in which the accumulated arm collapses and the sequential one does not may therefore show Adam's"
             r" normalisation at first order; it must be told from the second-order term before either is believed.",
         ),

@@ -46,8 +46,8 @@ def two_step() -> Claim:
         method="composition of two steps; coefficients of trees",
         argument=(
             r"The second gradient is read at $\theta_1 = \theta - \varepsilon\,g_1$. Taylor's theorem gives"
-            r" $g_2(\theta_1) = g_2 - \varepsilon H_2 g_1 + O(\varepsilon^2)$, and the step subtracts"
-            r" $\varepsilon$ times it: the second-order term is $+\varepsilon^2 H_2 g_1$.",
+            r" $g_2(\theta_1) = g_2 - \varepsilon H_2 g_1 + O(\varepsilon^2)$, and the step subtracts $\varepsilon$"
+            r" times it: the second-order term is $+\varepsilon^2 H_2 g_1$.",
             r"As printed the last factor is the value $\mathcal{L}_1$: a matrix is added to a vector. Even in one"
             r" dimension, where both are numbers, the value is wrong. A $\nabla$ was lost.",
         ),
@@ -89,7 +89,8 @@ def m_step() -> Claim:
         )
 
     return Claim(
-        finding="True for every m, with a remainder of order m³ε³ while mε stays bounded.",
+        finding="True for every m, with a remainder of at most m³ε³(K²G + TG²)/6 where the derivatives are bounded on"
+        " the path.",
         printed=equality(r"\theta_m - \theta", lambda: universal(2), post.m_step()),
         precise=(
             equality(r"\theta_m - \theta", lambda: universal(2), post.m_step()),
@@ -98,7 +99,7 @@ def m_step() -> Claim:
                 counted,
                 increments(chains_total, forks_total),
                 shown_right=r"\binom{m}{3},\ \frac{m(m-1)(2m-1)}{12}\ \le\ \frac{m^3}{6}",
-                reading="the two sums of the remainder bound, by their increments and their values at m = 0",
+                reading="the two sums of the remainder bound (third paragraph), by increments and values at m = 0",
                 points=({b: 3},),
                 slips={
                     "chains counted with C(m, 2)": increments(expand(m * (m - 1) / 2), forks_total),
@@ -113,36 +114,34 @@ def m_step() -> Claim:
                 points=({m: 2},),
             ),
             Statement(
-                r"\|R_m\| \le \varepsilon^3 \left(\tbinom{m}{3} K^2 G + \tfrac{m(m-1)(2m-1)}{12}\, T G^2\right)",
+                r"\|R_m\| \le \varepsilon^3 \left(\tbinom{m}{3} K_0^2 G_0 + \tfrac{m(m-1)(2m-1)}{12}\, T_0"
+                r" G_0^2\right)",
                 unbounded,
                 expected="refuted",
-                reading="with G, K, T taken at the start point only: it needs them on the whole path",
+                reading="with bounds at the start point only: they are needed on the whole path",
             ),
         ),
         assumptions=(
             _SMOOTH,
             r"for the uniform remainder: bounds G, K, T on gradients, Hessians and third derivatives on a convex set"
-            r" that"
-            r" holds the path, for example the ball of radius $m\varepsilon G$",
+            r" that holds the path, for example the ball of radius $m\varepsilon G$",
         ),
         method="every m: a tree of p vertices names at most p steps; remainder by summing Taylor bounds",
         argument=(
             r"*Every m at once.* Put to zero every loss that a tree does not name: its coefficient does not change,"
-            r" and a"
-            r" step on a zero loss is the identity. So the coefficient of $H_{b_1} g_{b_2}$ in a word of any length is"
-            r" its coefficient in a word of two letters: 1 where $b_2 < b_1$, else 0.",
+            r" and a step on a zero loss is the identity. So the coefficient of $H_{b_1} g_{b_2}$ in a word of any"
+            r" length is its coefficient in a word of two letters: 1 where $b_2 < b_1$, else 0.",
             r"*The remainder.* Let G, K, T bound gradients, Hessians and third derivatives on the path. Then"
             r" $\|\theta_{b} - \theta\| \le b\,\varepsilon G$, hence each gradient moves by at most $K b\,\varepsilon"
-            r" G$, and"
-            r" $\|\theta_b - \theta + \varepsilon S_b\| \le \varepsilon^2 K G\, b(b-1)/2$ with $S_b = \sum_{j\le b}"
-            r" g_j$.",
+            r" G$, and $\|\theta_b - \theta + \varepsilon S_b\| \le \varepsilon^2 K G\, b(b-1)/2$ with $S_b ="
+            r" \sum_{j\le b} g_j$.",
             r"In step $b$ the expansion drops $H_b$ times that last difference, and a Taylor remainder of at most"
-            r" $\tfrac12 T \|\theta_{b-1}-\theta\|^2$. Summed over the steps:"
-            r" $\|R_m\| \le \varepsilon^3 ( K^2 G \sum_b \tbinom{b-1}{2} + \tfrac12 T G^2 \sum_b (b-1)^2 )$,"
-            r" the chains and the forks of the third order. Both sums are at most $m^3/6$.",
-            r"*Where it ends.* If the bounds are taken at the start only, the remainder can grow like"
-            r" $(1+\varepsilon)^m$: the estimate is uniform in m only while $m\varepsilon$ stays bounded. The"
-            r" underbrace"
+            r" $\tfrac12 T \|\theta_{b-1}-\theta\|^2$. Summed over the steps: $\|R_m\| \le \varepsilon^3 ( K^2 G"
+            r" \sum_b \tbinom{b-1}{2} + \tfrac12 T G^2 \sum_b (b-1)^2 )$, the chains and the forks of the third order."
+            r" Both sums are at most $m^3/6$.",
+            r"*Where it ends.* With bounds on a convex set that holds the path the estimate is true for every m and"
+            r" $\varepsilon$. Where the derivatives are bounded near the start only, the path must stay there, which"
+            r" bounded $m\varepsilon$ gives; otherwise the remainder can grow like $(1+\varepsilon)^m$. The underbrace"
             r" 'full batch update' needs m = B.",
         ),
         post_line=post.PRINTED["m-step"],
@@ -208,14 +207,12 @@ def tree_rule() -> Claim:
         method="induction on the steps, for every order; all trees to order 5 compared with the composition",
         argument=(
             r"Let $c_b(\tau)$ be the coefficient after b steps and $N_b(\tau)$ the number of ways to give each vertex"
-            r" one"
-            r" of the first b steps, its colour the loss of that step, every child strictly before its parent. Claim:"
-            r" $c_b(\tau) = (-1)^{|\tau|} N_b(\tau)/\sigma(\tau)$ with $\sigma$ the number of automorphisms.",
-            r"Step b adds $-\nabla\mathcal{L}_b(\theta + \text{displacement})$: a tree with root $b$ whose children are"
-            r" $\tau_1^{\mu_1}, \tau_2^{\mu_2}, \ldots$ gains $-\prod_i c_{b-1}(\tau_i)^{\mu_i}/\mu_i!$.",
+            r" one of the first b steps, its colour the loss of that step, every child strictly before its parent."
+            r" Claim: $c_b(\tau) = (-1)^{|\tau|} N_b(\tau)/\sigma(\tau)$ with $\sigma$ the number of automorphisms.",
+            r"Step b adds $-\nabla\mathcal{L}_b(\theta + \text{displacement})$: a tree with root $b$ whose children"
+            r" are $\tau_1^{\mu_1}, \tau_2^{\mu_2}, \ldots$ gains $-\prod_i c_{b-1}(\tau_i)^{\mu_i}/\mu_i!$.",
             r"On the other side $N_b(\tau) - N_{b-1}(\tau)$ counts the ways that give the root step b; then the"
-            r" branches"
-            r" are independent and lie in the first b - 1 steps, $\prod_i N_{b-1}(\tau_i)^{\mu_i}$ ways. And"
+            r" branches are independent and lie in the first b - 1 steps, $\prod_i N_{b-1}(\tau_i)^{\mu_i}$ ways. And"
             r" $\sigma(\tau) = \prod_i \mu_i!\,\sigma(\tau_i)^{\mu_i}$, $|\tau| = 1 + \sum_i \mu_i |\tau_i|$. So both"
             r" sides satisfy the same recursion from $c_0 = N_0 = 0$.",
             r"The comparison below sets every tree with at most five vertices, listed by an enumeration of its own,"
@@ -240,10 +237,9 @@ def order_three() -> Claim:
         assumptions=("losses four times continuously differentiable",),
         method="every m: a tree of three vertices names at most three steps",
         argument=(
-            r"The second-order displacement enters the next gradient linearly and gives the chains"
-            r" $H_k H_j g_i$, $i < j < k$. The first-order displacement enters it quadratically and gives the forks"
-            r" $\tfrac12 T_k[S_k, S_k]$ with $S_k = \sum_{j<k} g_j$, in which the two branches may stand at the same"
-            r" step.",
+            r"The second-order displacement enters the next gradient linearly and gives the chains $H_k H_j g_i$, $i <"
+            r" j < k$. The first-order displacement enters it quadratically and gives the forks $\tfrac12 T_k[S_k,"
+            r" S_k]$ with $S_k = \sum_{j<k} g_j$, in which the two branches may stand at the same step.",
         ),
     )
 
@@ -270,8 +266,8 @@ def order_brackets() -> Claim:
             r"$\left(\sum_b H_b\right)\left(\sum_b g_b\right)$ is the sum over all pairs of positions: $b_1 > b_2$,"
             r" $b_1 < b_2$ and $b_1 = b_2$. Take away the last and halve: what is left is the mean of $C_w$ and of the"
             r" same sum with the order turned round, and half their difference is the bracket sum.",
-            r"The symmetric half is $\tfrac14 \nabla\left(\|\sum_b g_b\|^2 - \sum_b \|g_b\|^2\right)"
-            r" = \tfrac12 \nabla \sum_{b<b'} g_b \cdot g_{b'}$: it knows the losses, not their order.",
+            r"The symmetric half is $\tfrac14 \nabla\left(\|\sum_b g_b\|^2 - \sum_b \|g_b\|^2\right) = \tfrac12 \nabla"
+            r" \sum_{b<b'} g_b \cdot g_{b'}$: it knows the losses, not their order.",
         ),
     )
 
@@ -297,8 +293,8 @@ def bracket_curl() -> Claim:
         return Verdict("proved") if not left else Verdict("refuted", reason=f"{len(left)} terms are left")
 
     return Claim(
-        finding="Its Jacobian is asymmetric by twice the commutator of the Hessians; d = 1 and commuting quadratics"
-        " test nothing.",
+        finding="Its Jacobian is asymmetric by twice the commutator of the Hessians; one dimension and commuting"
+        " quadratics cannot show it.",
         printed=None,
         precise=(
             equality(
@@ -317,7 +313,7 @@ def bracket_curl() -> Claim:
             Statement(
                 r"H_1 H_2 = H_2 H_1,\ \nabla^3\mathcal{L}_i = 0 \ \Rightarrow\ DX = 0",
                 nothing_left,
-                reading="commuting quadratics: the bracket is a constant vector, so they test nothing",
+                reading="commuting quadratics: the bracket is a constant vector, and cannot show this",
             ),
         ),
         assumptions=(
@@ -326,9 +322,9 @@ def bracket_curl() -> Claim:
         ),
         method="Jacobians as trees with an open slot; transposing exchanges root and slot",
         argument=(
-            r"$DX = T_a[g_b,\cdot] + H_a H_b - T_b[g_a,\cdot] - H_b H_a$. The third derivatives are symmetric"
-            r" matrices and"
-            r" cancel in $DX - DX^{\top}$; the two products are each other's transposes and add up to $2[H_a, H_b]$.",
+            r"$DX = T_a[g_b,\cdot] + H_a H_b - T_b[g_a,\cdot] - H_b H_a$. The third derivatives are symmetric matrices"
+            r" and cancel in $DX - DX^{\top}$; the two products are each other's transposes and add up to $2[H_a,"
+            r" H_b]$.",
             r"By Poincare's lemma a field on a simply connected open set is a gradient exactly where its Jacobian is"
             r" symmetric. In one dimension, or with commuting quadratics, it always is.",
         ),
@@ -339,7 +335,7 @@ def bracket_curl() -> Claim:
 def palindrome() -> Claim:
     """A palindrome has no bracket."""
     return Claim(
-        finding="No bracket at second order, without any randomness; at third order it is no gradient.",
+        finding="No bracket at second order, without any randomness; at third order the order of the letters is back.",
         printed=None,
         precise=(
             equality(
@@ -351,21 +347,25 @@ def palindrome() -> Claim:
             gradient_field(
                 r"C_{w\,\mathrm{rev}(w)} \ \text{is a gradient}", lambda: mirrored(universal(2).of_order(2)), ORDERED
             ),
-            gradient_field(
-                r"\left[\theta_{2m}-\theta\right]_{\varepsilon^3} \ \text{is a gradient}",
-                lambda: mirrored(universal(3).of_order(3)),
-                ORDERED,
+            equality(
+                r"\left[\theta_{abba}-\theta\right]_{\varepsilon^2}",
+                lambda: compose(Schedule.parse("abba"), 2).of_order(2),
+                beyond.displacement("baab", 2),
+                reading="two palindromes of the same letters agree at second order",
+            ),
+            equality(
+                r"\left[\theta_{abba}-\theta\right]_{\varepsilon^3}",
+                lambda: compose(Schedule.parse("abba"), 3).of_order(3),
+                beyond.displacement("baab", 3),
                 expected="refuted",
-                reading="one order further a palindrome does not help",
+                reading="and at third order they do not: order is back",
             ),
         ),
         assumptions=(_SMOOTH, "one step size, or step sizes that are a palindrome themselves"),
         method="every length: positions of the two halves interleave and coincide in every way",
         argument=(
             r"A pair of steps inside the first half occurs in the second half in the other order, and together they"
-            r" give"
-            r" $(\sum H)(\sum g) - \sum_b H_b g_b$, in which order has gone. A pair with one step in each half occurs"
-            r" for"
-            r" every pair of positions, and gives $(\sum H)(\sum g)$.",
+            r" give $(\sum H)(\sum g) - \sum_b H_b g_b$, in which order has gone. A pair with one step in each half"
+            r" occurs for every pair of positions, and gives $(\sum H)(\sum g)$.",
         ),
     )

@@ -62,12 +62,10 @@ def third_order_reshuffling() -> Claim:
         argument=(
             r"A chain $H_i H_j g_k$ of three different losses stands in order with probability $\tfrac16$; a fork"
             r" $\tfrac12 T_i[g_j, g_k]$ with $j\ne k$ has its root last with probability $\tfrac13$, and with $j = k$"
-            r" with"
-            r" probability $\tfrac12$.",
+            r" with probability $\tfrac12$.",
             r"Sums over different losses are turned into means over independent draws by inclusion and exclusion:"
             r" $\sum_{i\ne j\ne k} = B^3\,\mathbb{E}_{ijk} - B^2(\ldots) + 2B\,\mathbb{E}_k$. The leading terms are"
-            r" those"
-            r" of the flow.",
+            r" those of the flow.",
         ),
     )
 
@@ -112,13 +110,10 @@ def third_order_interleaving() -> Claim:
         method=_METHOD,
         argument=(
             r"Three vertices name at most three steps, and these lie in at most three pairs. Which vertices share a"
-            r" pair"
-            r" and in which order the pairs stand are enumerated once, for all n; the mean over permutations weighs"
-            r" each"
-            r" order of r pairs with $1/r!$.",
+            r" pair and in which order the pairs stand are enumerated once, for all n; the mean over permutations"
+            r" weighs each order of r pairs with $1/r!$.",
             r"Written in $\mathcal{M}_k$ and $\mathcal{D}_k$, exchanging + and - changes the sign of $\mathcal{D}$"
-            r" only:"
-            r" the random start keeps what is even in $\mathcal{D}$, and a fixed start adds what is odd.",
+            r" only: the random start keeps what is even in $\mathcal{D}$, and a fixed start adds what is odd.",
         ),
     )
 
@@ -157,11 +152,9 @@ def third_order_independent() -> Claim:
         argument=(
             r"At q given positions each side puts any r distinct members of its own with the same probability"
             r" $1/(n)_r$, and the two sides are independent. So no term knows which preferred loss was paired with"
-            r" which"
-            r" dispreferred one: only means over one side at a time occur.",
-            r"At second order, with a random start, joint and independent permutations have the same mean (eq-1)."
-            r" Here they"
-            r" part: the joint mean holds products inside one pair.",
+            r" which dispreferred one: only means over one side at a time occur.",
+            r"At second order, with a random start, joint and independent permutations have the same mean (eq-1). Here"
+            r" they part: the joint mean holds products inside one pair.",
         ),
     )
 
@@ -170,7 +163,7 @@ def third_order_independent() -> Claim:
 def third_order_difference() -> Claim:
     """Interleaving and reshuffling part at third order."""
     return Claim(
-        finding="They differ by a term of size n²ε³.",
+        finding="They differ by a term of size n²ε³, for two pairs or more.",
         printed=None,
         precise=(
             equality(
@@ -191,9 +184,9 @@ def third_order_difference() -> Claim:
         method=_METHOD,
         argument=(
             r"Both distributions equal their own reversal and have the same letters, which fixes the mean at second"
-            r" order"
-            r" (reversal-mean). At third order three positions have six orders, and reversal ties them only in twos.",
-            r"The leading terms $n^3$ are those of the flow and cancel; the difference is of size"
-            r" $n^2\varepsilon^3$, not $n\varepsilon^3$: it grows with the epoch.",
+            r" order (reversal-mean). At third order three positions have six orders, and reversal ties them only in"
+            r" twos.",
+            r"The leading terms $n^3$ are those of the flow and cancel; the difference is of size $n^2\varepsilon^3$,"
+            r" not $n\varepsilon^3$: it grows with the epoch.",
         ),
     )
