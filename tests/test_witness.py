@@ -32,8 +32,8 @@ def test_the_number_of_pairs_is_the_first_at_which_two_means_differ():
     witness = of_difference(lambda n: at(together, MEANS, n), together - apart, MEANS)
     assert witness is not None
     assert witness.setting.startswith("n = 2")
-    # One pair with H = g = 1, the other zero: 1/2 against 1/4.
-    assert (witness.left, witness.right) == ("1/2", "1/4")
+    # H = 1 in one pair and g = 1 in the other: no pair has both, and the means are 1/2 each.
+    assert (witness.left, witness.right) == ("0", "1/4")
 
 
 def test_what_needs_two_dimensions_is_found_there():
