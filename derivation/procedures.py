@@ -6,6 +6,7 @@ decided by normal forms; where they do not reach zero, only an exact value at a 
 the verdict is `undecided`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import cache
@@ -223,13 +224,15 @@ def refutes(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[Ma
             values = tuple(simplify(side.subs(list(point.items()))) for side in (a, b))
             is_exact = all(not value.free_symbols for value in values)
             if is_exact and values[0] != values[1] and simplify(values[0] - values[1]) != 0:
-                setting = ", ".join(f"{symbol} = {value}" for symbol, value in point.items()) or "identically"
+                setting = (
+                    ", ".join(f"{symbol} = {value}" for symbol, value in point.items()) or "all values of the symbols"
+                )
                 return Verdict("refuted", Witness(setting, _number(values[0]), _number(values[1])))
     return Verdict("undecided", reason="the difference does not simplify to 0 and no point given shows it")
 
 
 def _number(value: Expr) -> str:
-    return "undefined" if value in (nan, zoo) else str(value)
+    return "undefined" if value in (nan, zoo) else re.sub(r"sqrt\((\w+)\)", r"√\1", str(value))
 
 
 def slips_of(entries: tuple[Expr, ...]) -> dict[str, tuple[Expr, ...]]:

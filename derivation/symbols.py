@@ -1,11 +1,11 @@
-"""Every symbol once, with its assumptions and the glyph that the post uses for it."""
+"""The symbols that several modules share, with their assumptions and the glyph that the post uses for them."""
 
 from fractions import Fraction
 
 from sympy import QQ, Expr, Symbol
 from sympy.polys.fields import FracElement, field
 
-__all__ = ["B", "beta", "element", "eta", "m", "n", "value_at"]
+__all__ = ["B", "element", "m", "n", "value_at"]
 
 n = Symbol("n", integer=True, positive=True)
 """The number of pairs (L-_k, L+_k)."""
@@ -15,12 +15,6 @@ B = Symbol("B", integer=True, positive=True)
 
 m = Symbol("m", integer=True, nonnegative=True)
 """The number of steps of a word. The post's m."""
-
-eta = Symbol("eta", positive=True)
-"""The learning rate of an epoch; the step size is eps = eta / B. The post's eta."""
-
-beta = Symbol("beta", nonnegative=True)
-"""Momentum of the heavy ball."""
 
 _FIELD, _ = field([n], QQ)
 # Averages over n pairs have coefficients that are rational functions of n. A field of SymPy decides equality exactly

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from functools import cache
 
-from derivation import beyond, post
+from derivation import beyond, beyond_second_order, post
 from derivation.averages import (
     MEANS,
     ORDERED,
@@ -270,7 +270,7 @@ def third_order_modified_field() -> Claim:
             equality(
                 r"\left[\tilde f\right]_{\varepsilon^3}",
                 lambda: reshuffled_field().of_order(3),
-                beyond.modified_field_of_reshuffling(),
+                beyond_second_order.modified_field_of_reshuffling(),
                 reading="mean displacement of random reshuffling of B losses",
             ),
             gradient_field(

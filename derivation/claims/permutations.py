@@ -15,14 +15,12 @@ from derivation.averages import (
     over_independent_permutations,
     over_permutations,
     over_start,
-    reversed_order,
     split_into_sides,
-    with_replacement,
 )
 from derivation.claim import Claim, Statement, Verdict, claim
 from derivation.procedures import equality, expressions, gradient_field
 from derivation.series import Schedule, Series, compose, universal
-from derivation.symbols import B, element, m, n
+from derivation.symbols import B, element, n
 from derivation.trees import Label
 from derivation.witness import Witness, described, evaluated
 
@@ -33,7 +31,7 @@ PLUS_FIRST = ("+", "-")
 _SMOOTH = "losses twice continuously differentiable near the start point"
 _ONE_STEP = "one constant step size"
 _PER_EPOCH = element(1 / B**2)
-_EXPECTATION = r"\tfrac{1}{B^2}\,\mathbb{E}\left[C\right]"
+EXPECTATION = r"\tfrac{1}{B^2}\,\mathbb{E}\left[C\right]"
 
 
 @cache
@@ -66,7 +64,7 @@ def reshuffling_mean() -> Series:
     return split_into_sides(over_permutations(correction(), 2 * n), MINUS_FIRST)
 
 
-def _per_epoch(series: Series) -> Series:
+def per_epoch(series: Series) -> Series:
     return series.scaled(_PER_EPOCH)
 
 
@@ -136,15 +134,15 @@ def eq_1() -> Claim:
         ),
         precise=(
             equality(
-                _EXPECTATION,
-                lambda: _per_epoch(fixed_start_mean()),
+                EXPECTATION,
+                lambda: per_epoch(fixed_start_mean()),
                 post.eq_1(),
                 reading="L_i is the pair mean M_k, pairs permuted jointly, L⁻ first",
                 slips={"pair mean read as a single loss": post.eq_1_single_losses()},
             ),
             equality(
-                _EXPECTATION,
-                lambda: _per_epoch(fixed_start_mean()),
+                EXPECTATION,
+                lambda: per_epoch(fixed_start_mean()),
                 post.eq_1_single_losses(),
                 expected="refuted",
                 reading="with L_i read as a single loss it fails",
@@ -159,8 +157,8 @@ def eq_1() -> Claim:
                 reading="with each side permuted on its own, L⁻ first; zero for n = 1",
             ),
             equality(
-                _EXPECTATION,
-                lambda: _per_epoch(
+                EXPECTATION,
+                lambda: per_epoch(
                     over_independent_permutations(interleaved(correction(), MINUS_FIRST), MINUS_FIRST)
                     + over_independent_permutations(interleaved(correction(), PLUS_FIRST), PLUS_FIRST)
                 ).scaled(element(1) / 2),
@@ -198,21 +196,21 @@ def boxed() -> Claim:
     return Claim(
         finding="True: with a fair coin for the start, one per epoch or one per pair.",
         printed=equality(
-            _EXPECTATION + r" - \text{(first two terms of (1))}",
-            lambda: _per_epoch(coin_per_epoch_mean()) - first_two.series(),
+            EXPECTATION + r" - \text{(first two terms of (1))}",
+            lambda: per_epoch(coin_per_epoch_mean()) - first_two.series(),
             post.boxed(),
             reading="fair coin for the start, one per epoch",
         ),
         precise=(
             equality(
-                _EXPECTATION,
-                lambda: _per_epoch(coin_per_epoch_mean()),
+                EXPECTATION,
+                lambda: per_epoch(coin_per_epoch_mean()),
                 post.eq_1(post.boxed()),
                 reading="one fair coin per epoch",
             ),
             equality(
-                _EXPECTATION,
-                lambda: _per_epoch(coin_per_pair_mean()),
+                EXPECTATION,
+                lambda: per_epoch(coin_per_pair_mean()),
                 post.eq_1(post.boxed()),
                 reading="one fair coin per pair",
             ),
@@ -251,7 +249,7 @@ def large_b() -> Claim:
 
     def first_term_at_opposites() -> Verdict:
         num_pairs = 16
-        total = at(alike(opposite(_per_epoch(coin_per_epoch_mean()))), PLAIN, num_pairs)
+        total = at(alike(opposite(per_epoch(coin_per_epoch_mean()))), PLAIN, num_pairs)
         first = at(beyond.first_term_of_opposites().series(), PLAIN, num_pairs)
         losses = {Label("+"): {(1,): 1, (2,): 1}}
         value, rest = evaluated(first, losses, 1)[0], evaluated(total - first, losses, 1)[0]
@@ -322,14 +320,14 @@ def large_b() -> Claim:
                 " of signs equally often, so that E[g⁻·g⁺] = ‖∇L̄‖²; any loss q",
             ),
             equality(
-                _EXPECTATION,
-                lambda: opposite(_per_epoch(coin_per_epoch_mean())),
+                EXPECTATION,
+                lambda: opposite(per_epoch(coin_per_epoch_mean())),
                 beyond.opposite_pairs(),
                 reading="where L⁻_k = −L⁺_k the first two terms vanish at every B",
             ),
             equality(
                 r"\tfrac{1}{B^2}\left(\mathbb{E}[C] - \mathbb{E}[C_{\text{pair-accumulated}}]\right)",
-                lambda: _per_epoch(coin_per_epoch_mean() - pair_accumulated_mean()),
+                lambda: per_epoch(coin_per_epoch_mean() - pair_accumulated_mean()),
                 post.boxed(),
                 reading="in the pair-accumulated frame the first two terms cancel at every B",
             ),
@@ -370,98 +368,3 @@ def pair_accumulated_mean() -> Series:
 def pair_accumulated() -> Series:
     """The same for a fixed order of the pairs, as sums over ordered pairs."""
     return correction().substituted(lambda label: {Label("-", label.member): 1, Label("+", label.member): 1})
-
-
-@claim("reversal-mean")
-def reversal_mean() -> Claim:
-    """Every distribution over words that equals its own reversal has one mean."""
-    common = Schedule.parse("ab", "1,2"), Schedule.parse("ba", "1,2")
-    return Claim(
-        finding="Half of (sum H)(sum g) minus the sum of H_b g_b; not with replacement, not with step sizes that vary"
-        " by position.",
-        printed=None,
-        precise=(
-            equality(
-                r"C_w + C_{\mathrm{rev}(w)}",
-                lambda: correction() + reversed_order(correction()),
-                beyond.both_orders(),
-                reading="for every word; half of it is the mean over any distribution with that multiset of letters"
-                " that equals its own reversal",
-            ),
-            equality(
-                r"\mathbb{E}\left[C\right]",
-                lambda: with_replacement(correction(), m),
-                beyond.independent_draws(),
-                reading="m steps drawn with replacement: the multiset is not fixed, and the mean is another",
-            ),
-            equality(
-                r"\mathbb{E}\left[C\right]",
-                lambda: with_replacement(correction(), m),
-                beyond.reshuffled_by_losses(),
-                expected="refuted",
-                reading="the formula of one fixed multiset fails for draws with replacement (witness: m = 2n draws"
-                " from n losses)",
-            ),
-            equality(
-                r"\tfrac12\left(C_{ab} + C_{ba}\right)",
-                lambda: (compose(common[0], 2) + compose(common[1], 2)).of_order(2).scaled(element(1) / 2),
-                beyond.mean_of_two_with_common_step(),
-                expected="refuted",
-                reading="step sizes 1 and 2 by position: the common step size 3/2, which has the same first order, has"
-                " another mean",
-            ),
-        ),
-        assumptions=(_SMOOTH, "one fixed multiset of letters, one constant step size"),
-        method="every word: a pair of positions is in order in exactly one of the word and its reversal; both sides"
-        " are polynomials in m, so that even m decide",
-        argument=(
-            r"In $C_w + C_{\mathrm{rev}(w)}$ each pair of different positions occurs in both orders once: $(\sum"
-            r" H)(\sum g) - \sum_b H_b g_b$. This depends on the multiset of letters only.",
-            r"If a distribution over words equals its own reversal, its mean of C equals its mean of"
-            r" $C_{\mathrm{rev}}$, and both equal half the sum: no further randomness is needed. Random reshuffling,"
-            r" interleaving with a random start, and a single palindrome are examples.",
-        ),
-    )
-
-
-@claim("interleaving-is-reshuffling")
-def interleaving_is_reshuffling() -> Claim:
-    """Interleaving with a random start against random reshuffling."""
-    return Claim(
-        finding="Interleaving with a random start has the same mean second-order correction as shuffling all losses.",
-        printed=None,
-        precise=(
-            equality(
-                _EXPECTATION,
-                lambda: _per_epoch(coin_per_epoch_mean()),
-                beyond.reshuffled(),
-                reading="interleaving, joint permutations of pairs, random start",
-            ),
-            equality(
-                _EXPECTATION,
-                lambda: _per_epoch(reshuffling_mean()),
-                beyond.reshuffled(),
-                reading="random reshuffling of all B losses (Smith et al. 2021)",
-            ),
-            equality(
-                _EXPECTATION,
-                lambda: post.eq_1(post.boxed()).series(),
-                beyond.reshuffled(),
-                reading="eq. (1) with the boxed term is the same formula",
-            ),
-        ),
-        assumptions=(
-            _SMOOTH,
-            _ONE_STEP,
-            "uniform joint permutation of the pairs and an independent fair coin; uniform order of all losses",
-        ),
-        method="every n, by two independent averages",
-        argument=(
-            r"Both distributions have the same letters and equal their own reversal, so by reversal-mean they have the"
-            r" same mean: $\tfrac14\nabla\|\nabla\bar{\mathcal{L}}\|^2 -"
-            r" \tfrac{1}{4B}\nabla\,\mathrm{mean}_b\|g_b\|^2$.",
-            r"So at second order, on average and in the accumulated frame, interleaving preferred and dispreferred"
-            r" steps does nothing that shuffling all of them would not do. At third order they part"
-            r" (third-order-difference).",
-        ),
-    )

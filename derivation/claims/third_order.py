@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from derivation import beyond
+from derivation import beyond_second_order
 from derivation.averages import (
     interleaved,
     interleaved_with_coins,
@@ -53,7 +53,7 @@ def third_order_reshuffling() -> Claim:
             equality(
                 _THIRD,
                 lambda: over_permutations(_third(), B),
-                beyond.third_order_reshuffling(),
+                beyond_second_order.third_order_reshuffling(),
                 reading="B losses in uniformly random order; E_k is the mean over all B losses",
             ),
         ),
@@ -80,7 +80,7 @@ def third_order_interleaving() -> Claim:
             equality(
                 _THIRD,
                 _random_start,
-                beyond.third_order_random_start(),
+                beyond_second_order.third_order_random_start(),
                 reading="joint permutations of n pairs, random start; M and D are half sum and half difference of a"
                 " pair",
                 is_mutated=False,
@@ -88,20 +88,20 @@ def third_order_interleaving() -> Claim:
             equality(
                 _THIRD,
                 lambda: over_permutations(interleaved_with_coins(_third(), MINUS_FIRST)),
-                beyond.third_order_random_start(),
+                beyond_second_order.third_order_random_start(),
                 reading="one coin per pair: the same to third order (they part at the fourth)",
                 is_mutated=False,
             ),
             equality(
                 _THIRD,
                 lambda: _fixed(MINUS_FIRST),
-                beyond.third_order_fixed_start(),
+                beyond_second_order.third_order_fixed_start(),
                 reading="joint permutations, L⁻ first",
             ),
             equality(
                 r"\tfrac12\left(\mathbb{E}_{-+} - \mathbb{E}_{+-}\right)",
                 lambda: (_fixed(MINUS_FIRST) - _fixed(PLUS_FIRST)).scaled(element(1) / 2),
-                beyond.third_order_start_bias(),
+                beyond_second_order.third_order_start_bias(),
                 reading="the part that changes sign with the start: odd in D",
                 is_mutated=False,
             ),
@@ -135,13 +135,13 @@ def third_order_independent() -> Claim:
             equality(
                 _THIRD,
                 both_starts,
-                beyond.third_order_independent(),
+                beyond_second_order.third_order_independent(),
                 reading="the sums run over both sides s, and t is the other side; random start",
             ),
             equality(
                 _THIRD,
                 both_starts,
-                beyond.third_order_random_start(),
+                beyond_second_order.third_order_random_start(),
                 expected="refuted",
                 reading="that independent and joint permutations agree at third order, as they do at second",
             ),
@@ -169,13 +169,13 @@ def third_order_difference() -> Claim:
             equality(
                 r"\mathbb{E}_{\text{reshuffling}} - \mathbb{E}_{\text{interleaving}}",
                 lambda: _reshuffled() - _random_start(),
-                beyond.third_order_difference(),
+                beyond_second_order.third_order_difference(),
                 reading="third-order displacement; interleaving with a random start",
             ),
             equality(
                 r"\mathbb{E}_{\text{reshuffling}}",
                 _reshuffled,
-                beyond.third_order_random_start(),
+                beyond_second_order.third_order_random_start(),
                 expected="refuted",
                 reading="that the two agree at third order",
             ),
