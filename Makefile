@@ -27,6 +27,7 @@ readme: $(VENV)/base
 	$(BIN)/python -m derivation.check --readme README.md
 
 page: $(VENV)/base
+	@mkdir -p out
 	$(BIN)/python -m derivation.check --html out/proofs.html
 
 $(VENV)/base: pyproject.toml constraints.txt

@@ -52,7 +52,9 @@ def readme_with_table(text: str, table: str) -> str:
     if text.count(_START) != 1 or text.count(_END) != 1 or text.index(_START) > text.index(_END):
         raise ValueError(f"Markdown file must hold the marks {_START} and {_END}, once each.")
     before, rest = text.split(_START)
-    return f"{before}{_START}\n{table}{_END}{rest.split(_END)[1]}"
+    end_of_line = "\r\n" if "\r\n" in text else "\n"
+    lines = f"{_START}\n{table}{_END}".replace("\n", end_of_line)
+    return before + lines + rest.split(_END)[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,15 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for entry in chosen:
             print(f"{entry.id:<31} {entry.title}")
         return 0
-    if options.html and str(options.html) == "-" and options.json and str(options.json) == "-":
-        parser.error("only one of --json and --html can go to standard output.")
+    if options.html and options.json and options.html == options.json:
+        parser.error(f"--json and --html must go to different places; got {options.json} for both.")
+    if options.readme and options.ids:
+        parser.error("--readme renews the whole table; leave the ids out.")
     readme = _readme(options.readme, parser) if options.readme else ""
     return _run(chosen, options.explain, options.json, options.html, options.readme, readme)
 
 
 def _readme(path: Path, parser: Parser) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # as it is, line ends included
         readme_with_table(text, "")
     except (OSError, ValueError) as error:
         parser.error(f"argument --readme: {error}")
@@ -86,11 +90,12 @@ def _readme(path: Path, parser: Parser) -> str:
 def _run(
     chosen: Sequence[Entry], explains: bool, json: Path | None, html: Path | None, readme_path: Path | None, readme: str
 ) -> int:
-    from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
+    from derivation.terminal import Terminal  # noqa: PLC0415
+
     takes_stdout = any(path is not None and str(path) == "-" for path in (json, html))
-    console = Console(stderr=takes_stdout, highlight=False, soft_wrap=not explains)
+    console = Terminal(stderr=takes_stdout, highlight=False, soft_wrap=not explains)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(20),

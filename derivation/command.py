@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,18 +14,35 @@ __all__ = ["Parser", "nearest", "output_path", "run", "write"]
 
 
 def run(main: Callable[[], int]) -> int:
-    """Runs a command as a program does: quiet where the reader of a pipe has gone, 130 where the user interrupts."""
+    """Runs a command as a program does.
+
+    Returns:
+        The exit status: that of `main`; 130 where the user interrupts; 141 where the reader of a pipe has gone; 1 with
+        one line on standard error where standard output cannot be written.
+    """
+    if sys.stdout is None:  # closed by the caller: there is nothing to say and nobody to say it to
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without the glyphs gets question marks, not a traceback
     try:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more when it ends: give it somewhere to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 141
+    except OSError as error:
+        _discard_output()
+        print(f"Could not write: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
     return status
+
+
+def _discard_output() -> None:
+    """The interpreter flushes standard output once more when it ends: give it somewhere to flush to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -56,11 +74,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit status 2 and one line."""
+        if message.endswith("expected one argument"):
+            message += ". Write the value behind an equals sign where it begins with a dash (--schedule=-+)."
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def output_path(value: str) -> Path:
-    """A path that a result is to be written to, checked now rather than after the work.
+    """A path that a result is to be written to, checked now rather than after the work; `-` is standard output.
 
     Raises:
         argparse.ArgumentTypeError: If the folder does not exist, cannot be written to, or the path is a folder.
@@ -68,31 +88,51 @@ def output_path(value: str) -> Path:
     path = Path(value)
     if value == "-":
         return path
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"must be a file; got the folder {value}.")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"must lie in a folder that exists; got {value}. Create {path.parent} first.")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise argparse.ArgumentTypeError(f"must be writable; got {value}.")
+    try:
+        if not value:
+            raise argparse.ArgumentTypeError("must name a file; got nothing.")
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f"must be a file; got the folder {value}.")
+        target = path.resolve()
+        if not target.parent.is_dir():
+            raise argparse.ArgumentTypeError(
+                f"must lie in a folder that exists; got {value}. Create {target.parent.name} first."
+            )
+        is_writable = os.access(target, os.W_OK) if target.exists() else os.access(target.parent, os.W_OK)
+        if not is_writable or (target.is_file() and not os.access(target.parent, os.W_OK)):
+            raise argparse.ArgumentTypeError(f"must be writable; got {value}.")
+    except (OSError, RuntimeError) as error:  # a name that is too long, a link that leads to itself
+        raise argparse.ArgumentTypeError(f"must be a path that can be written to; got {value[:60]}: {error}") from None
     return path
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all; `-` is standard output.
+    """Writes a file whole or not at all, in UTF-8, keeping links and permissions; `-` is standard output.
+
+    A device or a pipe is written to as it is: there is no whole to replace.
 
     Raises:
-        OSError: If it cannot be written; what was there stays.
+        OSError: If it cannot be written; what was in a file stays.
     """
     if str(path) == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.flush()
+            sys.stdout.buffer.write(text.encode())  # whatever the terminal's encoding: a program will read it
+            sys.stdout.buffer.flush()
+        else:
+            sys.stdout.write(text)
         return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8", newline="") as file:
             file.write(text)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        return
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        Path(name).chmod(target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask())
+        Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -101,7 +101,9 @@ def _signed(coefficient: object) -> str:
 
 def _subscript(loss: "Label") -> str:
     name = str(loss)
-    return name if len(name) == 1 and name not in r"_#%&$^~{}\ " else rf"\mathrm{{{_escaped(name)}}}"
+    if len(name) == 1 and name.isascii() and name not in r"_#%&$^~{}\ ":
+        return name
+    return rf"\{'mathrm' if name.isascii() else 'text'}{{{_escaped(name)}}}"
 
 
 def _escaped(name: str) -> str:
@@ -157,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse(arguments)
+    if options.latex and options.json and str(options.json) == "-":
+        parser.error("only one of --latex and --json can go to standard output.")
     if options.modified_field and options.frame != "none":
         parser.error("--modified-field is a frame of its own; leave --frame out.")
     from derivation.averages import PLAIN  # noqa: PLC0415
@@ -176,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write(options.json, as_json(schedule, options.order, frame, series))
         if str(options.json) == "-":
             return 0
+        print(f"Wrote {options.json}", file=sys.stderr)
     if options.latex:
         print(as_latex(series), end="")
         return 0

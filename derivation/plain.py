@@ -40,7 +40,7 @@ def plain(latex: str) -> str:
     """
     text = "".join(_pieces(_Reader(latex)))
     text = _AFTER_SUM.sub(r"\1 ", text)
-    return re.sub(r" ([)\]])", r"\1", " ".join(text.split()))
+    return re.sub(r" ([)\]])", r"\1", " ".join(text.split()).replace(": =", " :="))
 
 
 _AFTER_SUM = re.compile(r"([ΣΠ](?:_\([^()]*(?:\([^()]*\))?[^()]*\)|_.|[₀-₉ₐ-ₜᵢ-ᵥⱼ]+)?(?:\^\([^)]*\)|\^.|[ⁿ⁰-⁹])?)")

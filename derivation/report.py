@@ -100,17 +100,14 @@ def summary(reports: Sequence[Report]) -> dict[str, int | float | bool]:
 
 
 def summary_line(reports: Sequence[Report]) -> str:
-    """The counts in two sentences."""
+    """The counts in a line."""
     counts = summary(reports)
     printed = (
-        f"Of {counts['printed']} formulas of the post {counts['printed_proved']} are true as printed and"
-        f" {counts['printed_refuted']} are not; "
-        if counts["printed"]
-        else ""
+        f"The post: {counts['printed_proved']} of {counts['printed']} true as printed. " if counts["printed"] else ""
     )
     return (
-        f"{printed}{counts['made_precise_proved']} of {counts['claims']} claims are proved as made precise;"
-        f" {counts['mutants_refuted']} of {counts['mutants']} mutants are refuted. {counts['seconds']:.1f} s."
+        f"{printed}Made precise: {counts['made_precise_proved']} of {counts['claims']} proved."
+        f" Mutants: {counts['mutants_refuted']} of {counts['mutants']} refuted. {counts['seconds']:.1f} s."
     )
 
 
@@ -193,8 +190,8 @@ def explain(report: Report, console: Console) -> None:
     console.print(Text(f"{report.entry.source}. Method: {claim.method}.", style="dim"))
     if claim.post_line:
         lines = Table.grid(padding=(0, 2), expand=True)
-        lines.add_column(ratio=1)
-        lines.add_column(ratio=1)
+        lines.add_column(ratio=1, overflow="fold")
+        lines.add_column(ratio=1, overflow="fold")
         lines.add_row(Text("the post", style="bold"), Text("made precise", style="bold"))
         lines.add_row(Text(plain(claim.post_line)), Text(plain(report.precise[0].statement.latex)))
         console.print(Padding(lines, (1, 0)))
@@ -221,7 +218,7 @@ def _emphasised(text: str) -> Text:
 def _hanging(console: Console, label: str, text: Text) -> None:
     grid = Table.grid()
     grid.add_column(width=len(label))
-    grid.add_column()
+    grid.add_column(overflow="fold")
     grid.add_row(label, text)
     console.print(grid)
 
@@ -242,7 +239,7 @@ def _print_statement(console: Console, name: str, part: StatementReport) -> None
         body.append(f"\n{verdict.reason}", "red")
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=10)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     grid.add_row(Text(verdict.status, style=colour), body)
     console.print(grid)
 

@@ -107,6 +107,10 @@ def _expanded(
     return [(tree(loss, *done), f * weight) for loss, weight in combination(t.loss).items() for done, f in partial]
 
 
+_LONGEST_SIZE = 100
+"""Characters of a step size: an exponent could ask for a number that fills the memory."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A word of losses, one gradient step per letter, in the order in which they are stepped.
@@ -135,15 +139,16 @@ class Schedule:
         """Reads a schedule as a person types it.
 
         Args:
-            word: One letter per step ("-+-+"), or names between commas ("kl,reward,kl").
+            word: One letter per step ("-+-+"), or names between commas ("kl,reward,kl"; "kl," for one step).
             step_sizes: Empty for one common size, or one fraction per step between commas ("1,1/2,1").
 
         Raises:
             ValueError: If a name is empty or holds blanks or brackets, or if a step size is no fraction.
         """
-        names = [name.strip() for name in word.split(",")] if "," in word else list(word.strip())
+        names = [name.strip() for name in word.removesuffix(",").split(",")] if "," in word else list(word.strip())
         for position, name in enumerate(names, start=1):
-            if not name or any(character.isspace() or character in "[]()" for character in name):
+            is_odd = any(character in " []()" or not character.isprintable() for character in name)
+            if not name or is_odd:
                 raise ValueError(
                     f"schedule must name a loss without blanks or brackets at every step; got {name!r} at step"
                     f" {position}."
@@ -152,10 +157,13 @@ class Schedule:
         sizes = []
         for position, size in enumerate(step_sizes.split(",") if step_sizes.strip() else [], start=1):
             try:
+                if "e" in size.lower() or len(size) > _LONGEST_SIZE:
+                    raise ValueError
                 sizes.append(Fraction(size.strip()))
             except (ValueError, ZeroDivisionError):
                 raise ValueError(
-                    f"step_sizes must be fractions such as 1/2 between commas; got {size.strip()!r} at step {position}."
+                    f"step_sizes must be fractions such as 1/2 or 0.5 between commas; got {size.strip()[:40]!r}"
+                    f" at step {position}."
                 ) from None
         return cls(tuple(Label(name) for name in names), tuple(sizes))
 

@@ -95,7 +95,7 @@ def test_readme_without_marks_is_refused_before_any_work(tmp_path, capsys):
     path = tmp_path / "README.md"
     path.write_text("nothing here")
     with pytest.raises(SystemExit) as exit_:
-        check.main(["two-step", "--readme", str(path)])
+        check.main(["--readme", str(path)])
     assert exit_.value.code == 2
     assert "marks" in capsys.readouterr().err
     assert path.read_text() == "nothing here"
@@ -110,7 +110,11 @@ def test_readme_without_marks_is_refused_before_any_work(tmp_path, capsys):
         (["--explian"], "Did you mean --explain?"),
         (["--html", "no/such/folder/page.html"], "folder that exists"),
         (["--json", "."], "must be a file"),
-        (["--json", "-", "--html", "-"], "only one"),
+        (["--json", "-", "--html", "-"], "different places"),
+        (["--json", "x.out", "--html", "x.out"], "different places"),
+        (["--json", ""], "must name a file"),
+        (["--json", "x" * 300], "can be written to"),
+        (["two-step", "--readme", "README.md"], "leave the ids out"),
         (["--json"], "expected one argument"),
     ],
 )
@@ -183,6 +187,61 @@ def test_a_reader_that_goes_away_is_no_error():
     )
     assert done.stdout.startswith("grpo-gradient")
     assert done.stderr == ""
+
+
+def test_a_reader_that_goes_away_during_the_table_is_no_failed_claim():
+    script = f"{sys.executable} -m derivation.check two-step boxed eq-1 | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[1] == "141"
+    assert done.stderr == ""
+
+
+def test_a_full_device_is_one_line_and_status_1():
+    for arguments in (["--list"], ["two-step"], ["two-step", "--json", "-"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "derivation.check", *arguments], stdout=full, stderr=-1, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert "No space left" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_the_glyphs_gets_no_traceback():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = command("two-step", "--explain", env=environment)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert json.loads(command("two-step", "--json", "-", env=environment).stdout)["summary"]["all_in_order"]
+
+
+def test_closed_standard_output_is_no_error():
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m derivation.check two-step >&-"], stderr=-1, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_links_permissions_and_pipes_are_kept(tmp_path):
+    target, link, pipe = tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    target.write_text("old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    assert check.main(["two-step", "--json", str(link)]) == 0
+    assert link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert json.loads(target.read_text())["summary"]["claims"] == 1
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=-1, text=True) as reader:
+        assert check.main(["two-step", "--json", str(pipe)]) == 0
+        assert json.loads(reader.communicate(timeout=60)[0])["summary"]["claims"] == 1
+    assert pipe.is_fifo()
+
+
+def test_line_ends_of_a_readme_are_kept():
+    text = f"a\r\n{check._START}\r\nold\r\n{check._END}\r\nb\r\n"
+    renewed = check.readme_with_table(text, "x\ny\n")
+    assert renewed == f"a\r\n{check._START}\r\nx\r\ny\r\n{check._END}\r\nb\r\n"
 
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch, capsys):

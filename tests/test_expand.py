@@ -46,6 +46,10 @@ def test_frames_by_hand():
     assert coefficients("a", 2, "gradient-flow") == {"H[a] g[a]": Fraction(-1, 2)}
 
 
+def test_one_step_can_have_a_long_name():
+    assert coefficients("kl,", 1) == {"g[kl]": -1}
+
+
 def test_modified_field_says_where_a_loss_exists(capsys):
     text_ = printed(capsys, "--schedule=-++-", "--order", "3", "--modified-field")
     assert "order 2: the gradient of a loss" in text_
@@ -70,6 +74,10 @@ def test_latex_escapes_names(capsys):
         (["--schedule=-+", "--step-sizes", "1,x"], "got 'x' at step 2"),
         (["--schedule=-+", "--step-sizes", "1,1/0"], "got '1/0' at step 2"),
         (["--schedule=-+", "--step-sizes", "1"], "1 sizes for 2 steps"),
+        (["--schedule=-+", "--step-sizes", "1e9999999,1"], "at step 1"),
+        (["--schedule", "-+"], "equals sign"),
+        (["--schedule", "a\x07"], "at step 2"),
+        (["--schedule=-+", "--json", "-", "--latex"], "only one"),
         (["--schedule=-+-", "--frame", "pair-accumulated"], "multiple of the group, 2; got 3"),
         (["--schedule=-+", "--frame", "flow"], "gradient-flow"),
         (["--schedule=-+", "--frame", "accumulated", "--modified-field"], "leave --frame out"),
