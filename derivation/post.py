@@ -74,6 +74,9 @@ PRINTED = {
     r" (\mathbb{E} \mathcal{L}_i^- + \mathbb{E} \mathcal{L}_i^+)/2\|^2 + \frac{1}{2B} \mathbb{E} \left[ \nabla^2"
     r" \mathcal{L}_i^+ \nabla \mathcal{L}_i^- \right]",
     "boxed": r"\frac{1}{4B} \nabla \mathbb{E} \left[ \nabla \mathcal{L}_i^- \cdot \nabla \mathcal{L}_i^+ \right]",
+    "grpo-split": r"\text{gradient descent on good trajectories, gradient ascent on bad ones}",
+    "large-b": r"\text{for large}\ B\ \text{the correction terms in (1) are dominated by the first term}",
+    "bias-sign": r"\text{our implicit bias term rewards}\ \nabla \mathcal{L}^+(y^+) \cdot \nabla \mathcal{L}^-(y^-)",
     "entanglement": r"\nabla \mathcal{L}^+(y^+) \cdot \nabla \mathcal{L}^-(y^-) \text{ rewarded} \iff"
     r" \nabla \mathcal{L}^+(y^+) \cdot \nabla \mathcal{L}^+(y^-) \text{ penalised}, \quad \text{when } \mathcal{L}^+ ="
     r" -\mathcal{L}^-",

@@ -260,7 +260,7 @@ def grpo_split() -> Claim:
             r" \theta_{\mathrm{old}}$. And even there only the gradients agree: the Hessians differ (ratio-curvature),"
             r" which second order sees.",
         ),
-        post_line=r"\text{gradient descent on good trajectories, gradient ascent on bad ones}",
+        post_line=post.PRINTED["grpo-split"],
     )
 
 

@@ -168,4 +168,5 @@ def bias_sign() -> Claim:
             r" one pair in the accumulated frame the rate is an inner product of two different vectors, and the"
             r" witnesses make it negative.",
         ),
+        post_line=post.PRINTED["bias-sign"],
     )

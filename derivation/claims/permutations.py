@@ -256,7 +256,7 @@ def large_b() -> Claim:
         if abs(value) >= abs(rest):
             return Verdict("undecided", reason="it dominates at the point tried")
         setting = f"B = {2 * num_pairs}, {described(losses, 1, None)}"
-        return Verdict("refuted", Witness(setting, f"the others {rest}", f"first term {value}"))
+        return Verdict("refuted", Witness(setting, f"first term {value}, the others {rest}", "the first larger"))
 
     def spread_over_first() -> Expr:
         """Second term over first where L+_k = (1 + s c) q and L-_k = (1 + t c) q, s and t = 1, -1 equally often, c = B.
@@ -352,6 +352,7 @@ def large_b() -> Claim:
             r"And it is a statement about one frame. Compared with one accumulated step per pair the first two terms"
             r" are in both maps and cancel: the boxed term is the whole difference.",
         ),
+        post_line=post.PRINTED["large-b"],
     )
 
 
