@@ -138,7 +138,13 @@ def hessian(scalar: Expression, vector: Expression) -> Expression:
 
 
 def third(scalar: Expression, first: Expression, second: Expression) -> Expression:
-    """The third derivative of a sum of losses applied to two vectors; only for single-vertex scalars."""
+    """The third derivative of a linear combination of losses applied to two vectors.
+
+    Raises:
+        ValueError: If the scalar is anything else, such as a squared norm.
+    """
+    if any(t.children for t in scalar.series):
+        raise ValueError(f"scalar must be a linear combination of losses; got {scalar.latex}.")
     indexing = _common(scalar, first, second)
     terms: list[tuple[Tree, Fraction]] = []
     for a, x in scalar.series.items():

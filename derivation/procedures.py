@@ -23,7 +23,7 @@ from derivation.symbols import element
 from derivation.trees import graft, num_vertices, tree
 from derivation.witness import Losses, Witness, described, evaluated, found, of_difference, shown
 
-__all__ = ["equality", "expressions", "gradient_field", "never_negative", "refutes", "slips_of"]
+__all__ = ["equality", "expressions", "gradient_field", "never_negative"]
 
 
 def _in_field(series: Series) -> Series:
@@ -185,7 +185,7 @@ def expressions(
             return Verdict("error", reason=f"{len(derived())} entries derived, {len(claimed)} claimed")
         if all(_vanishes(a - b) for a, b in zip(derived(), claimed, strict=True)):
             return Verdict("proved")
-        return refutes(derived(), claimed, points)
+        return _refuted(derived(), claimed, points)
 
     return Statement(
         latex=f"{left} = {shown_right or ', '.join(map(latex, _entries(right)))}",
@@ -195,7 +195,10 @@ def expressions(
         mutants=lambda: (
             [
                 Mutant(text, lambda f=mutant: decide(f))
-                for text, mutant in (*(slips_of(_entries(right)).items() if is_mutated else ()), *(slips or {}).items())
+                for text, mutant in (
+                    *(_slips_of(_entries(right)).items() if is_mutated else ()),
+                    *(slips or {}).items(),
+                )
             ]
             if expected == "proved"
             else []
@@ -217,7 +220,7 @@ def _vanishes(difference: Expr) -> bool:
     return simplify(difference) == 0
 
 
-def refutes(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[Mapping[Symbol, Expr | int]]) -> Verdict:
+def _refuted(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[Mapping[Symbol, Expr | int]]) -> Verdict:
     """The verdict where no proof of equality was reached: refuted at a point with two different exact values."""
     for point in points:
         for a, b in zip(left, right, strict=True):
@@ -235,7 +238,7 @@ def _number(value: Expr) -> str:
     return "undefined" if value in (nan, zoo) else re.sub(r"sqrt\((\w+)\)", r"√\1", str(value))
 
 
-def slips_of(entries: tuple[Expr, ...]) -> dict[str, tuple[Expr, ...]]:
+def _slips_of(entries: tuple[Expr, ...]) -> dict[str, tuple[Expr, ...]]:
     """The slips of the pen in a tuple of expressions: in each entry that is not 0, sign flipped, 1 % off."""
     mutants = {}
     for i, entry in enumerate(entries):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
-from sympy import Rational, Symbol, binomial, diff, expand, expand_func, symbols
+from sympy import Expr, Integer, Rational, Symbol, binomial, diff, expand, expand_func, symbols
 
 from derivation import beyond, post
 from derivation.averages import ORDERED, PLAIN, mirrored
@@ -60,13 +60,13 @@ def m_step() -> Claim:
     """theta_m to second order with a remainder that is uniform in m."""
     b = Symbol("b", integer=True, positive=True)
 
-    def counted() -> tuple:
+    def counted() -> tuple[Expr, ...]:
         """Sums over b = 1..m of C(b-1, 2) and (b-1)^2, by their recurrences: increments, and values at m = 0."""
         chains = (b - 1) * (b - 2) / 2
         forks = (b - 1) ** 2 / 2
-        return chains, 0, forks, 0
+        return chains, Integer(0), forks, Integer(0)
 
-    def increments(chains_total, forks_total) -> tuple:  # noqa: ANN001
+    def increments(chains_total: Expr, forks_total: Expr) -> tuple[Expr, ...]:
         return tuple(
             expand(value)
             for total in (chains_total, forks_total)
