@@ -252,7 +252,8 @@ def over_independent_permutations(series: Series, sides: tuple[str, str]) -> Ser
 
     Returns:
         MEANS over members; a member of one side and a member of the other never share an index. Coefficients are
-        rational in n, and valid where no falling factorial in a denominator vanishes (n at least the order).
+        rational in n, and valid for every n at which they have no pole: where a falling factorial that cancelled
+        would vanish, the sum over distinct members that it divides is empty.
     """
     terms: list[tuple[Tree, Coefficient]] = []
     for t, c in series.items():

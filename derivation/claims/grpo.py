@@ -387,6 +387,13 @@ def ratio_curvature() -> Claim:
     other_old = Symbol("ell_2_old", real=True)
     other_ratio = exp(other - other_old)
 
+    def added_by_ratio() -> tuple[Expr, ...]:
+        return tuple(at_old(a - b) for a, b in zip(one_pair(ratio, other_ratio), one_pair(ell, other), strict=True))
+
+    def pair_values(entries: tuple[Expr, ...]) -> tuple[Basic, ...]:
+        concrete = {ell: x + 2 * y + x * y, other: 3 * x + y}
+        return tuple(entry.subs(list(concrete.items())).doit().subs({x: 0, y: 0}) for entry in entries)
+
     def one_pair(good: Expr, bad: Expr) -> tuple[Expr, ...]:
         """H+ g- for L+ = -good, L- = bad."""
         return tuple(-sum((diff(good, u, v) * diff(bad, v) for v in (x, y)), Integer(0)) for u in (x, y))
@@ -443,17 +450,26 @@ def ratio_curvature() -> Claim:
             ),
             expressions(
                 r"C_{\text{ratio}} - C_{\text{log-likelihood}}",
-                lambda: tuple(
-                    at_old(a - b) for a, b in zip(one_pair(ratio, other_ratio), one_pair(ell, other), strict=True)
-                ),
+                added_by_ratio,
                 tuple(-diff(ell, u) * (diff(ell, x) * diff(other, x) + diff(ell, y) * diff(other, y)) for u in (x, y)),
                 shown_right=r"-\nabla\ell_+ \left(\nabla\ell_+\cdot\nabla\ell_-\right)",
-                reading="up on a preferred answer after down on a dispreferred one: what the ratio loss adds to the"
+                reading="up on a preferred token after down on a dispreferred one: what the ratio loss adds to the"
                 " correction",
                 is_mutated=False,
             ),
+            expressions(
+                r"C_{\text{ratio}} - C_{\text{log-likelihood}}",
+                lambda: pair_values(added_by_ratio()),
+                (Integer(-5), Integer(-10)),
+                shown_right=r"-\nabla\ell_+ \left(\nabla\ell_+\cdot\nabla\ell_-\right)",
+                reading="the same for l₊ = x + 2y + xy and l₋ = 3x + y at the origin, in numbers",
+                slips={"the two tokens exchanged": (Integer(-15), Integer(-5))},
+            ),
         ),
-        assumptions=("log-likelihood twice continuously differentiable", "per token; sums over tokens by linearity"),
+        assumptions=(
+            "log-likelihood twice continuously differentiable",
+            "per token (or for a ratio of whole sequences); over tokens the Hessians add up, and C is a double sum",
+        ),
         method="two derivatives of exp(l - l_old) for an arbitrary function l",
         argument=(
             r"$r = e^{\ell - \ell_{\mathrm{old}}}$ gives $\nabla r = r\nabla\ell$ and $\nabla^2 r = r(\nabla^2\ell +"

@@ -77,13 +77,13 @@ def heavy_ball() -> Claim:
             first(b + 1, j) - first(b, j),
             first(j, j),
             second(b + 1, i, j) - second(b, i, j),
-            second(i, i, j) - first(i - 1, j),
+            second(i, i, j),
         )
         return tuple(simplify(powsimp(expand(entry * (1 - beta) ** 2))) for entry in entries)
 
     def true_increments() -> tuple[Expr, ...]:
-        first, _ = closed()
-        entries = (beta ** (b + 1 - j), Integer(1), beta ** (b + 1 - i) * first(i - 1, j), Integer(0))
+        read = (1 - beta ** (i - j)) / (1 - beta)  # of g_j in the displacement before step i
+        entries = (beta ** (b + 1 - j), Integer(1), beta ** (b + 1 - i) * read, read)
         return tuple(simplify(powsimp(expand(entry * (1 - beta) ** 2))) for entry in entries)
 
     def table(weights: Weights) -> tuple[Expr, ...]:
@@ -114,7 +114,7 @@ def heavy_ball() -> Claim:
                 lambda: recursion(closed()),
                 true_increments(),
                 points=points,
-                shown_right=r"\beta^{b+1-j},\ 1,\ \beta^{b+1-i}\,[i-j]_\beta,\ 0",
+                shown_right=r"\beta^{b+1-j},\ 1,\ \beta^{b+1-i}\,[i-j]_\beta,\ [i-j]_\beta",
                 reading="[k] = (1 - β^k)/(1 - β), all entries times (1 - β)²; symbolic b, i, j, β",
                 is_mutated=False,
             ),

@@ -22,7 +22,10 @@ from derivation.trees import Label
 __all__: list[str] = []
 
 _SMOOTH = "losses three times continuously differentiable near the start point"
-_RATE = r"\lim_{\eta\to0} \tfrac{1}{\eta^2}\left(\varphi(\theta_{\text{seq}}) - \varphi(\theta_{\text{frame}})\right)"
+_RATE = (
+    r"\lim_{\eta\to0} \tfrac{1}{\eta^2}\,"
+    r"\mathbb{E}\left[\varphi(\theta_{\text{seq}}) - \varphi(\theta_{\text{frame}})\right]"
+)
 
 
 @claim("entanglement")
@@ -106,9 +109,10 @@ def bias_sign() -> Claim:
         " other frame.",
         printed=never_negative(
             r"\nabla\mathbb{E}_k[g^-_k\cdot g^+_k]\cdot\text{drift}",
-            lambda: _rate(aligned, coin_per_epoch_mean()),
+            lambda: _rate(aligned, coin_per_epoch_mean()).scaled(element(1 / B**2)),
             MEANS,
-            reading="the post's own comparison: one accumulated update against its B sequential steps, random start",
+            reading="the post's own comparison: one accumulated update against its B sequential steps, random start;"
+            " all drifts in units of η²",
         ),
         precise=(
             equality(

@@ -230,7 +230,7 @@ def lr_match() -> Claim:
 
     return Claim(
         finding="No: for AdamW the match depends on the coordinate, from 0 to √2 times the accumulated step; gradient"
-        " descent matches at η/2, at η/√2 it moves √2 too far.",
+        " descent matches at η/2, at η/√2 it moves √2 times as far.",
         printed=expressions(
             r"\left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}",
             lambda: cancel(adam_ratio() ** 2),
@@ -250,7 +250,7 @@ def lr_match() -> Claim:
                 r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
                 lambda: _first_order_rates(_ETA / sqrt(2)),
                 (sqrt(2), sqrt(2)),
-                reading="gradient descent at η/√2: both are √2 too large",
+                reading="gradient descent at η/√2: both are √2 times as large",
             ),
             expressions(
                 r"\frac{\text{sequential}}{\text{accumulated}}\ (\text{displacement, noise})",
@@ -281,7 +281,8 @@ def lr_match() -> Claim:
             ),
         ),
         assumptions=(
-            "the accumulated update averages over all B samples; if it sums, gradient descent matches at η",
+            "the accumulated update averages over all B samples; if it adds the two half means, gradient descent"
+            " matches at η",
             "AdamW as in adamw-noise",
         ),
         method="first-order displacement of both maps; noise through the same linear map",

@@ -113,7 +113,7 @@ def modified_loss_sequential() -> Claim:
         return modified_field(first + over_reversal(correction()), ORDERED, 2).of_order(2)
 
     return Claim(
-        finding="Own norms over 8B and nothing else; with a fixed start there is no modified loss at all.",
+        finding="Own norms over 8B and nothing else; with a fixed start there is in general no modified loss.",
         printed=None,
         precise=(
             equality(
@@ -133,7 +133,8 @@ def modified_loss_sequential() -> Claim:
                 lambda: modified_field(_full_gradient() + fixed_start_mean(), MEANS, 2).of_order(2),
                 MEANS,
                 expected="refuted",
-                reading="with L⁻ always first no modified loss exists, even on average",
+                reading="with L⁻ always first there is no modified loss for all losses, even on average (there is one"
+                " where the bracket has a potential, as for L⁻ = −L⁺)",
             ),
         ),
         assumptions=(_THRICE, "one constant step size; a distribution over orders that equals its own reversal"),

@@ -73,7 +73,8 @@ def four_way() -> Claim:
     """The split of the double sum by side."""
     counted_from_one = Schedule((Label("-"), Label("+", 1), Label("-", 1), Label("+", 2)))
     return Claim(
-        finding="True for the order L⁻_1 L⁺_1 L⁻_2 L⁺_2 ...; the sentence in front of it describes another order.",
+        finding="True for the order L⁻_1 L⁺_1 L⁻_2 L⁺_2 ...; the sentence in front of it describes another order, or"
+        " other pairs.",
         printed=equality(
             "C",
             lambda: interleaved(correction(), PLUS_FIRST),
@@ -113,8 +114,8 @@ def four_way() -> Claim:
             r"The sentence in front of them describes another order. Counted from 0, step 2k is $\mathcal{L}^+_k$ and"
             r" comes before $\mathcal{L}^-_k$: then it is the sum of $H^-_{k_1} g^+_{k_2}$ that runs to $k_1$.",
             r"Counted from 1 the word is $\mathcal{L}^-_0 \mathcal{L}^+_1 \mathcal{L}^-_1 \mathcal{L}^+_2 \ldots$,"
-            r" whose letters the printed sums do not even name. Renaming $\mathcal{L}^-_{k-1}$ to $\mathcal{L}^-_k$"
-            r" makes them true again, but of other pairs, $(\mathcal{L}^-_{k-1}, \mathcal{L}^+_k)$.",
+            r" whose first letter the printed sums do not even name. Renaming $\mathcal{L}^-_{k-1}$ to"
+            r" $\mathcal{L}^-_k$ makes them true again, but of other pairs, $(\mathcal{L}^-_{k-1}, \mathcal{L}^+_k)$.",
         ),
         post_line=post.PRINTED["four-way"],
     )
@@ -199,7 +200,7 @@ def boxed() -> Claim:
             EXPECTATION + r" - \text{(first two terms of (1))}",
             lambda: per_epoch(coin_per_epoch_mean()) - first_two.series(),
             post.boxed(),
-            reading="fair coin for the start, one per epoch",
+            reading="fair coin for the start, one per epoch; (1) made precise",
         ),
         precise=(
             equality(
@@ -277,8 +278,8 @@ def large_b() -> Claim:
         return post.eq_1().terms[2].coefficient / post.eq_1().terms[0].coefficient
 
     return Claim(
-        finding="Only in the accumulated frame, and only where the gradients in the other terms are bounded by the"
-        " first; where L⁻_k = −L⁺_k the first two terms vanish at every B.",
+        finding="In the accumulated frame, where the gradients in the other terms are at most a fixed multiple of that"
+        " in the first; else it can fail: where L⁻_k = −L⁺_k the first two terms vanish at every B.",
         printed=Statement(
             r"\|\text{first term}\| \ge \|\text{the others}\| \ \text{for large}\ B",
             first_term_at_opposites,
@@ -317,7 +318,7 @@ def large_b() -> Claim:
                 -(B**2) / (B - 2),
                 points=({B: 8}, {B: 32}),
                 reading="bounding the boxed gradient is not enough: L⁺_k = (1 ± B)q, L⁻_k = (1 ± B)q, the four choices"
-                " of signs equally often, so that E[g⁻·g⁺] = ‖∇L̄‖²; any loss q",
+                " of signs equally often (B a multiple of 8), so that E[g⁻·g⁺] = ‖∇L̄‖²; any loss q",
             ),
             equality(
                 EXPECTATION,

@@ -28,8 +28,7 @@ def reversal_mean() -> Claim:
     """Every distribution over words that equals its own reversal has one mean."""
     common = Schedule.parse("ab", "1,2"), Schedule.parse("ba", "1,2")
     return Claim(
-        finding="Half of (sum H)(sum g) minus the sum of H_b g_b; not with replacement, not with step sizes that vary"
-        " by position.",
+        finding="Half of [(ΣH)(Σg) − ΣH_b g_b]; not with replacement, not with step sizes that vary by position.",
         printed=None,
         precise=(
             equality(
@@ -70,7 +69,7 @@ def reversal_mean() -> Claim:
             r" H)(\sum g) - \sum_b H_b g_b$. This depends on the multiset of letters only.",
             r"If a distribution over words equals its own reversal, its mean of C equals its mean of"
             r" $C_{\mathrm{rev}}$, and both equal half the sum: no further randomness is needed. Random reshuffling,"
-            r" interleaving with a random start, and a single palindrome are examples.",
+            r" interleaving shuffled pairs with a random start, and a single palindrome are examples.",
         ),
     )
 

@@ -90,8 +90,13 @@ def m_step() -> Claim:
 
     return Claim(
         finding="True for every m, with a remainder of at most m³ε³(K²G + TG²)/6 where the derivatives are bounded on"
-        " the path.",
-        printed=equality(r"\theta_m - \theta", lambda: universal(2), post.m_step()),
+        " a convex set that holds the path.",
+        printed=equality(
+            r"\theta_m - \theta",
+            lambda: universal(2),
+            post.m_step(),
+            reading="the terms; that the remainder is of order m³ε³ is the second and third paragraph",
+        ),
         precise=(
             equality(r"\theta_m - \theta", lambda: universal(2), post.m_step()),
             expressions(
@@ -131,18 +136,18 @@ def m_step() -> Claim:
             r"*Every m at once.* Put to zero every loss that a tree does not name: its coefficient does not change,"
             r" and a step on a zero loss is the identity. So the coefficient of $H_{b_1} g_{b_2}$ in a word of any"
             r" length is its coefficient in a word of two letters: 1 where $b_2 < b_1$, else 0.",
-            r"*The remainder.* Let G, K, T bound gradients, Hessians and third derivatives on the path. Then"
-            r" $\|\theta_{b} - \theta\| \le b\,\varepsilon G$, hence each gradient moves by at most $K b\,\varepsilon"
-            r" G$, and $\|\theta_b - \theta + \varepsilon S_b\| \le \varepsilon^2 K G\, b(b-1)/2$ with $S_b ="
-            r" \sum_{j\le b} g_j$.",
+            r"*The remainder.* Let G, K, T bound gradients, Hessians and third derivatives on a convex set that holds"
+            r" the path. Then $\|\theta_{b} - \theta\| \le b\,\varepsilon G$, hence each gradient moves by at most $K"
+            r" b\,\varepsilon G$, and $\|\theta_b - \theta + \varepsilon S_b\| \le \varepsilon^2 K G\, b(b-1)/2$ with"
+            r" $S_b = \sum_{j\le b} g_j$.",
             r"In step $b$ the expansion drops $H_b$ times that last difference, and a Taylor remainder of at most"
             r" $\tfrac12 T \|\theta_{b-1}-\theta\|^2$. Summed over the steps: $\|R_m\| \le \varepsilon^3 ( K^2 G"
             r" \sum_b \tbinom{b-1}{2} + \tfrac12 T G^2 \sum_b (b-1)^2 )$, the chains and the forks of the third order."
             r" Both sums are at most $m^3/6$.",
             r"*Where it ends.* With bounds on a convex set that holds the path the estimate is true for every m and"
             r" $\varepsilon$. Where the derivatives are bounded near the start only, the path must stay there, which"
-            r" bounded $m\varepsilon$ gives; otherwise the remainder can grow like $(1+\varepsilon)^m$. The underbrace"
-            r" 'full batch update' needs m = B.",
+            r" $m\varepsilon G \le r$ gives for a ball of radius r; otherwise the remainder can grow like"
+            r" $(1+\varepsilon)^m$. The underbrace 'full batch update' needs m = B.",
         ),
         post_line=post.PRINTED["m-step"],
     )
@@ -361,7 +366,10 @@ def palindrome() -> Claim:
                 reading="and at third order they do not: order is back",
             ),
         ),
-        assumptions=(_SMOOTH, "one step size, or step sizes that are a palindrome themselves"),
+        assumptions=(
+            _SMOOTH,
+            "one step size (for the first two statements also palindromic sizes e_b, with e_b L_b for L_b)",
+        ),
         method="every length: positions of the two halves interleave and coincide in every way",
         argument=(
             r"A pair of steps inside the first half occurs in the second half in the other order, and together they"

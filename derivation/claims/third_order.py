@@ -146,13 +146,18 @@ def third_order_independent() -> Claim:
                 reading="that independent and joint permutations agree at third order, as they do at second",
             ),
         ),
-        assumptions=(_SMOOTH, "uniform permutations of the two sides, independent of each other and of the start"),
+        assumptions=(
+            _SMOOTH,
+            "one step size",
+            "uniform permutations of the two sides, independent of each other and of the start",
+        ),
         method="every n: q positions in order can be chosen in binomial(n, q) ways; each side's members are"
         " exchangeable",
         argument=(
             r"At q given positions each side puts any r distinct members of its own with the same probability"
             r" $1/(n)_r$, and the two sides are independent. So no term knows which preferred loss was paired with"
-            r" which dispreferred one: only means over one side at a time occur.",
+            r" which dispreferred one: only means over one side at a time occur. The falling factorials"
+            r" cancel, and what is left is polynomial in n.",
             r"At second order, with a random start, joint and independent permutations have the same mean (eq-1). Here"
             r" they part: the joint mean holds products inside one pair.",
         ),
@@ -180,13 +185,17 @@ def third_order_difference() -> Claim:
                 reading="that the two agree at third order",
             ),
         ),
-        assumptions=(_SMOOTH, "one step size"),
+        assumptions=(
+            _SMOOTH,
+            "one step size",
+            "uniform joint permutation of the pairs and an independent fair coin; uniform order of all losses",
+        ),
         method=_METHOD,
         argument=(
             r"Both distributions equal their own reversal and have the same letters, which fixes the mean at second"
             r" order (reversal-mean). At third order three positions have six orders, and reversal ties them only in"
             r" twos.",
             r"The leading terms $n^3$ are those of the flow and cancel; the difference is of size $n^2\varepsilon^3$,"
-            r" not $n\varepsilon^3$: it grows with the epoch.",
+            r" not $n\varepsilon^3$: at a fixed step size it grows with the epoch.",
         ),
     )
