@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import cast
 
 from sympy import Expr, Rational, latex
 
@@ -278,33 +279,37 @@ class Formula:
             text += rf" \allowbreak +O(\varepsilon^{{{highest + 1}}})"
         return text
 
-    def mutants(self) -> Iterator[tuple[str, "Formula"]]:
+    def mutants(self) -> Iterator[tuple[str, Series]]:
         """The slips of the pen: formulas that differ from this one in one place, and in value.
 
         In every term: sign flipped, coefficient off by 1 %, n off by one, term lost, + and - swapped.  A slip
         that leaves the value as it was (+ and - swapped where both stand alike) is not a mutant.
+
+        Yields:
+            What slipped, and the value of the mutant less that of this formula.
         """
-        for i, part in enumerate(self.terms):
+        for i, part in enumerate(self.terms, start=1):
+            c = part.coefficient
             slips = {
-                "sign flipped": [replace(part, coefficient=-part.coefficient)],
-                "coefficient 1 % off": [replace(part, coefficient=part.coefficient * Rational(101, 100))],
-                "n off by one": [replace(part, coefficient=part.coefficient.subs({n: n + 1, B: B + 2, m: m + 2}))],
-                "+ and - swapped": [replace(part, expression=_swapped(part.expression))],
+                "sign flipped": Term(-c, part.expression).series,
+                "coefficient 1 % off": Term(c * Rational(101, 100), part.expression).series,
+                "n off by one": Term(cast("Expr", c.subs({n: n + 1, B: B + 2, m: m + 2})), part.expression).series,
+                "+ and - swapped": _swapped(part).series,
             }
             if len(self.terms) > 1:
-                slips["term lost"] = []
-            for slip, replacement in slips.items():
-                mutant = replace(self, terms=(*self.terms[:i], *replacement, *self.terms[i + 1 :]))
-                kept = replacement[0].series if replacement else Series()
-                if kept != part.series:
-                    yield f"term {i + 1}: {slip}", mutant
+                slips["term lost"] = Series()
+            for slip, value in slips.items():
+                change = value - part.series
+                if change:
+                    yield f"term {i}: {slip}", change
 
 
-def _swapped(part: Expression) -> Expression:
+def _swapped(part: Term) -> Term:
+    whole = part.expression
     series = Series(
-        (_representative(_exchanged(t), part.indexing, is_scalar=part.is_scalar), c) for t, c in part.series.items()
+        (_representative(_exchanged(t), whole.indexing, is_scalar=whole.is_scalar), c) for t, c in whole.series.items()
     )
-    return replace(part, series=series, latex=part.latex.translate(str.maketrans("+-", "-+")))
+    return Term(part.coefficient, replace(whole, series=series))
 
 
 def _exchanged(t: Tree) -> Tree:

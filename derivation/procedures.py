@@ -7,7 +7,7 @@ the verdict is `undecided`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
 from typing import cast
@@ -59,23 +59,26 @@ def equality(
     derived = cache(lambda: _in_field(derive()))
     written_out = cache(lambda num_pairs: at(derived(), right.indexing, num_pairs))
 
-    def decide(formula: Formula) -> Verdict:
-        difference = derived() - formula.series()
+    gap = cache(lambda: derived() - right.series())
+
+    def decide(difference: Series) -> Verdict:
         if not difference:
             return Verdict("proved")
-        witness = of_difference(written_out, difference, formula.indexing, is_scalar=formula.is_scalar, pairs=pairs)
+        witness = of_difference(written_out, difference, right.indexing, is_scalar=right.is_scalar, pairs=pairs)
         return Verdict("refuted", witness) if witness else Verdict("undecided", reason="no witness found")
+
+    def mutants() -> Iterator[Mutant]:
+        for text, change in right.mutants():
+            yield Mutant(text, lambda change=change: decide(gap() - change))
+        for text, formula in (slips or {}).items():
+            yield Mutant(text, lambda formula=formula: decide(derived() - formula.series()))
 
     return Statement(
         latex=f"{left} = {shown_right or right.latex}",
-        decide=lambda: decide(right),
+        decide=lambda: decide(gap()),
         expected=expected,
         reading=reading,
-        mutants=lambda: (
-            [Mutant(text, lambda f=mutant: decide(f)) for text, mutant in (*right.mutants(), *(slips or {}).items())]
-            if is_mutated and expected == "proved"
-            else []
-        ),
+        mutants=lambda: mutants() if is_mutated and expected == "proved" else [],
     )
 
 
@@ -217,7 +220,7 @@ def _vanishes(difference: Expr) -> bool:
         return True
     if difference.is_rational_function(*difference.free_symbols):
         return fraction(together(difference))[0].expand() == 0
-    return simplify(difference) == 0
+    return difference.expand() == 0 or simplify(difference) == 0
 
 
 def _refuted(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[Mapping[Symbol, Expr | int]]) -> Verdict:
