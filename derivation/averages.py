@@ -58,7 +58,7 @@ class Indexing:
     """What a bound index means.
 
     Attributes:
-        name: For messages.
+        name: What it is called.
         aligned: The pairs of trees, with indices of one common meaning, whose sum is the product of two trees.
         canonical: The representative among trees that mean the same.
     """

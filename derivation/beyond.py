@@ -71,8 +71,6 @@ __all__ = [
 
 HALF = Fraction(1, 2)
 QUARTER = Fraction(1, 4)
-DESCENDING = {-1: 1, -2: 2}
-ALL_ORDERS = (ASCENDING, DESCENDING, TOGETHER)
 
 
 def _summed(part: Expression) -> Expression:

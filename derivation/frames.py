@@ -93,13 +93,9 @@ def flow(field: Series, indexing: Indexing, order: int) -> Series:
     """The displacement of the exact flow of a field for unit time: sum over j of (1/j!) D_field^(j-1) field."""
     displacement, term = field, field
     for j in range(2, order + 1):
-        term = derivative(term, field, indexing).up_to(order).scaled(_reciprocal(j))
+        term = derivative(term, field, indexing).up_to(order).scaled(Fraction(1, j))
         displacement = displacement + term
     return displacement.up_to(order)
-
-
-def _reciprocal(j: int) -> Fraction:
-    return Fraction(1, j)
 
 
 def modified_field(displacement: Series, indexing: Indexing, order: int) -> Series:
@@ -128,7 +124,7 @@ def antisymmetric_jacobian(field: Series, indexing: Indexing) -> Series:
 
 def _transposed(opened: Tree) -> Tree:
     """Root and slot exchanged: the tree is rooted where the slot hung, and the slot hangs at the old root."""
-    # Root the free tree at the slot itself after marking the old root with a slot of its own.
+    # A mark hung at the old root shows where it was once the tree is rooted at the slot, whose one child is the body.
     marked = Label("\N{BLACK SQUARE}")
     for rooted in rootings(tree(opened.loss, *opened.children, tree(marked))):
         if rooted.loss == SLOT:

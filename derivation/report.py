@@ -23,7 +23,7 @@ from derivation.claim import Report, StatementReport
 from derivation.plain import plain, plain_text
 from derivation.witness import Witness
 
-__all__ = ["as_json", "explain", "header", "markdown", "page", "row", "summary", "summary_line"]
+__all__ = ["as_json", "explain", "header", "markdown", "page", "row", "summary", "summary_line", "versions"]
 
 _WIDTHS = {"claim": 31, "as printed": 11, "made precise": 13, "mutants": 9, "seconds": 8}
 _COLOURS = {"proved": "green", "refuted": "yellow", "undecided": "red", "error": "bold red"}
@@ -317,10 +317,4 @@ def page(reports: Sequence[Report]) -> str:
         source = report.entry.source
         name = source.removeprefix(POST) if source.startswith(POST) else "Beyond the post"
         sections.setdefault(name, []).append(report)
-    return template.render(
-        sections=sections,
-        summary=summary(reports),
-        sentence=summary_line(reports),
-        versions=versions(),
-        headline=_headline,
-    )
+    return template.render(sections=sections, sentence=summary_line(reports), versions=versions())

@@ -19,7 +19,7 @@ from derivation.averages import PLAIN, Indexing, at
 from derivation.series import Series
 from derivation.trees import Label, Tree, labels, num_vertices
 
-__all__ = ["Losses", "Witness", "evaluated", "found", "of_difference", "shown_loss"]
+__all__ = ["Losses", "Witness", "described", "evaluated", "found", "of_difference", "shown", "shown_loss"]
 
 Derivatives = dict[tuple[int, ...], int]
 """Partial derivatives at the origin: the number of differentiations in each coordinate -> value."""

@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 import pytest
 from latex2mathml.converter import convert
 
+from derivation import beyond_second_order, witness
 from derivation import claim as claims
-from derivation import witness
 from derivation.catalogue import CATALOGUE
 from derivation.claim import Claim, Mutant, Statement, Verdict, examine
 from derivation.plain import plain, plain_text
@@ -75,6 +75,20 @@ def test_every_formula_can_be_shown_in_a_terminal_and_on_a_page(reports, identif
     for paragraph in prose:
         assert paragraph.count("$") % 2 == 0
         assert "\\" not in plain_text(paragraph)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "formula", "number", "word"),
+    [
+        ("third-order-reshuffling", beyond_second_order.third_order_reshuffling, 9, "Nine"),
+        ("third-order-interleaving", beyond_second_order.third_order_random_start, 15, "Fifteen"),
+        ("third-order-interleaving", beyond_second_order.third_order_start_bias, 10, "ten"),
+        ("third-order-independent", beyond_second_order.third_order_independent, 19, "Nineteen"),
+    ],
+)
+def test_numbers_of_terms_that_are_told_in_words_are_counted(reports, identifier, formula, number, word):
+    assert len(formula().terms) == number
+    assert word in reports[identifier].claim.finding
 
 
 def test_catalogue_and_proofs_name_each_other():

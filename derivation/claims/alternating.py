@@ -3,6 +3,7 @@
 from derivation import beyond, post
 from derivation.averages import interleaved, without_noise
 from derivation.claim import Claim, claim
+from derivation.claims import ONE_STEP, TWICE
 from derivation.formula import combination
 from derivation.procedures import equality
 from derivation.series import Schedule, Series, compose, step, universal
@@ -12,7 +13,6 @@ from derivation.trees import Label
 __all__: list[str] = []
 
 MINUS_FIRST = ("-", "+")
-_SMOOTH = "losses twice continuously differentiable near the start point"
 
 
 def _alternating(order: int) -> Series:
@@ -61,7 +61,7 @@ def warm_up() -> Claim:
                 reading="m = 2: the first coefficient vanishes, so that the factor of L cannot be seen",
             ),
         ),
-        assumptions=(_SMOOTH, "one constant step size", "L⁻ is stepped first"),
+        assumptions=(TWICE, ONE_STEP, "L⁻ is stepped first"),
         method="every m: sums over ordered repetitions; r of n repetitions can be chosen in binomial(n, r) ways",
         argument=(
             r"Write a step as (repetition, side). A pair $b_1 > b_2$ either lies in two repetitions, which can be"
@@ -103,7 +103,7 @@ def warm_up_epoch() -> Claim:
                 reading="L = (L⁺ + L⁻)/2, B even, times the square of the learning rate",
             ),
         ),
-        assumptions=(_SMOOTH, "one constant step size", "m = B even", "L⁻ is stepped first"),
+        assumptions=(TWICE, ONE_STEP, "m = B even", "L⁻ is stepped first"),
         method="every B, as for the warm-up",
         argument=(
             r"$\varepsilon^2 C = \tfrac{\eta^2}{B^2} C$ with $m = B$, and $\nabla^2\mathcal{L}\nabla\mathcal{L} ="
@@ -136,7 +136,7 @@ def fixed_start() -> Claim:
                 reading="half the gradient of the inner product, half a bracket",
             ),
         ),
-        assumptions=(_SMOOTH,),
+        assumptions=(TWICE,),
         method="composition of two steps",
         argument=(
             r"$\nabla(g^+ \cdot g^-) = H^+ g^- + H^- g^+$, so $H^+ g^- = \tfrac12\nabla(g^+\cdot g^-) + \tfrac12 X$"
@@ -165,7 +165,7 @@ def opposite_losses() -> Claim:
                 r"C_{+-}", lambda: opposite("+-"), beyond.gradient_norm_penalty(), reading="the other order: the same"
             ),
         ),
-        assumptions=(_SMOOTH, "L⁻ = −L⁺ with the same data"),
+        assumptions=(TWICE, "L⁻ = −L⁺ with the same data"),
         method="linearity of every tree in the loss at each vertex",
         argument=(
             r"With $\mathcal{L}^- = -\mathcal{L}^+$ the gradient and the Hessian change sign together: $H^+ g^- = -H^+"

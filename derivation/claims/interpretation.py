@@ -5,6 +5,7 @@ from fractions import Fraction
 from derivation import beyond, post
 from derivation.averages import MEANS, ORDERED, PLAIN, Indexing, at, over_permutations, over_reversal, over_start
 from derivation.claim import Claim, claim
+from derivation.claims import ONE_STEP, THRICE
 from derivation.claims.permutations import (
     MINUS_FIRST,
     coin_per_epoch_mean,
@@ -21,7 +22,6 @@ from derivation.trees import Label
 
 __all__: list[str] = []
 
-_SMOOTH = "losses three times continuously differentiable near the start point"
 _RATE = (
     r"\lim_{\eta\to0} \tfrac{1}{\eta^2}\,"
     r"\mathbb{E}\left[\varphi(\theta_{\text{seq}}) - \varphi(\theta_{\text{frame}})\right]"
@@ -153,8 +153,8 @@ def bias_sign() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
-            "one constant step size",
+            THRICE,
+            ONE_STEP,
             "the change at order η²; the first-order change is common to both maps and cancels",
         ),
         method="every n: the rate is a positive multiple of a squared norm; failures by witness",

@@ -69,8 +69,16 @@ def _accumulated(rate: Expr, variance: Expr) -> Expr:
     return -rate * average / sqrt(average**2 + variance / 2)
 
 
+@cache
 def _with_noise() -> tuple[Expr, Expr]:
+    """Displacement per pair of the post's two arms: sequential at eta/sqrt(2), accumulated at eta, variance s^2."""
     return simplify(_sequential(_ETA / sqrt(2), _S**2)), _accumulated(_ETA, _S**2)
+
+
+def _ratio() -> Expr:
+    """Sequential over accumulated displacement."""
+    sequential, accumulated = _with_noise()
+    return sequential / accumulated
 
 
 @claim("adamw-alternation")
@@ -139,10 +147,6 @@ def adamw_noise() -> Claim:
         (solution,) = solve(stationary - rate**2 * stationary - (1 - rate) ** 2 * variance**2, stationary)
         return simplify(solution)
 
-    def ratio() -> Expr:
-        sequential, accumulated = _with_noise()
-        return sequential / accumulated
-
     return Claim(
         finding="Noise brings them together; where the halves nearly cancel and signal exceeds noise, sequential is"
         " strongly damped.",
@@ -166,14 +170,14 @@ def adamw_noise() -> Claim:
             ),
             expressions(
                 r"\lim_{s\to\infty} \left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}",
-                lambda: limit(cancel(ratio() ** 2), _S, oo),
+                lambda: limit(cancel(_ratio() ** 2), _S, oo),
                 Integer(1),
                 reading="where noise dominates they agree",
             ),
             expressions(
                 r"\lim_{\delta\to0} \left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2} \Big|_{b=-a+\delta,"
                 r"\ s=0}",
-                lambda: limit(cancel((ratio() ** 2).subs({_S: 0, _B: small - _A}).subs(_A, size)), small, 0),
+                lambda: limit(cancel((_ratio() ** 2).subs({_S: 0, _B: small - _A}).subs(_A, size)), small, 0),
                 Integer(0),
                 reading="where the gradients nearly cancel and there is no noise, sequential is damped without bound",
                 slips={"agreement": Integer(1)},
@@ -224,16 +228,12 @@ def lr_match() -> Claim:
     """Which learning rate makes the two runs comparable."""
     decay = Symbol("lambda", positive=True)
 
-    def adam_ratio() -> Expr:
-        sequential, accumulated = _with_noise()
-        return sequential / accumulated
-
     return Claim(
         finding="No: for AdamW the match depends on the coordinate, from 0 to √2 times the accumulated step; gradient"
         " descent matches at η/2, at η/√2 it moves √2 times as far.",
         printed=expressions(
             r"\left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}",
-            lambda: cancel(adam_ratio() ** 2),
+            lambda: cancel(_ratio() ** 2),
             Integer(1),
             points=({_A: 1, _B: 1, _S: 0},),
             expected="refuted",
@@ -261,7 +261,7 @@ def lr_match() -> Claim:
             ),
             expressions(
                 r"\left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}\Big|_{s=0}",
-                lambda: cancel((adam_ratio() ** 2).subs(_S, 0)),
+                lambda: cancel((_ratio() ** 2).subs(_S, 0)),
                 (_A + _B) ** 2 / (_A**2 + _B**2),
                 points=({_A: 1, _B: 0},),
                 reading="AdamW at η/√2, a coordinate without noise: √2 where a = b, 1 where one of them is 0, near 0"
@@ -269,7 +269,7 @@ def lr_match() -> Claim:
             ),
             expressions(
                 r"\lim_{s\to\infty}\left(\frac{\text{sequential}}{\text{accumulated}}\right)^{2}",
-                lambda: limit(cancel(adam_ratio() ** 2), _S, oo),
+                lambda: limit(cancel(_ratio() ** 2), _S, oo),
                 Integer(1),
                 reading="AdamW at η/√2, a coordinate drowned in noise: matched",
             ),

@@ -15,6 +15,7 @@ from derivation.averages import (
     split_into_sides,
 )
 from derivation.claim import Claim, claim
+from derivation.claims import FOUR_TIMES, ONE_STEP, THRICE, TWICE
 from derivation.claims.permutations import (
     MINUS_FIRST,
     coin_per_epoch_mean,
@@ -31,10 +32,6 @@ from derivation.trees import Label, tree
 
 __all__: list[str] = []
 
-_SMOOTH = "losses twice continuously differentiable near the start point"
-_THRICE = "losses three times continuously differentiable near the start point, for the error O(η²)"
-_FOUR_TIMES = "losses four times continuously differentiable near the start point"
-_PER_LOSS = r"-\nabla\tilde{\mathcal{L}}_1"
 # The modified field of an epoch is -eta grad(L + eta L_1 + ...): its second-order part over -B^2 is grad L_1.
 
 
@@ -63,7 +60,7 @@ def modified_loss_accumulated() -> Claim:
                 reading="one step of size η on the mean loss; the modified loss is L + ηL₁ + O(η²)",
             ),
         ),
-        assumptions=(_THRICE,),
+        assumptions=(THRICE,),
         method="backward error analysis; every B, no average needed",
         argument=(
             r"The flow of $-\nabla\mathcal{\bar L}$ for time $\eta$ moves by $-\eta\bar g + \tfrac{\eta^2}{2}\bar"
@@ -89,8 +86,8 @@ def modified_loss_pair_accumulated() -> Claim:
             ),
         ),
         assumptions=(
-            _THRICE,
-            "one constant step size",
+            THRICE,
+            ONE_STEP,
             "uniform order of the pairs, or any distribution over orders that equals its reversal",
         ),
         method="every n; backward error analysis of the mean displacement",
@@ -137,7 +134,7 @@ def modified_loss_sequential() -> Claim:
                 " where the bracket has a potential, as for L⁻ = −L⁺)",
             ),
         ),
-        assumptions=(_THRICE, "one constant step size; a distribution over orders that equals its own reversal"),
+        assumptions=(THRICE, "one constant step size; a distribution over orders that equals its own reversal"),
         method="every word and every B; backward error analysis of the mean displacement",
         argument=(
             r"By reversal-mean the mean of C is $\tfrac12[(\sum H)(\sum g) - \sum_b H_b g_b]$. The flow for the same"
@@ -170,7 +167,7 @@ def pair_frame_drift() -> Claim:
                 reading="random start, every order of the pairs; times ε² = η²/B² this is (η²/(4B)) ∇E[g⁺·g⁻]",
             ),
         ),
-        assumptions=(_SMOOTH, "one constant step size"),
+        assumptions=(TWICE, ONE_STEP),
         method="every n and every order of the pairs: sums over ordered pairs, no average over orders",
         argument=(
             r"Between different pairs both maps have the same products: $(H^-_k + H^+_k)(g^-_j + g^+_j)$ for $j < k$."
@@ -195,7 +192,7 @@ def accumulated_frame_drift() -> Claim:
                 reading="every word; times ε² = η²/B² this is (η²/(2B²)) ∇ of the sum of g_b·g_b'",
             ),
         ),
-        assumptions=(_SMOOTH, "a distribution over orders that equals its own reversal, one step size"),
+        assumptions=(TWICE, "a distribution over orders that equals its own reversal, one step size"),
         method="every word of any length",
         argument=(
             r"$\tfrac12[(\sum H)(\sum g) - \sum_b H_b g_b] = \tfrac12\sum_{b\ne b'} H_b g_{b'} ="
@@ -225,7 +222,7 @@ def boxed_cancelled() -> Claim:
                 reading="the sum: no inner product of g+ and g- of one pair is left",
             ),
         ),
-        assumptions=(_SMOOTH,),
+        assumptions=(TWICE,),
         method="every B; expansion of a square",
         argument=(
             r"$\mathbb{E}\|\nabla\mathcal{M}_k - \nabla\bar{\mathcal{L}}\|^2 = \mathbb{E}\|\nabla\mathcal{M}_k\|^2 -"
@@ -281,7 +278,7 @@ def third_order_modified_field() -> Claim:
                 expected="refuted",
             ),
         ),
-        assumptions=(_FOUR_TIMES,),
+        assumptions=(FOUR_TIMES,),
         method="backward error analysis; potentials decided tree by tree, failure by witness",
         argument=(
             r"The flow of a field f for unit time is $f + \tfrac12 Df\,f + \tfrac16(D^2f[f,f] + Df\,Df\,f) + \ldots$;"

@@ -18,6 +18,7 @@ from derivation.averages import (
     split_into_sides,
 )
 from derivation.claim import Claim, Statement, Verdict, claim
+from derivation.claims import ONE_STEP, TWICE
 from derivation.procedures import equality, expressions, gradient_field
 from derivation.series import Schedule, Series, compose, universal
 from derivation.symbols import B, element, n
@@ -28,8 +29,6 @@ __all__: list[str] = []
 
 MINUS_FIRST = ("-", "+")
 PLUS_FIRST = ("+", "-")
-_SMOOTH = "losses twice continuously differentiable near the start point"
-_ONE_STEP = "one constant step size"
 _PER_EPOCH = element(1 / B**2)
 EXPECTATION = r"\tfrac{1}{B^2}\,\mathbb{E}\left[C\right]"
 
@@ -105,7 +104,7 @@ def four_way() -> Claim:
                 " the witness calls L⁻_0 by the free name L⁻",
             ),
         ),
-        assumptions=(_SMOOTH, _ONE_STEP),
+        assumptions=(TWICE, ONE_STEP),
         method="every n: sums over ordered repetitions",
         argument=(
             r"A step is (pair, side), and steps are ordered by pair first. So $b_1 > b_2$ means $k_1 > k_2$ with any"
@@ -168,8 +167,8 @@ def eq_1() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
-            _ONE_STEP,
+            TWICE,
+            ONE_STEP,
             "uniform permutation of the pairs, or of each side where it says so",
             "m = B = 2n",
         ),
@@ -221,8 +220,8 @@ def boxed() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
-            _ONE_STEP,
+            TWICE,
+            ONE_STEP,
             "uniform joint permutation of the pairs",
             "a fair coin, independent of the permutation",
         ),
@@ -334,8 +333,8 @@ def large_b() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
-            _ONE_STEP,
+            TWICE,
+            ONE_STEP,
             r"for domination: the accumulated frame, and $\|\nabla\mathbb{E}[g^-\cdot g^+]\|$,"
             r" $\|\nabla\mathbb{E}\|\nabla\mathcal{M}_k - \nabla\bar{\mathcal{L}}\|^2\|$ and, with a fixed start,"
             r" $\|\mathbb{E}[H^+ g^-]\|$ at most $K\,\|\nabla\|\nabla\bar{\mathcal{L}}\|^2\|$ with K independent of B",

@@ -6,6 +6,7 @@ from derivation.averages import (
     with_replacement,
 )
 from derivation.claim import Claim, claim
+from derivation.claims import ONE_STEP, TWICE
 from derivation.claims.permutations import (
     EXPECTATION,
     coin_per_epoch_mean,
@@ -18,9 +19,6 @@ from derivation.series import Schedule, compose
 from derivation.symbols import element, m
 
 __all__: list[str] = []
-
-_SMOOTH = "losses twice continuously differentiable near the start point"
-_ONE_STEP = "one constant step size"
 
 
 @claim("reversal-mean")
@@ -61,7 +59,7 @@ def reversal_mean() -> Claim:
                 " another mean",
             ),
         ),
-        assumptions=(_SMOOTH, "one fixed multiset of letters, one constant step size"),
+        assumptions=(TWICE, "one fixed multiset of letters, one constant step size"),
         method="every word: a pair of positions is in order in exactly one of the word and its reversal; both sides"
         " are polynomials in m, so that even m decide",
         argument=(
@@ -101,8 +99,8 @@ def interleaving_is_reshuffling() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
-            _ONE_STEP,
+            TWICE,
+            ONE_STEP,
             "uniform joint permutation of the pairs and an independent fair coin; uniform order of all losses",
         ),
         method="every n, by two independent averages",

@@ -8,6 +8,7 @@ from sympy import Expr, Integer, Rational, Symbol, binomial, diff, expand, expan
 from derivation import beyond, post
 from derivation.averages import ORDERED, PLAIN, mirrored
 from derivation.claim import Claim, Statement, Verdict, claim
+from derivation.claims import THRICE
 from derivation.formula import Expression, Formula, term
 from derivation.frames import SLOT, antisymmetric_jacobian, derivative
 from derivation.procedures import equality, expressions, gradient_field
@@ -17,8 +18,6 @@ from derivation.trees import Label, Tree, automorphisms, labels, tree
 from derivation.witness import Witness
 
 __all__: list[str] = []
-
-_SMOOTH = "losses three times continuously differentiable near the start point"
 
 
 @claim("two-step")
@@ -42,7 +41,7 @@ def two_step() -> Claim:
         finding="A gradient sign is missing on the last loss.",
         printed=Statement(r"\nabla^{2}\mathcal{L}_2\,\mathcal{L}_1", printed, expected="refuted"),
         precise=(equality(r"\theta_2 - \theta", lambda: compose(word, 2), post.two_step()),),
-        assumptions=(_SMOOTH,),
+        assumptions=(THRICE,),
         method="composition of two steps; coefficients of trees",
         argument=(
             r"The second gradient is read at $\theta_1 = \theta - \varepsilon\,g_1$. Taylor's theorem gives"
@@ -127,7 +126,7 @@ def m_step() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
+            THRICE,
             r"for the uniform remainder: bounds G, K, T on gradients, Hessians and third derivatives on a convex set"
             r" that holds the path, for example the ball of radius $m\varepsilon G$",
         ),
@@ -265,7 +264,7 @@ def order_brackets() -> Claim:
                 reading="the first half is a gradient and does not depend on the order",
             ),
         ),
-        assumptions=(_SMOOTH,),
+        assumptions=(THRICE,),
         method="every m: sums over pairs of positions split into before, after, same",
         argument=(
             r"$\left(\sum_b H_b\right)\left(\sum_b g_b\right)$ is the sum over all pairs of positions: $b_1 > b_2$,"
@@ -322,7 +321,7 @@ def bracket_curl() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
+            THRICE,
             "a gradient where the Hessians commute on an open, simply connected set (in d = 1 always)",
         ),
         method="Jacobians as trees with an open slot; transposing exchanges root and slot",
@@ -367,7 +366,7 @@ def palindrome() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
+            THRICE,
             "one step size (for the first two statements also palindromic sizes e_b, with e_b L_b for L_b)",
         ),
         method="every length: positions of the two halves interleave and coincide in every way",

@@ -12,6 +12,7 @@ from derivation.averages import (
     split_into_sides,
 )
 from derivation.claim import Claim, claim
+from derivation.claims import FOUR_TIMES, ONE_STEP
 from derivation.claims.permutations import MINUS_FIRST, PLUS_FIRST
 from derivation.procedures import equality
 from derivation.series import Series, universal
@@ -19,7 +20,6 @@ from derivation.symbols import B, element, n
 
 __all__: list[str] = []
 
-_SMOOTH = "losses four times continuously differentiable near the start point"
 _THIRD = r"\mathbb{E}\left[\theta_B - \theta\right]_{\varepsilon^3}"
 _METHOD = "every n: r distinct members stand in each of their r! orders equally often; Moebius inversion on partitions"
 
@@ -57,7 +57,7 @@ def third_order_reshuffling() -> Claim:
                 reading="B losses in uniformly random order; E_k is the mean over all B losses",
             ),
         ),
-        assumptions=(_SMOOTH, "uniform order of the B losses, one step size"),
+        assumptions=(FOUR_TIMES, "uniform order of the B losses, one step size"),
         method=_METHOD,
         argument=(
             r"A chain $H_i H_j g_k$ of three different losses stands in order with probability $\tfrac16$; a fork"
@@ -106,7 +106,7 @@ def third_order_interleaving() -> Claim:
                 is_mutated=False,
             ),
         ),
-        assumptions=(_SMOOTH, "uniform joint permutation of the pairs, one step size"),
+        assumptions=(FOUR_TIMES, "uniform joint permutation of the pairs, one step size"),
         method=_METHOD,
         argument=(
             r"Three vertices name at most three steps, and these lie in at most three pairs. Which vertices share a"
@@ -147,8 +147,8 @@ def third_order_independent() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
-            "one step size",
+            FOUR_TIMES,
+            ONE_STEP,
             "uniform permutations of the two sides, independent of each other and of the start",
         ),
         method="every n: q positions in order can be chosen in binomial(n, q) ways; each side's members are"
@@ -186,8 +186,8 @@ def third_order_difference() -> Claim:
             ),
         ),
         assumptions=(
-            _SMOOTH,
-            "one step size",
+            FOUR_TIMES,
+            ONE_STEP,
             "uniform joint permutation of the pairs and an independent fair coin; uniform order of all losses",
         ),
         method=_METHOD,
