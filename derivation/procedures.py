@@ -230,9 +230,7 @@ def _refuted(left: tuple[Expr, ...], right: tuple[Expr, ...], points: Iterable[M
             values = tuple(simplify(side.subs(list(point.items()))) for side in (a, b))
             is_exact = all(not value.free_symbols for value in values)
             if is_exact and values[0] != values[1] and simplify(values[0] - values[1]) != 0:
-                setting = (
-                    ", ".join(f"{symbol} = {value}" for symbol, value in point.items()) or "the values named"
-                )
+                setting = ", ".join(f"{symbol} = {value}" for symbol, value in point.items()) or "the values named"
                 return Verdict("refuted", Witness(setting, _number(values[0]), _number(values[1])))
     return Verdict("undecided", reason="the difference does not simplify to 0 and no point given shows it")
 
