@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from derivation.catalogue import CATALOGUE, Entry
-from derivation.command import Parser, nearest, output_path, run, write
+from console.command import Parser, nearest, output_path, run, write
 
 __all__ = ["main", "readme_with_table"]
 
@@ -92,7 +92,7 @@ def _run(
 ) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-    from derivation.terminal import Terminal  # noqa: PLC0415
+    from console.terminal import Terminal  # noqa: PLC0415
 
     takes_stdout = any(path is not None and str(path) == "-" for path in (json, html))
     console = Terminal(stderr=takes_stdout, highlight=False, soft_wrap=not explains)

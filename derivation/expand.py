@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from derivation.command import Parser, output_path, run, write
+from console.command import Parser, output_path, run, write
 
 if TYPE_CHECKING:
     from derivation.series import Schedule, Series

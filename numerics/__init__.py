@@ -1,1 +1,1 @@
-"""The second witness: drift of real updates in floating point. Nothing is here yet; see the README."""
+"""The second witness: what sequential and accumulated updates really do, in floating point, on losses of one's own."""

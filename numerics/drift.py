@@ -1,0 +1,353 @@
+"""Drift: what an update does beyond its frame; predicted in powers of the step size, and measured.
+
+The prediction is computed in two ways that share no step. `closed_form` writes down the tree sums of gradient descent
+with Hessian-vector products and prefix sums. `taylor` knows no tree: it differentiates the update map of any Optax rule
+forward in the one scalar that says how far the parameters are read from the start. `measured` takes the steps.
+
+A drift has coefficients c_1, c_2, c_3: step_size * c_1 + step_size^2 * c_2 + step_size^3 * c_3 + O(step_size^4).
+Relative to the accumulated or the pair-accumulated frame, or to the flow, c_1 is zero for gradient descent.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from numerics import flow, optimizers, updates
+from numerics.losses import Losses, require_finite
+from numerics.schedules import Schedule
+from numerics.types import Direction, Frame, Params, Scalar
+from numerics.updates import Grouping, displaced
+
+__all__ = ["FRAMES", "NOT_FINITE", "check_frame", "closed_form", "evaluated", "measured", "taylor", "taylor_coefficients", "unit_drift"]
+
+FRAMES: tuple[Frame, ...] = get_args(Frame)
+_GROUPING: dict[Frame, Grouping] = {"accumulated": "schedule", "pair-accumulated": "pair"}
+HIGHEST_ORDER = 3
+
+
+def check_frame(
+    frame: Frame, schedule: Schedule, optimizer: optax.GradientTransformation | None, order: int = HIGHEST_ORDER
+) -> None:
+    """Refuses a frame that does not fit.
+
+    Args:
+        frame: The frame.
+        schedule: The steps.
+        optimizer: The rule; None stands for gradient descent.
+        order: The highest power asked for.
+
+    Raises:
+        ValueError: If there is no such frame or order, if the number of steps is odd in the pair-accumulated frame, or
+            if the flow is asked for under another rule than `optimizers.gradient_descent()`.
+    """
+    if frame not in FRAMES:
+        raise ValueError(f"frame must be one of {', '.join(FRAMES)}; got {frame!r}.")
+    if order not in range(1, HIGHEST_ORDER + 1):
+        raise ValueError(f"order must be 1, 2 or 3; got {order!r}.")
+    if frame in _GROUPING:
+        updates.group_size(_GROUPING[frame], schedule.losses.shape[-1])
+    if frame == "gradient-flow" and optimizer not in (None, optimizers.gradient_descent()):
+        raise ValueError(
+            "frame must be start, accumulated or pair-accumulated for this optimizer; got gradient-flow. The flow of "
+            "the losses is what optimizers.gradient_descent() approximates; another rule follows another flow."
+        )
+
+
+def _minus(first: Params, second: Params) -> Params:
+    return jax.tree.map(jnp.subtract, first, second)
+
+
+def evaluated(coefficients: tuple[Params, ...], step_size: Scalar | float) -> Params:
+    """step_size * c_1 + step_size^2 * c_2 + ..."""
+
+    def total(*leaves: Array) -> Array:
+        size = jnp.asarray(step_size, leaves[0].dtype)
+        value = leaves[-1]
+        for leaf in leaves[-2::-1]:
+            value = leaf + size * value
+        return size * value
+
+    return jax.tree.map(total, *coefficients)
+
+
+# Gradient descent by Hessian-vector products --------------------------------------------------------------------------
+
+
+def _tree_sums(
+    losses: Losses, schedule: Schedule, params: Params, size: int, order: int
+) -> tuple[Params, ...]:
+    """The displacement of gradient descent whose gradients are read once per group of `size` steps, by powers.
+
+    With prefix sums S_i = sum s_j g_j and C_i = sum s_j H_j S_j over the groups before that of i:
+    c_1 = -sum s_i g_i,  c_2 = sum s_i H_i S_i,  c_3 = -sum s_i (H_i C_i + T_i[S_i, S_i] / 2).
+    """
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    numbers = jnp.asarray(schedule.losses).reshape(-1, size)
+    scales = jnp.asarray(schedule.scales).astype(dtype).reshape(-1, size)
+    zero = jax.tree.map(jnp.zeros_like, params)
+
+    def one_step(before: tuple[Params, ...], sums: tuple[Params, ...], step: tuple[Array, Array]) -> tuple:
+        number, scale = step
+
+        prefix, *corrections = before
+
+        def gradient(at: Params) -> Params:
+            return losses.gradient(at, number)
+
+        def hvp(at: Params) -> tuple[Params, Params]:
+            return jax.jvp(gradient, (at,), (prefix,))
+
+        match order:
+            case 1:
+                terms = (gradient(params),)
+            case 2:
+                terms = hvp(params)
+            case _:
+                # One pass for all: the derivative of x -> (g(x), H(x) S) along C is (H C, T[S, C]), along S T[S, S].
+                terms, (_, fork) = jax.jvp(hvp, (params,), (prefix,))
+                chain = jax.jvp(gradient, (params,), (corrections[0],))[1]
+                terms = (*terms, displaced(chain, fork, 0.5))
+        return tuple(displaced(total, term, scale) for total, term in zip(sums, terms, strict=True)), None
+
+    def one_group(before: tuple[Params, ...], group: tuple[Array, Array]) -> tuple:
+        return jax.lax.scan(lambda sums, step: one_step(before, sums, step), before, group)[0], None
+
+    def single(before: tuple[Params, ...], step: tuple[Array, Array]) -> tuple:
+        return one_step(before, before, step)
+
+    start = (zero,) * order
+    if size == 1:
+        sums, _ = jax.lax.scan(single, start, (numbers[:, 0], scales[:, 0]))
+    else:
+        sums, _ = jax.lax.scan(one_group, start, (numbers, scales))
+    signs = (-1.0, 1.0, -1.0)
+    return tuple(jax.tree.map(lambda leaf, s=sign: s * leaf, total) for sign, total in zip(signs, sums, strict=False))
+
+
+@partial(jax.jit, static_argnames=("frame", "order"))
+def _closed_form(
+    losses: Losses, schedule: Schedule, params: Params, frame: Frame, order: int
+) -> tuple[Params, ...]:
+    displacement = _tree_sums(losses, schedule, params, 1, order)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    match frame:
+        case "start":
+            return displacement
+        case "accumulated":  # linear in the step size
+            return (zero, *displacement[1:])
+        case "pair-accumulated":
+            of_frame = _tree_sums(losses, schedule, params, 2, order)
+        case "gradient-flow":
+            of_frame = flow.coefficients(losses, schedule, params)
+    return (zero, *(_minus(*both) for both in zip(displacement[1:], of_frame[1:order], strict=True)))
+
+
+def closed_form(
+    losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: int
+) -> tuple[Params, ...]:
+    """The drift of gradient descent by tree sums: m gradients and m Hessian-vector products at second order.
+
+    c_2 in the accumulated frame is the correction  C_w = sum over b1 > b2 of s_b1 s_b2 H_b1 g_b2.
+
+    Args:
+        losses: The losses.
+        schedule: The steps.
+        params: The start, where all derivatives are taken.
+        frame: What the displacement is compared with.
+        order: The highest power of the step size, 1 to 3.
+
+    Returns:
+        The coefficients c_1 ... c_order; sums over steps.
+
+    Raises:
+        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
+        ValueError: If the schedule is empty, or the frame does not fit it.
+        FloatingPointError: If a derivative is NaN or infinite.
+
+    Source: claims `m-step`, `order-three`.
+    """
+    _check(losses, schedule, params, frame, None, order)
+    coefficients = _closed_form(losses, schedule, params, frame, order)
+    require_finite(coefficients, NOT_FINITE)
+    return coefficients
+
+
+# Any rule, by derivatives in the step ---------------------------------------------------------------------------------
+
+
+def unit_drift(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState,
+    read: Scalar | float,
+    frame: Frame,
+) -> Params:
+    """The drift divided by the step size, as a function of `read`; to be transformed, so it validates nothing."""
+
+    def displacement(grouping: Grouping) -> Params:
+        # One accumulated update reads the start, whatever the step size.
+        place = 0.0 if grouping == "schedule" else read
+        return updates.unit_displacement(
+            losses, schedule, optimizer, params, state, place, grouping=grouping, reduction="sum"
+        ).displacement
+
+    match frame:
+        case "start":
+            return displacement("step")
+        case "gradient-flow":
+            return _minus(displacement("step"), flow.unit_displacement(losses, schedule, params, read))
+        case _:
+            return _minus(displacement("step"), displacement(_GROUPING[frame]))
+
+
+def taylor_coefficients(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState,
+    frame: Frame,
+    order: int,
+) -> tuple[Params, ...]:
+    """What `taylor` returns; to be transformed, so it validates nothing."""
+
+    def unit(read: Scalar) -> Params:
+        return unit_drift(losses, schedule, optimizer, params, state, read, frame)
+
+    derivatives = [unit]
+    for _ in range(order - 1):
+        derivatives.append(_derivative(derivatives[-1]))
+    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
+    first, *higher = (derivative(zero) for derivative in derivatives)
+    return (first, *(jax.tree.map(lambda leaf, k=k: leaf / k, c) for k, c in enumerate(higher, start=1)))
+
+
+_taylor = jax.jit(taylor_coefficients, static_argnames=("optimizer", "frame", "order"))
+
+
+def _derivative(function: Callable[[Scalar], Params]) -> Callable[[Scalar], Params]:
+    return lambda at: jax.jvp(function, (at,), (jnp.ones_like(at),))[1]
+
+
+def taylor(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState | None = None,
+    *,
+    frame: Frame,
+    order: int,
+) -> tuple[Params, ...]:
+    """The drift of any rule by forward derivatives in the step: c_1 = D(0), c_2 = D'(0), c_3 = D''(0)/2.
+
+    D(0) is the displacement with frozen gradients. The coefficients mean something where the update map is smooth:
+    not with a clip at its threshold, nor with an Adam whose eps is small beside a gradient that changes sign
+    (`smoothness.kink` looks).
+
+    Args:
+        losses: The losses.
+        schedule: The steps.
+        optimizer: The rule, at learning rate 1.
+        params: The start.
+        state: The state of the rule; `optimizer.init(params)` unless given. It is held fixed.
+        frame: What the displacement is compared with, under the same rule and the same step size.
+        order: The highest power of the step size, 1 to 3.
+
+    Returns:
+        The coefficients c_1 ... c_order; sums over steps.
+
+    Raises:
+        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
+        ValueError: If the schedule is empty, or the frame does not fit it or the rule.
+        FloatingPointError: If a derivative is NaN or infinite.
+
+    Source: claim `optimizer-map`.
+    """
+    _check(losses, schedule, params, frame, optimizer, order)
+    state = optimizer.init(params) if state is None else state
+    coefficients = _taylor(losses, schedule, optimizer, params, state, frame, order)
+    require_finite(coefficients, NOT_FINITE)
+    return coefficients
+
+
+# Real updates ---------------------------------------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnames=("optimizer", "frame"))
+def _measured(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState,
+    step_size: Scalar | float,
+    frame: Frame,
+) -> Params:
+    drift = unit_drift(losses, schedule, optimizer, params, state, step_size, frame)
+    return jax.tree.map(lambda by: jnp.asarray(step_size, by.dtype) * by, drift)
+
+
+def measured(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState | None = None,
+    *,
+    step_size: Scalar | float,
+    frame: Frame,
+) -> Params:
+    """The drift that real updates of this step size make: sequential displacement minus that of the frame.
+
+    Both are carried in units of the step size, so what round-off costs is about the machine epsilon over the step size,
+    relative to the drift.
+
+    Args:
+        losses: The losses.
+        schedule: The steps.
+        optimizer: The rule, at learning rate 1.
+        params: The start.
+        state: The state of the rule; `optimizer.init(params)` unless given.
+        step_size: The step size epsilon.
+        frame: What the displacement is compared with, under the same rule and the same step size.
+
+    Returns:
+        The drift, of the structure of the parameters; leading power 2 for gradient descent except in the frame
+        "start".
+
+    Raises:
+        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
+        ValueError: If the schedule is empty, or the frame does not fit it or the rule.
+        FloatingPointError: If a gradient is NaN or infinite on the way.
+    """
+    _check(losses, schedule, params, frame, optimizer, 1)
+    state = optimizer.init(params) if state is None else state
+    drift = _measured(losses, schedule, optimizer, params, state, step_size, frame)
+    require_finite(drift, NOT_FINITE)
+    return drift
+
+
+NOT_FINITE = (
+    "derivatives must be finite along the schedule. Check the loss at the start, take smaller steps, or give an Adam "
+    "eps_root > 0: Optax's derivative of its square root is NaN where a gradient is exactly zero"
+)
+
+
+def _check(
+    losses: Losses,
+    schedule: Schedule,
+    params: Params,
+    frame: Frame,
+    optimizer: optax.GradientTransformation | None,
+    order: int,
+) -> None:
+    updates.check(losses, schedule, params)
+    check_frame(frame, schedule, optimizer, order)

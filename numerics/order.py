@@ -1,0 +1,126 @@
+"""The observed order of a remainder: the slope of its logarithm over that of the step size, and whether theory is met.
+
+A remainder c * step^p * (1 + O(step)) has slopes between successive steps that tend to p. Above, higher powers bend
+them; below, round-off takes over. So the order is fitted over the smallest steps whose remainder stands clear of
+round-off, and where these are too few, or the slopes are still on their way, there is no verdict.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+__all__ = ["Fit", "Verdict", "fit"]
+
+Verdict = Literal["met", "exact", "missed", "not resolved"]
+
+TOLERANCE = 0.1  # a coefficient that is wrong by one per cent bends the slope by about a half, a wrong sign by one
+MIN_HALVINGS = 5
+CLEARANCE = 50.0  # round-off of 2 % of the smallest remainder bends the slope over five halvings by less than 0.01
+EXACT = 1e-6  # a remainder that is all round-off still tells a coefficient that is off by one per cent, by far
+
+# Two-sided 95 % points of Student's t with 1 ... 30 degrees of freedom (any table): the fit has few of them.
+_T95 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted order and what it says.
+
+    Attributes:
+        theory: The order that the remainder must have at least.
+        verdict: "met"; "exact" where all that is left is round-off; "missed"; "not resolved".
+        order: The fitted slope, None where too few steps stand clear of round-off.
+        half_width: Half of its 95 % interval, by Student's t from the residuals of the fit: it shows how straight the
+            line is and holds no guarantee for what lies beyond the steps.
+        used: Which steps were fitted.
+        local: The slope between every step and the next smaller one; NaN at the end and where a remainder is zero.
+        reason: Why there is no verdict; empty where there is one.
+    """
+
+    theory: int
+    verdict: Verdict
+    order: float | None
+    half_width: float | None
+    used: tuple[bool, ...]
+    local: tuple[float, ...]
+    reason: str
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether theory was missed."""
+        return self.verdict == "missed"
+
+
+def fit(
+    step_sizes: Float[np.ndarray, " k"],
+    remainders: Float[np.ndarray, " k"],
+    floors: Float[np.ndarray, " k"],
+    drifts: Float[np.ndarray, " k"],
+    *,
+    theory: int,
+) -> Fit:
+    """The observed order of a remainder, over the smallest steps that are resolved.
+
+    Args:
+        step_sizes: Descending, each half of the one before.
+        remainders: |measured - predicted|.
+        floors: What round-off alone may make of it.
+        drifts: |measured|, to tell a remainder that is exact from one that cannot be seen.
+        theory: The order that is to be met.
+
+    Raises:
+        ValueError: If the step sizes do not descend, or there are fewer than two.
+    """
+    if len(step_sizes) < 2 or not (np.diff(step_sizes) < 0).all() or not (step_sizes > 0).all():
+        raise ValueError(f"step_sizes must be positive and descend; got {np.asarray(step_sizes).tolist()}.")
+    x = np.log2(step_sizes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = np.log2(remainders)
+        slopes = np.diff(y) / np.diff(x)
+    local = (*np.where(np.isfinite(slopes), slopes, np.nan).tolist(), float("nan"))
+    is_clear = remainders > CLEARANCE * floors
+    # Only the steps before the first that drowns: a remainder that comes back up is round-off, whatever its size.
+    num_clear = int(np.argmin(is_clear)) if not is_clear.all() else len(is_clear)
+
+    def result(verdict: Verdict, reason: str = "", window: slice | None = None) -> Fit:
+        used = np.zeros(len(x), bool)
+        order = half_width = None
+        if window is not None:
+            used[window] = True
+            order, half_width = _slope(x[window], y[window])
+        return Fit(theory, verdict, order, half_width, tuple(used.tolist()), local, reason)
+
+    if not np.isfinite(remainders).all():
+        return result("not resolved", "an update is not finite at the largest steps: take smaller ones")
+    if num_clear <= MIN_HALVINGS:
+        if num_clear == 0 and (CLEARANCE * floors[0] < EXACT * drifts[0]):
+            return result("exact")
+        return result(
+            "not resolved",
+            f"{max(num_clear - 1, 0)} halvings stand clear of round-off, {MIN_HALVINGS} are needed: take larger steps"
+            " or more digits",
+        )
+    window = slice(num_clear - MIN_HALVINGS - 1, num_clear)
+    fitted = result("met", window=window)
+    assert fitted.order is not None  # noqa: S101
+    if fitted.order > theory - TOLERANCE:
+        return fitted
+    misses = theory - slopes[window.start : window.stop - 1]
+    if misses[-1] < TOLERANCE or (misses[-1] < 0.7 * misses[-2] < 0.7 * misses[-3]):
+        return result("not resolved", "the slope is still on its way to theory: take smaller steps", window)
+    return result("missed", window=window)
+
+
+def _slope(x: Float[np.ndarray, " k"], y: Float[np.ndarray, " k"]) -> tuple[float, float]:
+    """The least-squares slope and half of its 95 % interval."""
+    design = np.stack([x - x.mean(), np.ones_like(x)], axis=1)
+    solution, *_ = np.linalg.lstsq(design, y, rcond=None)
+    freedom = len(x) - 2
+    variance = np.sum((y - design @ solution) ** 2) / freedom / np.sum(design[:, 0] ** 2)
+    return float(solution[0]), float(_T95[min(freedom, len(_T95)) - 1] * np.sqrt(variance))

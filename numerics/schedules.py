@@ -1,0 +1,156 @@
+"""Schedules: which loss is stepped, in what order, how far. Pure data; a learning-rate schedule is something else.
+
+Pairs are numbered as in `losses.pairs`: loss k is L-_k and loss n + k is L+_k, for k = 0 ... n - 1.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from numerics.types import Sign
+
+__all__ = ["Schedule", "blocks", "check", "interleaved", "palindrome", "reverse", "steps", "with_scales", "word"]
+
+
+class Schedule(NamedTuple):
+    """A word of steps.
+
+    Attributes:
+        losses: The number of the loss of every step, m of them.
+        scales: The size of every step in units of the step size; positive.
+    """
+
+    losses: Int[np.ndarray, " m"]
+    scales: Float[np.ndarray, " m"]
+
+
+def steps(losses: Sequence[int] | Int[np.ndarray, " m"]) -> Schedule:
+    """One step of scale 1 on each of these losses, in this order."""
+    numbers = np.asarray(losses, np.int32)
+    return Schedule(numbers, np.ones(numbers.shape, np.float32))
+
+
+def _order(num_pairs: int, order: Sequence[int] | Int[np.ndarray, " n"] | None) -> Int[np.ndarray, " n"]:
+    if num_pairs < 1:
+        raise ValueError(f"num_pairs must be at least 1; got {num_pairs}.")
+    chosen = np.arange(num_pairs) if order is None else np.asarray(order)
+    if sorted(chosen.tolist()) != list(range(num_pairs)):
+        raise ValueError(f"order must be a permutation of 0 ... {num_pairs - 1}; got {chosen.tolist()}.")
+    return chosen
+
+
+def interleaved(
+    num_pairs: int,
+    *,
+    first: Sign,
+    order: Sequence[int] | Int[np.ndarray, " n"] | None = None,
+    other_order: Sequence[int] | Int[np.ndarray, " n"] | None = None,
+) -> Schedule:
+    """L-_1 L+_1 L-_2 L+_2 ... , or L+ first; one loss of each side in turn.
+
+    Args:
+        num_pairs: The number n of pairs.
+        first: The side that begins every pair. The post's theory begins with "-", its experiment with "+".
+        order: The order of the pairs; as numbered unless given.
+        other_order: The order of the L+ where it is another than that of the L- (independent permutations).
+
+    Raises:
+        ValueError: If an order is not a permutation.
+    """
+    minus = _order(num_pairs, order)
+    plus = minus if other_order is None else _order(num_pairs, other_order)
+    columns = (minus, num_pairs + plus) if _side(first) == "-" else (num_pairs + plus, minus)
+    return steps(np.stack(columns, axis=1).reshape(-1))
+
+
+def blocks(num_pairs: int, *, first: Sign) -> Schedule:
+    """All losses of one side, then all of the other."""
+    minus = _order(num_pairs, None)
+    halves = (minus, num_pairs + minus)
+    return steps(np.concatenate(halves if _side(first) == "-" else halves[::-1]))
+
+
+def _side(first: Sign) -> Sign:
+    if first not in ("-", "+"):
+        raise ValueError(f'first must be "-" or "+"; got {first!r}.')
+    return first
+
+
+def reverse(schedule: Schedule) -> Schedule:
+    """The same steps from the last to the first."""
+    return Schedule(schedule.losses[::-1], schedule.scales[::-1])
+
+
+def palindrome(schedule: Schedule) -> Schedule:
+    """The steps, and then the same steps backwards: no bracket at second order (claim `palindrome`)."""
+    return Schedule(*(np.concatenate([part, part[::-1]]) for part in schedule))
+
+
+def with_scales(schedule: Schedule, scales: Sequence[float] | Num[np.ndarray, " m"]) -> Schedule:
+    """The same steps with other sizes, in units of the step size.
+
+    Raises:
+        ValueError: If there is not one positive, finite scale per step.
+    """
+    sizes = np.asarray(scales, np.float64)
+    if sizes.shape != schedule.losses.shape:
+        raise ValueError(f"scales must be one per step; got {sizes.shape} for {schedule.losses.shape}.")
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        raise ValueError(
+            f"scales must be positive and finite; got {sizes.tolist()}. To ascend a loss, descend its negative."
+        )
+    return schedule._replace(scales=sizes)
+
+
+def word(text: str, names: Sequence[str], counts: Sequence[int]) -> Schedule:
+    """A schedule in letters: "-+-+" or "kl,reward,kl"; the k-th time a name occurs it means its k-th loss.
+
+    Where a name occurs more often than it has losses, its losses come round again; a single loss without data is
+    stepped every time.
+
+    Args:
+        text: Names one after the other, or separated by commas where a name is longer than a letter.
+        names: The names of the kinds, as in `Losses.names`.
+        counts: The number of losses of each kind, as in `Losses.counts`.
+
+    Raises:
+        ValueError: If the word is empty or holds a name that is not there.
+    """
+    letters = [part.strip() for part in text.split(",")] if "," in text else list(text.replace(" ", ""))
+    if not letters or letters == [""]:
+        raise ValueError(f'schedule must hold at least one step; got "{text}".')
+    seen = dict.fromkeys(names, 0)
+    starts = dict(zip(names, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
+    size = dict(zip(names, counts, strict=True))
+    numbers = []
+    for letter in letters:
+        if letter not in seen:
+            raise ValueError(f'schedule must use the names {", ".join(names)}; got "{letter}" in "{text}".')
+        numbers.append(starts[letter] + seen[letter] % size[letter])
+        seen[letter] += 1
+    return steps(numbers)
+
+
+def check(schedule: Schedule, num_losses: int) -> None:
+    """Refuses a schedule that cannot be stepped.
+
+    Raises:
+        ValueError: If it is empty, names a loss that is not there, or has a scale that is not positive.
+    """
+    losses, scales = schedule
+    if np.ndim(losses) != 1 or np.shape(losses) != np.shape(scales):
+        raise ValueError(
+            f"schedule must have one loss and one scale per step; got shapes {np.shape(losses)}, {np.shape(scales)}."
+        )
+    if len(losses) == 0:
+        raise ValueError("schedule must hold at least one step; got none.")
+    if isinstance(losses, jax.core.Tracer) or isinstance(scales, jax.core.Tracer):
+        return  # inside a transformation the values are not there yet
+    if np.min(losses) < 0 or np.max(losses) >= num_losses:
+        raise ValueError(
+            f"schedule must name losses 0 ... {num_losses - 1}; got {np.min(losses)} ... {np.max(losses)}."
+        )
+    with_scales(schedule, np.asarray(scales))

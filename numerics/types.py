@@ -1,0 +1,35 @@
+"""The vocabulary of shapes. A tree is any pytree of floating-point arrays; trees that belong together share a structure."""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from jaxtyping import Array, Float, PyTree
+
+__all__ = ["Batch", "Direction", "Frame", "LossFn", "Params", "Reduction", "Scalar", "Sign"]
+
+Scalar: TypeAlias = Float[Array, ""]
+
+Params: TypeAlias = PyTree[Float[Array, "..."]]
+"""Parameters, and everything of their structure: gradients, displacements, coefficients."""
+
+Direction: TypeAlias = Params
+"""A tangent vector at the parameters."""
+
+Batch: TypeAlias = PyTree[Array]
+"""What one loss reads besides the parameters; None where it reads nothing."""
+
+LossFn: TypeAlias = Callable[[Params, Batch], Scalar]
+
+Sign: TypeAlias = Literal["-", "+"]
+"""The side of a pair: "+" preferred, "-" dispreferred."""
+
+Frame: TypeAlias = Literal["start", "accumulated", "pair-accumulated", "gradient-flow"]
+"""What a displacement is compared with.
+
+start             nothing: the displacement itself
+accumulated       one update on everything, all gradients read at the start
+pair-accumulated  one accumulated update for every two steps, in the same order
+gradient-flow     the exact flow of the same losses for the same total time; for plain gradient descent only
+"""
+
+Reduction: TypeAlias = Literal["sum", "mean"]

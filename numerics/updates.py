@@ -1,0 +1,239 @@
+"""Update maps: losses, a schedule and an Optax rule make (params, state) -> (displacement, state, info).
+
+One scan serves all. A schedule is cut into groups of consecutive steps; the gradients of a group are read at one place
+and added up, and the rule makes one update of them. Groups of one are sequential updates, groups of two accumulate
+every pair, one group accumulates everything. The displacement is carried and the parameters stay where they are:
+subtracting two parameter trees would lose in float32 exactly what is to be measured.
+
+The rule is an `optax.GradientTransformation` at learning rate 1, such as `optax.adamw(1.0)`; the step size multiplies
+its updates. So the displacement is step_size * D(step_size), where D(s) is what the rule makes when every read of the
+parameters (gradient, weight decay, trust ratio) is at start + s * (what D has reached so far): `unit_displacement`
+(claim `optimizer-map`).
+"""
+
+from functools import partial
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from numerics import losses as losses_module
+from numerics import schedules
+from numerics.losses import Losses
+from numerics.schedules import Schedule
+from numerics.types import Params, Reduction, Scalar
+
+__all__ = ["Grouping", "Info", "Update", "accumulated", "check", "displaced", "group_size", "sequential", "unit_displacement"]
+
+Grouping: TypeAlias = Literal["step", "pair", "schedule"]
+"""Over how many consecutive steps gradients are accumulated before the rule makes an update."""
+
+
+class Info(NamedTuple):
+    """What a reader of an update needs.
+
+    Attributes:
+        values: The loss of every step where its gradient was read.
+        gradient_norms: The Euclidean norm of what the rule was given, per update of the rule.
+        update_norms: The norm of what it made of it, in units of the step size.
+    """
+
+    values: Float[Array, " m"]
+    gradient_norms: Float[Array, " groups"]
+    update_norms: Float[Array, " groups"]
+
+
+class Update(NamedTuple):
+    """The result of an update map.
+
+    Attributes:
+        displacement: What is added to the parameters; leading power of the step size: 1.
+        state: The state of the rule, which the next update needs.
+        info: What a reader needs.
+    """
+
+    displacement: Params
+    state: optax.OptState
+    info: Info
+
+
+def displaced(params: Params, displacement: Params, scale: Scalar | float = 1.0) -> Params:
+    """params + scale * displacement, every leaf in its own dtype."""
+    return jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, params, displacement)
+
+
+def group_size(grouping: Grouping, num_steps: int) -> int:
+    """The number of consecutive steps that one update of the rule accumulates.
+
+    Raises:
+        ValueError: If pairs are asked for and the number of steps is odd.
+    """
+    match grouping:
+        case "step":
+            return 1
+        case "schedule":
+            return num_steps
+        case "pair":
+            if num_steps % 2:
+                raise ValueError(
+                    f"schedule must have an even number of steps to be accumulated per pair; got {num_steps}. "
+                    "Add the missing step, or use the accumulated frame."
+                )
+            return 2
+    raise ValueError(f'grouping must be "step", "pair" or "schedule"; got {grouping!r}.')
+
+
+def unit_displacement(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState,
+    read: Scalar | float,
+    *,
+    grouping: Grouping,
+    reduction: Reduction,
+) -> Update:
+    """D(read): the displacement in units of the step size when the parameters are read at start + read * D so far.
+
+    D(0) is the displacement with frozen gradients; step_size * D(step_size) is the update itself. To be transformed:
+    it validates nothing.
+
+    Args:
+        losses: The losses.
+        schedule: The steps; a scale multiplies the update of its step, and within a group it weighs the gradient.
+        optimizer: The rule, at learning rate 1.
+        params: The start.
+        state: The state of the rule before the first step.
+        read: The scalar s above.
+        grouping: Over how many steps gradients are accumulated.
+        reduction: Whether the gradients of a group are added up or averaged.
+    """
+    num_steps = schedule.losses.shape[0]
+    size = group_size(grouping, num_steps)
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    numbers = jnp.asarray(schedule.losses).reshape(-1, size)
+    scales = jnp.asarray(schedule.scales).astype(dtype).reshape(-1, size)
+
+    def one_group(carry: tuple[Params, optax.OptState], group: tuple[Array, Array]) -> tuple:
+        reached, state = carry
+        numbers, scales = group
+        # The step of an accumulated update is the mean of its scales, so that the rule sees weights of mean one: a
+        # group of one keeps its gradient as it is, and for gradient descent sum and scale come to the same.
+        scale = jnp.mean(scales)
+        weights = scales / scale if reduction == "sum" else scales / (scale * size)
+        here = displaced(params, reached, read)
+
+        def add(total: Params, step: tuple[Array, Array]) -> tuple[Params, Scalar]:
+            number, weight = step
+            value, gradient = losses.value_and_gradient(here, number)
+            return displaced(total, gradient, weight), value
+
+        if size == 1:
+            value, gradient = losses.value_and_gradient(here, numbers[0])
+            values = value[None]
+        else:
+            gradient, values = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (numbers, weights))
+        update, state = optimizer.update(gradient, state, here)
+        norms = optax.tree.norm(gradient), optax.tree.norm(update) * scale
+        return (displaced(reached, update, scale), state), (values, *norms)
+
+    start = jax.tree.map(jnp.zeros_like, params), state
+    (reached, state), (values, gradient_norms, update_norms) = jax.lax.scan(one_group, start, (numbers, scales))
+    return Update(reached, state, Info(values.reshape(-1), gradient_norms, update_norms))
+
+
+@partial(jax.jit, static_argnames=("optimizer", "grouping", "reduction"))
+def _update(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState,
+    step_size: Scalar | float,
+    grouping: Grouping,
+    reduction: Reduction,
+) -> Update:
+    unit = unit_displacement(
+        losses, schedule, optimizer, params, state, step_size, grouping=grouping, reduction=reduction
+    )
+    return unit._replace(
+        displacement=jax.tree.map(lambda by: jnp.asarray(step_size, by.dtype) * by, unit.displacement),
+        info=unit.info._replace(update_norms=step_size * unit.info.update_norms),
+    )
+
+
+def sequential(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState | None = None,
+    *,
+    step_size: Scalar | float,
+) -> Update:
+    """One update of the rule per step, every gradient read where the step before it has led.
+
+    For gradient descent: theta_b = theta_{b-1} - step_size * scale_b * grad L_b(theta_{b-1}).
+
+    Args:
+        losses: The losses.
+        schedule: The steps.
+        optimizer: The rule, at learning rate 1 (`optax.sgd(1.0)`); one object per rule, for what is compiled is kept
+            by object.
+        params: The start.
+        state: The state of the rule; `optimizer.init(params)` unless given.
+        step_size: The step size epsilon.
+
+    Raises:
+        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
+        ValueError: If the schedule is empty or names a loss that is not there.
+
+    Source: claim `m-step`; Smith, Dherin, Barrett & De 2021, section 2.2.
+    """
+    check(losses, schedule, params)
+    state = optimizer.init(params) if state is None else state
+    return _update(losses, schedule, optimizer, params, state, step_size, "step", "sum")
+
+
+def accumulated(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState | None = None,
+    *,
+    step_size: Scalar | float,
+    per: Literal["schedule", "pair"],
+    reduction: Reduction,
+) -> Update:
+    """One update of the rule for all steps of the schedule, or for every two, their gradients read at one place.
+
+    For gradient descent over the schedule: theta - step_size * sum_b scale_b grad L_b(theta); with `reduction="mean"`
+    divided by the number of steps. Arguments and errors as for `sequential`, and:
+
+    Args:
+        losses: The losses.
+        schedule: The steps.
+        optimizer: The rule, at learning rate 1.
+        params: The start.
+        state: The state of the rule; `optimizer.init(params)` unless given.
+        step_size: The step size epsilon.
+        per: "schedule" for one update on everything, "pair" for one update for every two steps.
+        reduction: Whether gradients are added up or averaged.
+
+    Raises:
+        ValueError: If `per` is "pair" and the number of steps is odd.
+    """
+    check(losses, schedule, params)
+    group_size(per, len(schedule.losses))
+    state = optimizer.init(params) if state is None else state
+    return _update(losses, schedule, optimizer, params, state, step_size, per, reduction)
+
+
+def check(losses: Losses, schedule: Schedule, params: Params) -> None:
+    """Refuses losses, schedules and parameters that no update can be computed for; raises what `sequential` raises."""
+    losses_module.check(losses, params)
+    schedules.check(schedule, losses.num_losses)
