@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from derivation.catalogue import CATALOGUE, Entry
 from console.command import Parser, nearest, output_path, run, write
+from derivation.catalogue import CATALOGUE, Entry
 
 __all__ = ["main", "readme_with_table"]
 

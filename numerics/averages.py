@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from numerics import drift, schedules
 from numerics import losses as losses_module
@@ -28,10 +28,13 @@ __all__ = [
     "Estimate",
     "RandomOrder",
     "Terms",
+    "Words",
+    "all_words",
     "closed_form",
     "drawn",
     "enumerated",
     "first_word",
+    "mean_over",
     "num_words",
     "sampled",
     "terms",
@@ -106,16 +109,17 @@ def words(order: RandomOrder, num_pairs: int) -> Int[np.ndarray, "words m"]:
             case side:
                 starts = [(int(side == "+"),) * num_pairs]
         for minus, other, start in product(every, others, starts):
-            for k, l, begins in zip(minus, other or minus, start, strict=True):
-                yield from (k, num_pairs + l) if begins == 0 else (num_pairs + l, k)
+            for k, partner, plus_begins in zip(minus, other or minus, start, strict=True):
+                pair = k, num_pairs + partner
+                yield from pair[::-1] if plus_begins else pair
 
     flat = np.fromiter(each(), np.int32, count * 2 * num_pairs)
     return flat.reshape(count, 2 * num_pairs)
 
 
-def first_word(order: RandomOrder, num_pairs: int) -> Int[np.ndarray, " m"]:
+def first_word(order: RandomOrder, num_pairs: int) -> Schedule:
     """One of the words, the same every time: pairs as numbered, L+ first only where it always is."""
-    return schedules.interleaved(num_pairs, first="+" if order.start == "+" else "-").losses
+    return schedules.interleaved(num_pairs, first="+" if order.start == "+" else "-")
 
 
 def drawn(order: RandomOrder, num_pairs: int, key: PRNGKeyArray) -> Schedule:
@@ -338,6 +342,43 @@ def _check(losses: Losses, params: Params, frame: Frame) -> None:
 CHUNK = 32  # words at a time: enough to keep the cores busy, few enough for networks
 
 
+class Words(NamedTuple):
+    """All words of a random order, in chunks; words of weight zero fill the last."""
+
+    numbers: Int[Array, "chunks 32 m"]
+    weights: Float[Array, "chunks 32"]
+
+
+def all_words(order: RandomOrder, num_pairs: int) -> Words:
+    """What `mean_over` takes, as arrays: orders of about the same number of words share what is compiled.
+
+    Raises:
+        ValueError: If there are too many words.
+    """
+    every = words(order, num_pairs)
+    count, num_steps = every.shape
+    padding = -count % CHUNK
+    return Words(
+        jnp.asarray(np.concatenate([every, np.repeat(every[:1], padding, axis=0)]).reshape(-1, CHUNK, num_steps)),
+        jnp.asarray(np.concatenate([np.full(count, 1 / count), np.zeros(padding)]).reshape(-1, CHUNK)),
+    )
+
+
+def mean_over(function: Callable[[Schedule], Params], words: Words) -> Params:
+    """The mean of a function of the schedule over words; to be transformed."""
+    scales = jnp.ones(words.numbers.shape[-1])
+
+    def add(total: Params, chunk: Words) -> tuple[Params, None]:
+        values = jax.vmap(lambda number: function(Schedule(number, scales)))(chunk.numbers)
+        return jax.tree.map(
+            lambda t, v: t + jnp.tensordot(chunk.weights.astype(v.dtype), v, axes=1), total, values
+        ), None
+
+    shape = jax.eval_shape(function, Schedule(words.numbers[0, 0], scales))
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    return jax.lax.scan(add, zero, words)[0]
+
+
 def enumerated(function: Callable[[Schedule], Params], order: RandomOrder, num_pairs: int) -> Params:
     """The exact mean of a function over all words, such as `lambda schedule: drift.unit_drift(...)`.
 
@@ -346,30 +387,12 @@ def enumerated(function: Callable[[Schedule], Params], order: RandomOrder, num_p
     Args:
         function: From a schedule, with every step of scale 1, to a tree; it will be vectorised over words.
         order: The distribution of the schedule.
-        num_pairs: n; 6 at most for joint permutations with one coin, by MAX_WORDS.
+        num_pairs: n; 6 at most for independent permutations, by MAX_WORDS.
 
     Raises:
         ValueError: If there are too many words.
     """
-    every = words(order, num_pairs)
-    count, num_steps = every.shape
-    padding = -count % CHUNK
-    # Words of weight zero fill the last chunk.
-    weights = np.concatenate([np.ones(count), np.zeros(padding)]).reshape(-1, CHUNK)
-    chunks = np.concatenate([every, np.repeat(every[:1], padding, axis=0)]).reshape(-1, CHUNK, num_steps)
-    scales = jnp.ones(num_steps)
-
-    def add(total: Params, chunk: tuple[Array, Array]) -> tuple[Params, None]:
-        numbers, weight = chunk
-        values = jax.vmap(lambda number: function(Schedule(number, scales)))(numbers)
-        return jax.tree.map(
-            lambda t, v: t + jnp.tensordot(weight.astype(v.dtype), v, axes=1), total, values
-        ), None
-
-    shape = jax.eval_shape(function, Schedule(jnp.asarray(every[0]), scales))
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
-    total, _ = jax.lax.scan(add, zero, (jnp.asarray(chunks), jnp.asarray(weights)))
-    return jax.tree.map(lambda t: t / count, total)
+    return mean_over(function, all_words(order, num_pairs))
 
 
 class Estimate(NamedTuple):

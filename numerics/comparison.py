@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from numerics import averages, drift, optimizers, order, schedules, smoothness, updates
-from numerics.averages import RandomOrder
+from numerics import averages, drift, optimizers, order, smoothness, updates
+from numerics.averages import RandomOrder, Words
 from numerics.losses import Losses, require_finite
 from numerics.order import Fit
 from numerics.schedules import Schedule
@@ -19,9 +20,9 @@ from numerics.types import Frame, Params, Scalar
 __all__ = ["Comparison", "compare", "predicted"]
 
 NUM_HALVINGS = 10
-# The largest step, as a share of that at which one order of the expansion is as large as the next.
-SHARE = 0.1
-NUM_JITTERS = 8
+# The largest step, as a share of that at which one order of the expansion is as large as the next. In float32 there is
+# less room between there and round-off.
+SHARE = {"float64": 0.1, "float32": 0.25}
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Comparison:
         measured: |drift| of real updates.
         predicted: |prediction| through order 1, 2, 3: one row each.
         remainders: |measured - predicted|, one row for each.
-        round_off: What round-off alone may make of a drift, an estimate from one-ulp changes of the start.
+        round_off: What round-off alone may make of a drift, estimated from the drift's own difference table.
         fits: The observed order of each remainder; in theory 2, 3 and 4.
-        kink: An interval of step sizes in which the update map is not smooth, or None. Then no order is fitted.
+        kink: The smallest interval of step sizes in which the update map is not smooth, or None; orders are fitted
+            below it.
     """
 
     frame: Frame
@@ -76,7 +78,8 @@ def predicted(
         else:
             found = drift.taylor(losses, schedule, optimizer, params, state, frame=frame, order=3)
     else:
-        found = _mean_coefficients(losses, schedule, optimizer, params, state, frame)
+        words = averages.all_words(schedule, losses.num_pairs)
+        found = _mean_coefficients(losses, words, optimizer, params, state, frame)
         if is_descent and schedule.pairs != "fixed":
             found = (*averages.closed_form(losses, schedule, params, frame=frame), found[2])
         require_finite(found, drift.NOT_FINITE)
@@ -84,10 +87,10 @@ def predicted(
     return first, second, third
 
 
-@partial(jax.jit, static_argnames=("random_order", "optimizer", "frame"))
+@partial(jax.jit, static_argnames=("optimizer", "frame"))
 def _mean_coefficients(
     losses: Losses,
-    random_order: RandomOrder,
+    words: Words,
     optimizer: optax.GradientTransformation,
     params: Params,
     state: optax.OptState,
@@ -96,86 +99,93 @@ def _mean_coefficients(
     def coefficients(schedule: Schedule) -> tuple[Params, ...]:
         return drift.taylor_coefficients(losses, schedule, optimizer, params, state, frame, order=3)
 
-    return averages.enumerated(coefficients, random_order, losses.num_pairs)
+    return averages.mean_over(coefficients, words)
 
 
-@partial(jax.jit, static_argnames=("random_order", "optimizer", "frame"))
-def _norms(
+class _Readings(NamedTuple):
+    """Norms at one step size, in units of the step size, so that nothing underflows."""
+
+    sequential: Scalar
+    measured: Scalar
+    predicted: Float[Array, " 3"]
+    remainders: Float[Array, " 3"]
+
+
+def _readings(sequential: Params, unit: Params, coefficients: tuple[Params, ...], size: Scalar) -> _Readings:
+    predictions = [
+        jax.tree.map(lambda leaf: leaf / size, drift.evaluated(coefficients[:k], size))
+        for k in range(1, len(coefficients) + 1)
+    ]
+    remainders = [jax.tree.map(jnp.subtract, unit, prediction) for prediction in predictions]
+    return _Readings(
+        optax.tree.norm(sequential),
+        optax.tree.norm(unit),
+        jnp.stack([optax.tree.norm(p) for p in predictions]),
+        jnp.stack([optax.tree.norm(r) for r in remainders]),
+    )
+
+
+@partial(jax.jit, static_argnames=("optimizer", "frame"))
+def _read_word(
     losses: Losses,
-    schedule: Schedule | None,
-    random_order: RandomOrder | None,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState,
+    coefficients: tuple[Params, ...],
+    points: Float[Array, "k 17"],
+    frame: Frame,
+) -> tuple[_Readings, Float[Array, "k 13"]]:
+    """For every row of points the readings at its last, and the norms of its fourth differences."""
+
+    def at(size: Scalar) -> tuple[Params, Params]:
+        sequential, of_frame = drift.unit_parts(losses, schedule, optimizer, params, state, size, frame)
+        return sequential, jax.tree.map(jnp.subtract, sequential, of_frame)
+
+    def row(sizes: Float[Array, " 17"]) -> tuple[_Readings, Float[Array, " 13"]]:
+        values = jax.lax.map(at, sizes)
+        sequential, unit = jax.tree.map(lambda leaf: leaf[-1], values)
+        differences = [jnp.diff(leaf, n=4, axis=0) for leaf in jax.tree.leaves(values[1])]
+        squares = sum(jnp.sum(leaf * leaf, axis=range(1, leaf.ndim)) for leaf in differences)
+        return _readings(sequential, unit, coefficients, sizes[-1]), jnp.sqrt(jnp.asarray(squares))
+
+    return jax.lax.map(row, points)
+
+
+@partial(jax.jit, static_argnames=("optimizer", "frame"))
+def _read_mean(
+    losses: Losses,
+    words: Words,
     optimizer: optax.GradientTransformation,
     params: Params,
     state: optax.OptState,
     coefficients: tuple[Params, ...],
     step_sizes: Float[Array, " k"],
     frame: Frame,
-) -> tuple[Float[Array, " k"], Float[Array, "k 3"], Float[Array, "k 3"]]:
-    """The norms of the measured and predicted drifts and of the remainders."""
+) -> _Readings:
+    """The readings of the exact mean over the words of a random order."""
 
-    def one(size: Scalar) -> tuple[Array, Array, Array]:
-        def of(word: Schedule) -> Params:
-            return drift.unit_drift(losses, word, optimizer, params, state, size, frame)
+    def at(size: Scalar) -> _Readings:
+        def of(word: Schedule) -> tuple[Params, Params]:
+            return drift.unit_parts(losses, word, optimizer, params, state, size, frame)
 
-        unit = averages.enumerated(of, random_order, losses.num_pairs) if random_order is not None else of(schedule)
-        # In units of the step size: nothing underflows, and the relative error is the same.
-        predictions = [
-            jax.tree.map(lambda leaf: leaf / size, drift.evaluated(coefficients[:k], size))
-            for k in range(1, len(coefficients) + 1)
-        ]
-        remainders = [optax.tree.norm(jax.tree.map(jnp.subtract, unit, p)) for p in predictions]
-        return (
-            size * optax.tree.norm(unit),
-            size * jnp.stack([optax.tree.norm(p) for p in predictions]),
-            size * jnp.stack(remainders),
-        )
+        sequential, of_frame = averages.mean_over(of, words)
+        return _readings(sequential, jax.tree.map(jnp.subtract, sequential, of_frame), coefficients, size)
 
-    return jax.lax.map(one, step_sizes)
+    return jax.lax.map(at, step_sizes)
 
 
-@partial(jax.jit, static_argnames=("optimizer",))
-def _round_off(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: optax.GradientTransformation,
-    params: Params,
-    state: optax.OptState,
-) -> tuple[Scalar, Scalar]:
-    """The norm of D(0), and how far moving the start by one unit in the last place moves it.
-
-    A read at start + displacement is rounded to such a unit, and so is every operation inside the loss: what they do to
-    an update is what moving the start does.
-    """
-
-    def frozen(start: Params) -> updates.Update:
-        return updates.unit_displacement(
-            losses, schedule, optimizer, start, state, 0.0, grouping="step", reduction="sum"
-        )
-
-    def moved(key: Array) -> Scalar:
-        keys = jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))
-        start = jax.tree.map(
-            lambda leaf, k: leaf * (1 + jnp.finfo(leaf.dtype).eps * jax.random.rademacher(k, leaf.shape, leaf.dtype)),
-            params,
-            keys,
-        )
-        return optax.tree.norm(jax.tree.map(jnp.subtract, frozen(start).displacement, here.displacement))
-
-    structure = jax.tree.structure(params)
-    here = frozen(params)
-    distances = jax.lax.map(moved, jax.random.split(jax.random.key(0), NUM_JITTERS))
-    eps = jnp.finfo(distances.dtype).eps
-    return optax.tree.norm(here.displacement), jnp.max(distances) + eps * jnp.sum(here.info.update_norms)
+def _norm(tree: Params) -> float:
+    return float(np.linalg.norm([np.linalg.norm(leaf) for leaf in jax.tree.leaves(tree)]))
 
 
-def _largest_step(first: float, coefficients: tuple[Params, Params, Params]) -> float:
-    """A tenth of the step size at which an order of the expansion is as large as the next."""
-    second, third = (float(optax.tree.norm(c)) for c in coefficients[1:])
+def _largest_step(first: float, second: float, third: float, dtype: np.dtype) -> float:
+    """A share of the step size at which an order of the expansion is as large as the next."""
     bounds = [1.0]
     for smaller, larger, power in ((second, first, 1.0), (third, second, 1.0), (third, first, 0.5)):
         if smaller > 0 and larger > 0:
             bounds.append((larger / smaller) ** power)
-    return SHARE * min(bounds)
+    return SHARE[str(dtype)] * min(bounds)
 
 
 def compare(
@@ -200,7 +210,8 @@ def compare(
         state: The state of the rule; `optimizer.init(params)` unless given.
         frame: What the displacement is compared with.
         coefficients: The prediction; that of `predicted` unless given.
-        largest_step: The largest step size; a tenth of that at which the expansion stops to converge unless given.
+        largest_step: The largest step size; a share of that at which one order is as large as the next unless
+            given.
         num_halvings: How often it is halved.
 
     Raises:
@@ -209,7 +220,7 @@ def compare(
         FloatingPointError: If a derivative is NaN or infinite at the start.
     """
     is_word = isinstance(schedule, Schedule)
-    first_word = schedule if is_word else schedules.steps(averages.first_word(schedule, losses.num_pairs))
+    first_word = schedule if is_word else averages.first_word(schedule, losses.num_pairs)
     updates.check(losses, first_word, params)
     drift.check_frame(frame, first_word, optimizer)
     if num_halvings < 1:
@@ -217,29 +228,52 @@ def compare(
     state = optimizer.init(params) if state is None else state
     if coefficients is None:
         coefficients = predicted(losses, schedule, optimizer, params, state, frame=frame)
-    first, noise = map(float, _round_off(losses, first_word, optimizer, params, state))
-    largest = _largest_step(first, coefficients) if largest_step is None else largest_step
-    if not 0 < largest < float("inf"):
-        raise ValueError(f"largest_step must be positive and finite; got {largest}.")
-    step_sizes = largest * 0.5 ** np.arange(num_halvings + 1)
+    if largest_step is not None and not 0 < largest_step < float("inf"):
+        raise ValueError(f"largest_step must be positive and finite; got {largest_step}.")
     dtype = jnp.result_type(*jax.tree.leaves(params))
-    measured, predictions, remainders = (
-        np.asarray(array, np.float64)
-        for array in _norms(
+
+    def read(largest: float) -> tuple[_Readings, Float[np.ndarray, "k 13"], Float[np.ndarray, " k"]]:
+        step_sizes = largest * 0.5 ** np.arange(num_halvings + 1)
+        readings, differences = _read_word(
             losses,
-            schedule if is_word else None,
-            None if is_word else schedule,
+            first_word,
             optimizer,
             params,
             state,
             coefficients,
-            jnp.asarray(step_sizes, dtype),
+            jnp.asarray(smoothness.points(step_sizes), dtype),
             frame,
         )
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), readings), np.asarray(differences), step_sizes
+
+    second, third = map(_norm, coefficients[1:])
+    readings, differences, step_sizes = read(
+        _largest_step(0.0, second, third, dtype) if largest_step is None else largest_step
     )
+    # The size of the displacement itself, whose first order most frames take away, is known only now.
+    length = float(readings.sequential[-1])
+    if largest_step is None and (largest := _largest_step(length, second, third, dtype)) < step_sizes[0]:
+        readings, differences, step_sizes = read(largest)
+    noise = max(
+        smoothness.round_off(differences[-1]),
+        float(jnp.finfo(dtype).eps) * length,
+        # Parameters are read to half a unit in the last place, and the Hessian is about |c_2| / |D|.
+        float(jnp.finfo(dtype).eps) * _norm(params) * second / length if length > 0 else 0.0,
+    )
+    kink = smoothness.first_kink(step_sizes, differences, noise)
+    if is_word:
+        readings = jax.tree.map(lambda leaf: leaf[:-1], readings)
+    else:
+        words = averages.all_words(schedule, losses.num_pairs)
+        means = _read_mean(losses, words, optimizer, params, state, coefficients, jnp.asarray(step_sizes, dtype), frame)
+        readings = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), means)
+    measured = step_sizes * readings.measured
+    remainders = step_sizes * readings.remainders.T
     round_off = step_sizes * noise
-    kink = smoothness.kink(losses, first_word, optimizer, params, state, step_sizes, frame=frame)
+    # Below the first kink the map is smooth from the start on, and there theory speaks.
+    is_smooth = np.ones(len(step_sizes), bool) if kink is None else step_sizes <= kink[0]
     fits = tuple(
-        order.fit(step_sizes, remainders[:, k], round_off, measured, theory=k + 2) for k in range(len(coefficients))
+        order.fit(step_sizes, row, round_off, measured, theory=theory, is_usable=is_smooth)
+        for theory, row in enumerate(remainders, start=2)
     )
-    return Comparison(frame, step_sizes, measured, predictions.T, remainders.T, round_off, fits, kink)
+    return Comparison(frame, step_sizes, measured, step_sizes * readings.predicted.T, remainders, round_off, fits, kink)

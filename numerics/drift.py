@@ -10,6 +10,7 @@ Relative to the accumulated or the pair-accumulated frame, or to the flow, c_1 i
 
 from collections.abc import Callable
 from functools import partial
+from math import factorial
 from typing import get_args
 
 import jax
@@ -20,10 +21,21 @@ from jaxtyping import Array
 from numerics import flow, optimizers, updates
 from numerics.losses import Losses, require_finite
 from numerics.schedules import Schedule
-from numerics.types import Direction, Frame, Params, Scalar
+from numerics.types import Frame, Params, Scalar
 from numerics.updates import Grouping, displaced
 
-__all__ = ["FRAMES", "NOT_FINITE", "check_frame", "closed_form", "evaluated", "measured", "taylor", "taylor_coefficients", "unit_drift"]
+__all__ = [
+    "FRAMES",
+    "NOT_FINITE",
+    "check_frame",
+    "closed_form",
+    "evaluated",
+    "measured",
+    "taylor",
+    "taylor_coefficients",
+    "unit_drift",
+    "unit_parts",
+]
 
 FRAMES: tuple[Frame, ...] = get_args(Frame)
 _GROUPING: dict[Frame, Grouping] = {"accumulated": "schedule", "pair-accumulated": "pair"}
@@ -78,9 +90,7 @@ def evaluated(coefficients: tuple[Params, ...], step_size: Scalar | float) -> Pa
 # Gradient descent by Hessian-vector products --------------------------------------------------------------------------
 
 
-def _tree_sums(
-    losses: Losses, schedule: Schedule, params: Params, size: int, order: int
-) -> tuple[Params, ...]:
+def _tree_sums(losses: Losses, schedule: Schedule, params: Params, size: int, order: int) -> tuple[Params, ...]:
     """The displacement of gradient descent whose gradients are read once per group of `size` steps, by powers.
 
     With prefix sums S_i = sum s_j g_j and C_i = sum s_j H_j S_j over the groups before that of i:
@@ -99,19 +109,22 @@ def _tree_sums(
         def gradient(at: Params) -> Params:
             return losses.gradient(at, number)
 
-        def hvp(at: Params) -> tuple[Params, Params]:
-            return jax.jvp(gradient, (at,), (prefix,))
-
         match order:
             case 1:
                 terms = (gradient(params),)
             case 2:
-                terms = hvp(params)
+                terms = jax.jvp(gradient, (params,), (prefix,))
             case _:
-                # One pass for all: the derivative of x -> (g(x), H(x) S) along C is (H C, T[S, C]), along S T[S, S].
-                terms, (_, fork) = jax.jvp(hvp, (params,), (prefix,))
-                chain = jax.jvp(gradient, (params,), (corrections[0],))[1]
-                terms = (*terms, displaced(chain, fork, 0.5))
+                # Along the curve start + t S + t^2 C the gradient is g + t H S + t^2 (H C + T[S, S] / 2) + ...
+                def along(t: Scalar) -> Params:
+                    return gradient(displaced(displaced(params, prefix, t), corrections[0], t * t))
+
+                def first_along(t: Scalar) -> tuple[Params, Params]:
+                    return jax.jvp(along, (t,), (jnp.ones_like(t),))
+
+                zero_time = jnp.zeros((), dtype)
+                terms, (_, twice) = jax.jvp(first_along, (zero_time,), (jnp.ones_like(zero_time),))
+                terms = (*terms, jax.tree.map(lambda leaf: leaf / 2, twice))
         return tuple(displaced(total, term, scale) for total, term in zip(sums, terms, strict=True)), None
 
     def one_group(before: tuple[Params, ...], group: tuple[Array, Array]) -> tuple:
@@ -130,9 +143,7 @@ def _tree_sums(
 
 
 @partial(jax.jit, static_argnames=("frame", "order"))
-def _closed_form(
-    losses: Losses, schedule: Schedule, params: Params, frame: Frame, order: int
-) -> tuple[Params, ...]:
+def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Frame, order: int) -> tuple[Params, ...]:
     displacement = _tree_sums(losses, schedule, params, 1, order)
     zero = jax.tree.map(jnp.zeros_like, params)
     match frame:
@@ -147,9 +158,7 @@ def _closed_form(
     return (zero, *(_minus(*both) for both in zip(displacement[1:], of_frame[1:order], strict=True)))
 
 
-def closed_form(
-    losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: int
-) -> tuple[Params, ...]:
+def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: int) -> tuple[Params, ...]:
     """The drift of gradient descent by tree sums: m gradients and m Hessian-vector products at second order.
 
     c_2 in the accumulated frame is the correction  C_w = sum over b1 > b2 of s_b1 s_b2 H_b1 g_b2.
@@ -180,7 +189,7 @@ def closed_form(
 # Any rule, by derivatives in the step ---------------------------------------------------------------------------------
 
 
-def unit_drift(
+def unit_parts(
     losses: Losses,
     schedule: Schedule,
     optimizer: optax.GradientTransformation,
@@ -188,8 +197,11 @@ def unit_drift(
     state: optax.OptState,
     read: Scalar | float,
     frame: Frame,
-) -> Params:
-    """The drift divided by the step size, as a function of `read`; to be transformed, so it validates nothing."""
+) -> tuple[Params, Params]:
+    """The sequential displacement and that of the frame, both divided by the step size, as functions of `read`.
+
+    To be transformed, so it validates nothing.
+    """
 
     def displacement(grouping: Grouping) -> Params:
         # One accumulated update reads the start, whatever the step size.
@@ -200,11 +212,25 @@ def unit_drift(
 
     match frame:
         case "start":
-            return displacement("step")
+            of_frame = jax.tree.map(jnp.zeros_like, params)
         case "gradient-flow":
-            return _minus(displacement("step"), flow.unit_displacement(losses, schedule, params, read))
+            of_frame = flow.unit_displacement(losses, schedule, params, read)
         case _:
-            return _minus(displacement("step"), displacement(_GROUPING[frame]))
+            of_frame = displacement(_GROUPING[frame])
+    return displacement("step"), of_frame
+
+
+def unit_drift(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState,
+    read: Scalar | float,
+    frame: Frame,
+) -> Params:
+    """The drift divided by the step size, as a function of `read`; to be transformed, so it validates nothing."""
+    return _minus(*unit_parts(losses, schedule, optimizer, params, state, read, frame))
 
 
 def taylor_coefficients(
@@ -221,19 +247,25 @@ def taylor_coefficients(
     def unit(read: Scalar) -> Params:
         return unit_drift(losses, schedule, optimizer, params, state, read, frame)
 
-    derivatives = [unit]
+    def with_derivative(function: Callable[[Scalar], tuple]) -> Callable[[Scalar], tuple]:
+        """(f, f', ...) -> (f, f', ..., and the derivative of the last): one pass, compiled once."""
+
+        def extended(at: Scalar) -> tuple:
+            values, derivatives = jax.jvp(function, (at,), (jnp.ones_like(at),))
+            return (*values, derivatives[-1])
+
+        return extended
+
+    expansion: Callable[[Scalar], tuple] = lambda read: (unit(read),)  # noqa: E731
     for _ in range(order - 1):
-        derivatives.append(_derivative(derivatives[-1]))
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
-    first, *higher = (derivative(zero) for derivative in derivatives)
-    return (first, *(jax.tree.map(lambda leaf, k=k: leaf / k, c) for k, c in enumerate(higher, start=1)))
+        expansion = with_derivative(expansion)
+    derivatives = expansion(jnp.zeros((), jnp.result_type(*jax.tree.leaves(params))))
+    return tuple(
+        jax.tree.map(lambda leaf, k=k: leaf / factorial(k), derivative) for k, derivative in enumerate(derivatives)
+    )
 
 
 _taylor = jax.jit(taylor_coefficients, static_argnames=("optimizer", "frame", "order"))
-
-
-def _derivative(function: Callable[[Scalar], Params]) -> Callable[[Scalar], Params]:
-    return lambda at: jax.jvp(function, (at,), (jnp.ones_like(at),))[1]
 
 
 def taylor(

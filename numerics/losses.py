@@ -10,6 +10,9 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Int
 
 from numerics.types import Batch, LossFn, Params, Scalar
@@ -90,7 +93,7 @@ class Losses:
             sign = jnp.asarray([sign for _, sign in bases])[kind]
             return jax.tree.map(lambda leaf: sign.astype(leaf.dtype) * leaf, result)
         branches = [
-            lambda at, f=transform(function), m=m: f(at, member(*m))
+            lambda at, function=function, m=m: transform(function)(at, member(*m))
             for function, m in zip(self.functions, members, strict=True)
         ]
         return jax.lax.switch(kind, branches, params)
@@ -201,9 +204,9 @@ Described = tuple[tuple[tuple[int, ...], Hashable], ...]
 def _check_scalar(
     name: str,
     function: LossFn,
-    structure: jax.tree_util.PyTreeDef,
+    structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
     described: Described,
-    stack_structure: jax.tree_util.PyTreeDef,
+    stack_structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
     members: Described,
 ) -> None:
     params = structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in described])
@@ -228,5 +231,5 @@ def require_finite(tree: object, what: str) -> None:
         FloatingPointError: If a leaf holds one; `what` says what the tree is, and the remedy.
     """
     for path, leaf in jax.tree.leaves_with_path(tree):
-        if not isinstance(leaf, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(leaf))):
+        if not isinstance(leaf, Tracer) and not np.isfinite(np.asarray(leaf)).all():
             raise FloatingPointError(f"{what}; found in {jax.tree_util.keystr(path) or 'the value'}.")

@@ -1,6 +1,7 @@
 """Two small networks as losses: a perceptron and a transformer language model. Smooth, and small enough to read."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ def perceptron_params(random: np.random.Generator, widths: Sequence[int]) -> Par
             "weights": random.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in),
             "bias": random.normal(size=fan_out) / 4,
         }
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+        for fan_in, fan_out in pairwise(widths)
     ]
 
 
@@ -44,9 +45,7 @@ def language_model_params(
         "embedding": random.normal(size=(num_tokens, width)),
         "position": random.normal(size=(length, width)) / 2,
         "blocks": {
-            "query": matrices(num_layers, width, width),
-            "key": matrices(num_layers, width, width),
-            "value": matrices(num_layers, width, width),
+            "query_key_value": matrices(num_layers, width, 3 * width),
             "output": matrices(num_layers, width, width),
             "up": matrices(num_layers, width, 2 * width),
             "down": matrices(num_layers, 2 * width, width),
@@ -68,12 +67,11 @@ def language_model_loss(params: Params, tokens: Int[Array, "b t"]) -> Scalar:
     is_future = np.triu(np.ones((length, length), bool), k=1)
 
     def block(x: Float[Array, "b t d"], weights: Params) -> tuple[Float[Array, "b t d"], None]:
-        seen = _normed(x)
-        query, key, value = (seen @ weights[name] for name in ("query", "key", "value"))
+        query, key, value = jnp.split(_normed(x) @ weights["query_key_value"], 3, axis=-1)
         scores = jnp.einsum("btd,bsd->bts", query, key) / np.sqrt(width).astype(x.dtype)
         attention = jax.nn.softmax(jnp.where(is_future, -jnp.inf, scores), axis=-1)
         x = x + attention @ value @ weights["output"]
-        return x + jax.nn.gelu(_normed(x) @ weights["up"]) @ weights["down"], None
+        return x + jnp.tanh(_normed(x) @ weights["up"]) @ weights["down"], None
 
     x = params["embedding"][inputs] + params["position"][:length]
     x, _ = jax.lax.scan(block, x, params["blocks"])

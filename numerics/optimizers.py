@@ -6,7 +6,7 @@ about, and Adam with its preconditioner frozen, which tells normalisation from e
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from types import MappingProxyType
 
 import jax
@@ -92,7 +92,7 @@ BY_NAME: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProx
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse(text: str) -> optax.GradientTransformation:
     """An optimizer from `name` or `name:option=number,...`, such as "adam:eps=1e-3,b2=0.99"; one object per text.
 

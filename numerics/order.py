@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 __all__ = ["Fit", "Verdict", "fit"]
 
@@ -17,7 +17,7 @@ Verdict = Literal["met", "exact", "missed", "not resolved"]
 
 TOLERANCE = 0.1  # a coefficient that is wrong by one per cent bends the slope by about a half, a wrong sign by one
 MIN_HALVINGS = 5
-CLEARANCE = 50.0  # round-off of 2 % of the smallest remainder bends the slope over five halvings by less than 0.01
+CLEARANCE = 20.0  # round-off of 5 % of the smallest remainder bends the slope over five halvings by about 0.01
 EXACT = 1e-6  # a remainder that is all round-off still tells a coefficient that is off by one per cent, by far
 
 # Two-sided 95 % points of Student's t with 1 ... 30 degrees of freedom (any table): the fit has few of them.
@@ -64,6 +64,7 @@ def fit(
     drifts: Float[np.ndarray, " k"],
     *,
     theory: int,
+    is_usable: Bool[np.ndarray, " k"] | None = None,
 ) -> Fit:
     """The observed order of a remainder, over the smallest steps that are resolved.
 
@@ -73,6 +74,7 @@ def fit(
         floors: What round-off alone may make of it.
         drifts: |measured|, to tell a remainder that is exact from one that cannot be seen.
         theory: The order that is to be met.
+        is_usable: Which steps may be used: all unless given. The others lie beyond a kink of the update map.
 
     Raises:
         ValueError: If the step sizes do not descend, or there are fewer than two.
@@ -84,9 +86,8 @@ def fit(
         y = np.log2(remainders)
         slopes = np.diff(y) / np.diff(x)
     local = (*np.where(np.isfinite(slopes), slopes, np.nan).tolist(), float("nan"))
-    is_clear = remainders > CLEARANCE * floors
-    # Only the steps before the first that drowns: a remainder that comes back up is round-off, whatever its size.
-    num_clear = int(np.argmin(is_clear)) if not is_clear.all() else len(is_clear)
+    usable = np.ones(len(x), bool) if is_usable is None else is_usable
+    is_clear = usable & (remainders > CLEARANCE * floors)
 
     def result(verdict: Verdict, reason: str = "", window: slice | None = None) -> Fit:
         used = np.zeros(len(x), bool)
@@ -96,19 +97,28 @@ def fit(
             order, half_width = _slope(x[window], y[window])
         return Fit(theory, verdict, order, half_width, tuple(used.tolist()), local, reason)
 
-    if not np.isfinite(remainders).all():
+    if not usable.any():
+        return result("not resolved", "the update map has a kink at the start: it has no expansion there")
+    first = int(np.argmax(usable))
+    if not np.isfinite(remainders[usable]).all():
         return result("not resolved", "an update is not finite at the largest steps: take smaller ones")
+    # Only the steps before the first that drowns: a remainder that comes back up is round-off, whatever its size.
+    drowned = np.flatnonzero(~is_clear[first:])
+    num_clear = int(drowned[0]) if len(drowned) else len(x) - first
     if num_clear <= MIN_HALVINGS:
-        if num_clear == 0 and (CLEARANCE * floors[0] < EXACT * drifts[0]):
+        if num_clear == 0 and CLEARANCE * floors[first] < EXACT * drifts[first]:
             return result("exact")
+        where, remedy = (
+            ("of round-off", "larger steps") if first == 0 else ("between a kink and round-off", "a smoother rule")
+        )
         return result(
             "not resolved",
-            f"{max(num_clear - 1, 0)} halvings stand clear of round-off, {MIN_HALVINGS} are needed: take larger steps"
-            " or more digits",
+            f"{max(num_clear - 1, 0)} halvings stand clear {where}, {MIN_HALVINGS} are needed: take {remedy}, "
+            "or more digits",
         )
-    window = slice(num_clear - MIN_HALVINGS - 1, num_clear)
+    window = slice(first + num_clear - MIN_HALVINGS - 1, first + num_clear)
     fitted = result("met", window=window)
-    assert fitted.order is not None  # noqa: S101
+    assert fitted.order is not None  # the window is not empty
     if fitted.order > theory - TOLERANCE:
         return fitted
     misses = theory - slopes[window.start : window.stop - 1]

@@ -141,9 +141,7 @@ def _softmax(random: np.random.Generator, num_pairs: int) -> _Draw:
     return _Draw(_softmax_loss, _linear_params(random), stack(), stack())
 
 
-def _bandit_loss(
-    params: Params, batch: tuple[Float[Array, "b d"], Int[Array, " b"], Float[Array, " b"]]
-) -> Scalar:
+def _bandit_loss(params: Params, batch: tuple[Float[Array, "b d"], Int[Array, " b"], Float[Array, " b"]]) -> Scalar:
     """-advantage * log pi(action | context), mean over actions: its gradient is the policy gradient's, negated."""
     contexts, actions, advantages = batch
     return -jnp.mean(advantages * _log_probs(params, contexts, actions))
@@ -167,7 +165,10 @@ def _perceptron(random: np.random.Generator, num_pairs: int, *, widths: tuple[in
     """A perceptron with two hidden layers."""
 
     def stack() -> tuple[np.ndarray, np.ndarray]:
-        return tuple(random.normal(size=(num_pairs, NUM_EXAMPLES, width)) for width in (widths[0], widths[-1]))
+        return (
+            random.normal(size=(num_pairs, NUM_EXAMPLES, widths[0])),
+            random.normal(size=(num_pairs, NUM_EXAMPLES, widths[-1])),
+        )
 
     return _Draw(networks.perceptron_loss, networks.perceptron_params(random, widths), stack(), stack())
 

@@ -6,9 +6,9 @@ Pairs are numbered as in `losses.pairs`: loss k is L-_k and loss n + k is L+_k, 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int, Num
 
 from numerics.types import Sign
 
@@ -23,8 +23,8 @@ class Schedule(NamedTuple):
         scales: The size of every step in units of the step size; positive.
     """
 
-    losses: Int[np.ndarray, " m"]
-    scales: Float[np.ndarray, " m"]
+    losses: Int[Array | np.ndarray, " m"]
+    scales: Float[Array | np.ndarray, " m"]
 
 
 def steps(losses: Sequence[int] | Int[np.ndarray, " m"]) -> Schedule:
@@ -147,7 +147,7 @@ def check(schedule: Schedule, num_losses: int) -> None:
         )
     if len(losses) == 0:
         raise ValueError("schedule must hold at least one step; got none.")
-    if isinstance(losses, jax.core.Tracer) or isinstance(scales, jax.core.Tracer):
+    if isinstance(losses, Tracer) or isinstance(scales, Tracer):
         return  # inside a transformation the values are not there yet
     if np.min(losses) < 0 or np.max(losses) >= num_losses:
         raise ValueError(

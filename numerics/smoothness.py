@@ -1,99 +1,62 @@
-"""Whether an update map is smooth over the steps that are compared: where it is not, it has no Taylor expansion.
+"""Whether an update map is smooth over the steps that are compared, and how much of it is round-off.
 
 A clip that switches on between two step sizes, or an Adam whose eps is small beside a gradient coordinate that changes
-sign, puts a kink into the map. Nothing about the rule is known here; the map betrays itself. Over an interval of step
-sizes the increment of a smooth map is the integral of its derivative, and Simpson's rule gets it to the fifth power of
-the length; a kink inside leaves an error of the size of the jump. The first interval reaches to negative steps, so that
-a kink at the start itself is seen.
+sign, puts a kink into the map, and there it has no Taylor expansion. Nothing about the rule is known here; the map
+betrays itself on evenly spaced step sizes. Fourth differences of a smooth map are small and vary little; a kink stands
+out in the four or five that touch it; and where neither is there, what is left is round-off (the difference table of
+Hamming 1962, chapter 1, and of More and Wild 2011, "Estimating computational noise").
 """
 
-from functools import partial
+from math import sqrt
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from numerics.drift import unit_drift
-from numerics.losses import Losses
-from numerics.schedules import Schedule
-from numerics.types import Frame, Params, Scalar
+__all__ = ["NUM_POINTS", "first_kink", "points", "round_off"]
 
-__all__ = ["kink"]
-
-# Simpson's error over an interval in which the derivative changes smoothly is a small part of that change; where the
-# derivative jumps, it is between none and a third of the jump times the length.
-THRESHOLD = 0.02
+NUM_POINTS = 17  # 13 fourth differences, of which a kink touches at most 4: their median never sees it
+_SPREAD = sqrt(70.0)  # the standard deviation of 1, -4, 6, -4, 1 times independent noise of standard deviation one
+_OUTLIER = 10.0
 
 
-@partial(jax.jit, static_argnames=("optimizer", "frame"))
-def _defects(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: optax.GradientTransformation,
-    params: Params,
-    state: optax.OptState,
-    lower: Float[Array, " k"],
-    upper: Float[Array, " k"],
-    frame: Frame,
-) -> tuple[Float[Array, " k"], Float[Array, " k"], Float[Array, " k"]]:
-    def at(read: Scalar) -> tuple[Params, Params]:
-        return jax.jvp(
-            lambda s: unit_drift(losses, schedule, optimizer, params, state, s, frame), (read,), (jnp.ones_like(read),)
-        )
-
-    def one(bounds: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar, Scalar]:
-        a, b = bounds
-        (from_a, slope_a), (_, slope), (to_b, slope_b) = at(a), at((a + b) / 2), at(b)
-        h = b - a
-        defect = jax.tree.map(
-            lambda y, x, da, dm, db: y - x - h * (da + 4 * dm + db) / 6, to_b, from_a, slope_a, slope, slope_b
-        )
-        change = optax.tree.norm(jax.tree.map(jnp.subtract, slope_b, slope_a))
-        change = jnp.maximum(change, optax.tree.norm(jax.tree.map(jnp.subtract, slope, slope_a)))
-        return optax.tree.norm(defect), change * h, optax.tree.norm(from_a)
-
-    return jax.lax.map(one, (lower, upper))
-
-
-def kink(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: optax.GradientTransformation,
-    params: Params,
-    state: optax.OptState,
-    step_sizes: Float[np.ndarray, " k"],
-    *,
-    frame: Frame,
-) -> tuple[float, float] | None:
-    """The first interval of step sizes in which the update map is seen not to be smooth, or None.
-
-    What is tested is the change of slope between the ends and the middle of every interval between successive step
-    sizes, and of the one from minus to plus the smallest. A kink whose jump is below a per cent of the change of slope
-    nearby is not seen; a curvature so strong that the interval does not resolve it is taken for one.
+def points(step_sizes: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k+1 17"]:
+    """Evenly spaced step sizes: one row that ends in each, from half of it, and a row across zero at the end.
 
     Args:
-        losses: The losses.
-        schedule: The steps.
-        optimizer: The rule, at learning rate 1.
-        params: The start.
-        state: The state of the rule.
-        step_sizes: Descending.
-        frame: What the displacement is compared with; a kink of the frame's map counts.
+        step_sizes: Descending, each half of the one before.
     """
-    sizes = np.asarray(step_sizes)[::-1]
-    dtype = jnp.result_type(*jax.tree.leaves(params))
-    lower = np.concatenate([[-sizes[0]], sizes[:-1]])
-    defects, changes, values = (
-        np.asarray(array)
-        for array in _defects(
-            losses, schedule, optimizer, params, state, jnp.asarray(lower, dtype), jnp.asarray(sizes, dtype), frame
-        )
-    )
-    round_off = 64 * float(jnp.finfo(dtype).eps) * (values + 1e-300)
-    is_kink = ~np.isfinite(defects) | (defects > THRESHOLD * changes + round_off)
-    if not is_kink.any():
-        return None
-    first = int(np.argmax(is_kink))
-    return max(float(lower[first]), 0.0), float(sizes[first])
+    share = np.linspace(0.5, 1.0, NUM_POINTS)
+    smallest = step_sizes[-1]
+    return np.concatenate([step_sizes[:, None] * share, smallest * np.linspace(-1.0, 1.0, NUM_POINTS)[None]])
+
+
+def round_off(fourth_differences: Float[np.ndarray, " 13"]) -> float:
+    """The standard deviation of the round-off in one value, from fourth differences where the map itself has none."""
+    return float(np.median(fourth_differences)) / _SPREAD
+
+
+def first_kink(
+    step_sizes: Float[np.ndarray, " k"], fourth_differences: Float[np.ndarray, "k+1 13"], noise: float
+) -> tuple[float, float] | None:
+    """The smallest interval of step sizes in which the map is seen not to be smooth, or None.
+
+    A kink whose jump of slope is below about a thousandth of the change of slope over the interval is not seen; a
+    curvature that changes so fast that the interval does not resolve it is taken for one.
+
+    Args:
+        step_sizes: Those that `points` was given.
+        fourth_differences: The norms of the fourth differences of the map over each row of `points`.
+        noise: The round-off of one value.
+
+    Returns:
+        The ends of the interval; from 0 where the kink is at the start itself.
+    """
+    largest = fourth_differences.max(axis=1)
+    usual = np.median(fourth_differences, axis=1)
+    is_kink = ~np.isfinite(largest) | (largest > _OUTLIER * (usual + _SPREAD * noise))
+    if is_kink[-1]:
+        return 0.0, float(step_sizes[-1])
+    for size, found in zip(step_sizes[::-1], is_kink[-2::-1], strict=True):
+        if found:
+            return float(size / 2), float(size)
+    return None

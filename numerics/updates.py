@@ -25,7 +25,17 @@ from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import Params, Reduction, Scalar
 
-__all__ = ["Grouping", "Info", "Update", "accumulated", "check", "displaced", "group_size", "sequential", "unit_displacement"]
+__all__ = [
+    "Grouping",
+    "Info",
+    "Update",
+    "accumulated",
+    "check",
+    "displaced",
+    "group_size",
+    "sequential",
+    "unit_displacement",
+]
 
 Grouping: TypeAlias = Literal["step", "pair", "schedule"]
 """Over how many consecutive steps gradients are accumulated before the rule makes an update."""

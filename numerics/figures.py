@@ -1,0 +1,71 @@
+"""The figure of a comparison: remainders over step sizes, with the slopes of theory beside them."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from numerics.comparison import Comparison
+
+__all__ = ["drawn", "save"]
+
+# Okabe and Ito's palette: told apart in print and by colour-blind readers; markers differ too.
+_COLORS = ("#0072B2", "#D55E00", "#009E73")
+_MARKERS = ("o", "s", "^")
+_VERDICTS = {"met": "", "exact": ", exact to round-off", "missed": ", missed", "not resolved": ", not resolved"}
+
+
+def drawn(comparison: Comparison, title: str) -> Figure:
+    """The measured drift and the remainders after each order, log-log; dashed lines have the slope of theory.
+
+    Filled markers are the steps that the order was fitted on; the grey band is round-off.
+
+    Args:
+        comparison: What is drawn.
+        title: What was compared.
+    """
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = comparison.step_sizes
+    # Zero has no logarithm: a remainder that is zero leaves a gap.
+    axes.loglog(sizes, np.where(comparison.measured > 0, comparison.measured, np.nan), color="black", label="drift")
+    for order, (fit, remainders) in enumerate(zip(comparison.fits, comparison.remainders, strict=True), start=1):
+        color, marker = _COLORS[order - 1], _MARKERS[order - 1]
+        shown = np.where(remainders > 0, remainders, np.nan)
+        used = np.array(fit.used)
+        slope = "" if fit.order is None else f", slope {fit.order:.2f}"
+        label = f"after order {order}{slope} (theory {fit.theory}{_VERDICTS[fit.verdict]})"
+        axes.loglog(sizes, shown, marker, color=color, markerfacecolor="none", markersize=5)
+        axes.loglog(sizes[used], shown[used], marker, color=color, markersize=5)
+        axes.plot([], [], f"--{marker}", color=color, markersize=5, label=label)
+        clear = np.flatnonzero(used) if used.any() else np.flatnonzero(remainders > comparison.round_off)
+        if len(clear):
+            through = clear[len(clear) // 2]
+            line = remainders[through] * (sizes / sizes[through]) ** fit.theory
+            axes.loglog(sizes, line, "--", color=color, linewidth=0.9)
+    positive = [row[row > 0] for row in (comparison.measured, *comparison.remainders)]
+    lowest = min((row.min() for row in positive if len(row)), default=comparison.round_off.min())
+    highest = max((row.max() for row in positive if len(row)), default=1.0)
+    axes.fill_between(sizes, 1e-300, comparison.round_off, color="0.85", linewidth=0, label="round-off", zorder=0)
+    if comparison.kink is not None:
+        axes.axvspan(*comparison.kink, color="#CC79A7", alpha=0.25, linewidth=0, label="kink of the update map")
+    axes.set_ylim(min(lowest, comparison.round_off.min()) / 3, highest * 3)
+    axes.set_xlim(sizes.min() / 1.3, sizes.max() * 1.3)
+    axes.set_xlabel("step size")
+    axes.set_ylabel(f"Euclidean norm, {comparison.frame} frame")
+    axes.set_title(title, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure in the format that the suffix names; text stays text in SVG and PDF.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    # Without dates and random identifiers the same figure is the same file.
+    with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "composite-updates"}):
+        metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+        figure.savefig(path, dpi=200, metadata=metadata)
