@@ -82,7 +82,7 @@ def predicted(
         found = _mean_coefficients(losses, words, optimizer, params, state, frame)
         if is_descent and schedule.pairs != "fixed":
             found = (*averages.closed_form(losses, schedule, params, frame=frame), found[2])
-        require_finite(found, drift.NOT_FINITE)
+        require_finite(found, updates.NOT_FINITE)
     first, second, third = found
     return first, second, third
 

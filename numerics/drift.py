@@ -26,7 +26,6 @@ from numerics.updates import Grouping, displaced
 
 __all__ = [
     "FRAMES",
-    "NOT_FINITE",
     "check_frame",
     "closed_form",
     "evaluated",
@@ -182,7 +181,7 @@ def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Fr
     """
     _check(losses, schedule, params, frame, None, order)
     coefficients = _closed_form(losses, schedule, params, frame, order)
-    require_finite(coefficients, NOT_FINITE)
+    require_finite(coefficients, updates.NOT_FINITE)
     return coefficients
 
 
@@ -306,7 +305,7 @@ def taylor(
     _check(losses, schedule, params, frame, optimizer, order)
     state = optimizer.init(params) if state is None else state
     coefficients = _taylor(losses, schedule, optimizer, params, state, frame, order)
-    require_finite(coefficients, NOT_FINITE)
+    require_finite(coefficients, updates.NOT_FINITE)
     return coefficients
 
 
@@ -363,14 +362,8 @@ def measured(
     _check(losses, schedule, params, frame, optimizer, 1)
     state = optimizer.init(params) if state is None else state
     drift = _measured(losses, schedule, optimizer, params, state, step_size, frame)
-    require_finite(drift, NOT_FINITE)
+    require_finite(drift, updates.NOT_FINITE)
     return drift
-
-
-NOT_FINITE = (
-    "derivatives must be finite along the schedule. Check the loss at the start, take smaller steps, or give an Adam "
-    "eps_root > 0: Optax's derivative of its square root is NaN where a gradient is exactly zero"
-)
 
 
 def _check(

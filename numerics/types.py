@@ -1,4 +1,4 @@
-"""The vocabulary of shapes. A tree is a pytree of floating-point arrays; trees that belong together share a structure."""
+"""The vocabulary of shapes. A tree is a pytree of floating-point arrays; trees that belong together are built alike."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias

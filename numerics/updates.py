@@ -26,6 +26,7 @@ from numerics.schedules import Schedule
 from numerics.types import Params, Reduction, Scalar
 
 __all__ = [
+    "NOT_FINITE",
     "Grouping",
     "Info",
     "Update",
@@ -39,6 +40,12 @@ __all__ = [
 
 Grouping: TypeAlias = Literal["step", "pair", "schedule"]
 """Over how many consecutive steps gradients are accumulated before the rule makes an update."""
+
+
+NOT_FINITE = (
+    "derivatives must be finite along the schedule. Check the loss at the start, take smaller steps, or give an Adam "
+    "eps_root > 0: Optax's derivative of its square root is NaN where a gradient is exactly zero"
+)
 
 
 class Info(NamedTuple):

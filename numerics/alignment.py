@@ -1,0 +1,285 @@
+"""Alignment: the inner product g+ . g- of the two gradients, and what an update does to it.
+
+Two numbers go by that name and behave differently (claim `bias-sign`): the mean over pairs E_k[g+_k . g-_k], and the
+product of the mean gradients. Each function says which it is given.
+"""
+
+from functools import partial
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from numerics import schedules, updates
+from numerics.losses import Losses, require_finite
+from numerics.schedules import Schedule
+from numerics.types import Params, Scalar
+from numerics.updates import Grouping, displaced
+
+__all__ = ["Alignment", "Change", "Quantity", "Split", "change", "measured", "of_gradients", "split"]
+
+Quantity: TypeAlias = Literal["pair-mean", "mean-gradients"]
+"""E_k[g+_k . g-_k], or (E_k g+_k) . (E_k g-_k)."""
+
+
+def _product(first: Params, second: Params) -> Scalar:
+    return jnp.asarray(optax.tree.vdot(first, second))
+
+
+class Alignment(NamedTuple):
+    """How two gradients lie to each other. NaN where a gradient is zero: there is no angle.
+
+    Attributes:
+        product: g+ . g-.
+        cosine: product / (|g+| |g-|).
+        norm_minus: |g-|.
+        norm_plus: |g+|.
+        ratio_minus: product / |g-|^2, the entanglement ratio against the dispreferred side.
+        ratio_plus: product / |g+|^2, against the preferred side. For opposite functionals of the answers the gradient
+            of one log-likelihood is -g-, and the entanglement of Yuan et al. is minus this.
+    """
+
+    product: Scalar
+    cosine: Scalar
+    norm_minus: Scalar
+    norm_plus: Scalar
+    ratio_minus: Scalar
+    ratio_plus: Scalar
+
+
+def of_gradients(minus: Params, plus: Params) -> Alignment:
+    """The alignment of two gradients, over all parameters together.
+
+    Source: claim `entanglement`; Yuan et al. 2024 (2410.13828), section 3.
+    """
+    product = _product(minus, plus)
+    norm_minus, norm_plus = jnp.asarray(optax.tree.norm(minus)), jnp.asarray(optax.tree.norm(plus))
+    return Alignment(
+        product,
+        product / (norm_minus * norm_plus),
+        norm_minus,
+        norm_plus,
+        product / norm_minus**2,
+        product / norm_plus**2,
+    )
+
+
+def _gradients(losses: Losses, params: Params, k: Int[Array, ""]) -> tuple[Params, Params]:
+    return losses.gradient(params, k), losses.gradient(params, losses.num_pairs + k)
+
+
+def _side_means(losses: Losses, params: Params) -> tuple[Params, Params]:
+    def add(sums: tuple[Params, Params], k: Int[Array, ""]) -> tuple[tuple[Params, Params], None]:
+        minus, plus = _gradients(losses, params, k)
+        return (displaced(sums[0], minus), displaced(sums[1], plus)), None
+
+    zero = jax.tree.map(jnp.zeros_like, params)
+    sums, _ = jax.lax.scan(add, (zero, zero), jnp.arange(losses.num_pairs))
+    minus, plus = (jax.tree.map(lambda leaf: leaf / losses.num_pairs, total) for total in sums)
+    return minus, plus
+
+
+@jax.jit
+def measured(losses: Losses, params: Params) -> tuple[Alignment, Alignment]:
+    """The alignment of the mean gradients, and of every pair (fields of shape [n]).
+
+    Source: claims `entanglement`, `bias-sign`.
+    """
+    each = jax.lax.map(lambda k: of_gradients(*_gradients(losses, params, k)), jnp.arange(losses.num_pairs))
+    return of_gradients(*_side_means(losses, params)), each
+
+
+# What drives it -------------------------------------------------------------------------------------------------------
+
+
+class Split(NamedTuple):
+    """E_k[H+_k g-_k] = gradient_part + bracket: what a fixed start with L- adds per pair and step_size^2.
+
+    Attributes:
+        gradient_part: grad E_k[g+_k . g-_k] / 2, which a random start keeps.
+        bracket: E_k[H+_k g-_k - H-_k g+_k] / 2, which changes sign with the start and is in general no gradient.
+    """
+
+    gradient_part: Params
+    bracket: Params
+
+
+@jax.jit
+def _split(losses: Losses, params: Params) -> Split:
+    n = losses.num_pairs
+
+    def add(sums: tuple[Params, Params], k: Int[Array, ""]) -> tuple[tuple[Params, Params], None]:
+        minus, plus = _gradients(losses, params, k)
+        _, minus_plus = jax.jvp(lambda at: losses.gradient(at, k), (params,), (plus,))
+        _, plus_minus = jax.jvp(lambda at: losses.gradient(at, n + k), (params,), (minus,))
+        return (displaced(sums[0], minus_plus), displaced(sums[1], plus_minus)), None
+
+    zero = jax.tree.map(jnp.zeros_like, params)
+    (minus_plus, plus_minus), _ = jax.lax.scan(add, (zero, zero), jnp.arange(n))
+    return Split(
+        jax.tree.map(lambda a, b: (a + b) / (2 * n), plus_minus, minus_plus),
+        jax.tree.map(lambda a, b: (a - b) / (2 * n), plus_minus, minus_plus),
+    )
+
+
+def split(losses: Losses, params: Params) -> Split:
+    """The gradient part and the bracket of E_k[H+_k g-_k], a mean over pairs.
+
+    Raises:
+        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
+        ValueError: If the losses are not pairs.
+        FloatingPointError: If a derivative is NaN or infinite.
+
+    Source: claims `fixed-start`, `bracket-curl`.
+    """
+    updates.check(losses, schedules.interleaved(losses.num_pairs, first="-"), params)
+    found = _split(losses, params)
+    require_finite(found, "derivatives must be finite at the start. Check the losses there")
+    return found
+
+
+# What an update does to it --------------------------------------------------------------------------------------------
+
+
+class Change(NamedTuple):
+    """The change of an alignment by one run through a schedule.
+
+    Attributes:
+        measured: The change that real updates make.
+        first: Its coefficient of step_size: grad(alignment) . c_1.
+        of_first_order: The part of the coefficient of step_size^2 that a straight path c_1 has: half its second
+            derivative along c_1.
+        of_gradient_part: The part that the mean of c_2 over the schedule and its reversal makes. For gradient descent
+            that is the gradient [(sum H)(sum g) - sum H_b g_b] / 2, whatever the order.
+        of_bracket: The part that the other half of c_2 makes, which changes sign when the schedule is reversed. For
+            gradient descent: half a sum of brackets.
+    """
+
+    measured: Scalar
+    first: Scalar
+    of_first_order: Scalar
+    of_gradient_part: Scalar
+    of_bracket: Scalar
+
+    @property
+    def second(self) -> Scalar:
+        """The coefficient of step_size^2."""
+        return self.of_first_order + self.of_gradient_part + self.of_bracket
+
+    def predicted(self, step_size: Scalar | float) -> Scalar:
+        """The change to second order; the remainder is O(step_size^3)."""
+        return step_size * self.first + step_size**2 * self.second
+
+
+def _value(losses: Losses, params: Params, quantity: Quantity) -> Scalar:
+    if quantity == "mean-gradients":
+        return _product(*_side_means(losses, params))
+
+    def add(total: Scalar, k: Int[Array, ""]) -> tuple[Scalar, None]:
+        return total + _product(*_gradients(losses, params, k)), None
+
+    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
+    return jax.lax.scan(add, zero, jnp.arange(losses.num_pairs))[0] / losses.num_pairs
+
+
+def _difference(losses: Losses, params: Params, displacement: Params, quantity: Quantity) -> Scalar:
+    """The change of the alignment, from changes of gradients: no difference of two nearly equal products."""
+    there = displaced(params, displacement)
+
+    def products(before: tuple[Params, Params], after: tuple[Params, Params]) -> Scalar:
+        (minus, plus), changes = before, [jax.tree.map(jnp.subtract, a, b) for a, b in zip(after, before, strict=True)]
+        return _product(changes[0], plus) + _product(minus, changes[1]) + _product(changes[0], changes[1])
+
+    if quantity == "mean-gradients":
+        return products(_side_means(losses, params), _side_means(losses, there))
+
+    def add(total: Scalar, k: Int[Array, ""]) -> tuple[Scalar, None]:
+        return total + products(_gradients(losses, params, k), _gradients(losses, there, k)), None
+
+    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
+    return jax.lax.scan(add, zero, jnp.arange(losses.num_pairs))[0] / losses.num_pairs
+
+
+@partial(jax.jit, static_argnames=("optimizer", "grouping", "quantity"))
+def _change(
+    losses: Losses,
+    schedule: Schedule,
+    backwards: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState,
+    step_size: Scalar | float,
+    grouping: Grouping,
+    quantity: Quantity,
+) -> Change:
+    def unit(word: Schedule, read: Scalar) -> Params:
+        return updates.unit_displacement(
+            losses, word, optimizer, params, state, read, grouping=grouping, reduction="sum"
+        ).displacement
+
+    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
+    one = jnp.ones_like(zero)
+    first, second = jax.jvp(lambda s: unit(schedule, s), (zero,), (one,))
+    _, mirrored = jax.jvp(lambda s: unit(backwards, s), (zero,), (one,))
+
+    def along(direction: Params, at: Scalar) -> Scalar:
+        return _value(losses, displaced(params, direction, at), quantity)
+
+    def slope(direction: Params, at: Scalar) -> Scalar:
+        return jax.jvp(lambda t: along(direction, t), (at,), (one,))[1]
+
+    of_first, curvature = jax.jvp(lambda t: slope(first, t), (zero,), (one,))
+    size = jnp.asarray(step_size, zero.dtype)
+    real = jax.tree.map(lambda by: size * by, unit(schedule, size))
+    return Change(
+        measured=_difference(losses, params, real, quantity),
+        first=of_first,
+        of_first_order=curvature / 2,
+        of_gradient_part=slope(jax.tree.map(lambda a, b: (a + b) / 2, second, mirrored), zero),
+        of_bracket=slope(jax.tree.map(lambda a, b: (a - b) / 2, second, mirrored), zero),
+    )
+
+
+def change(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    state: optax.OptState | None = None,
+    *,
+    step_size: Scalar | float,
+    grouping: Grouping,
+    quantity: Quantity,
+) -> Change:
+    """The change of an alignment under an update, predicted to second order and measured.
+
+    Args:
+        losses: n pairs.
+        schedule: The steps.
+        optimizer: The rule, at learning rate 1.
+        params: The start.
+        state: The state of the rule; `optimizer.init(params)` unless given.
+        step_size: The step size of the measured update.
+        grouping: "step" for sequential updates, "pair" or "schedule" for accumulated ones, whose gradients are added
+            up.
+        quantity: Which alignment: "pair-mean" or "mean-gradients", both over all n pairs.
+
+    Raises:
+        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
+        ValueError: If the losses are not pairs, the schedule does not fit, or there is no such quantity.
+        FloatingPointError: If a derivative is NaN or infinite.
+
+    Source: claim `bias-sign`.
+    """
+    updates.check(losses, schedule, params)
+    updates.group_size(grouping, len(schedule.losses))
+    _ = losses.num_pairs
+    if quantity not in get_args(Quantity):
+        raise ValueError(f'quantity must be "pair-mean" or "mean-gradients"; got {quantity!r}.')
+    state = optimizer.init(params) if state is None else state
+    backwards = schedules.reverse(schedule)
+    found = _change(losses, schedule, backwards, optimizer, params, state, step_size, grouping, quantity)
+    require_finite(found, updates.NOT_FINITE)
+    return found
