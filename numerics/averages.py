@@ -5,9 +5,8 @@ combination of four vectors, the total gradient of its own side and of the other
 partner. So one pass of Hessian-vector products, one per loss, is enough; the order only chooses the weights.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, permutations, product
 from math import factorial
 from typing import Literal, NamedTuple, TypeAlias, cast
@@ -202,7 +201,7 @@ def _weights(order: RandomOrder, num_pairs: int, frame: Frame) -> tuple[_Weights
     )
 
 
-def _combined(weights: tuple[float, ...], trees: tuple[Params, ...]) -> Params:
+def _combined(weights: Sequence[float] | Float[Array, " terms"], trees: Sequence[Params]) -> Params:
     return jax.tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(weights, leaves, strict=True)), *trees)
 
 
@@ -230,11 +229,13 @@ def _linearized(losses: Losses, params: Params, k: Int[Array, ""]) -> tuple[Para
     return minus, plus, hvp
 
 
-@partial(jax.jit, static_argnames=("order", "frame"))
-def _closed_form(losses: Losses, params: Params, order: RandomOrder, frame: Frame) -> tuple[Params, Params]:
+@jax.jit
+def _closed_form(
+    losses: Losses, params: Params, weights: tuple[Float[Array, " 4"], Float[Array, " 4"]]
+) -> tuple[Params, Params]:
+    """The mean displacement in powers 1 and 2; the weights are data, so all orders and frames share one program."""
     minus, plus = _side_totals(losses, params)
-    for_minus, for_plus = _weights(order, losses.num_pairs, frame)
-    zero = jax.tree.map(jnp.zeros_like, params)
+    for_minus, for_plus = weights
 
     def add(total: Params, k: Int[Array, ""]) -> tuple[Params, None]:
         own_minus, own_plus, hvp = _linearized(losses, params, k)
@@ -244,8 +245,9 @@ def _closed_form(losses: Losses, params: Params, order: RandomOrder, frame: Fram
         )
         return jax.tree.map(lambda t, a, b: t + a + b, total, *both), None
 
+    zero = jax.tree.map(jnp.zeros_like, params)
     correction, _ = jax.lax.scan(add, zero, jnp.arange(losses.num_pairs))
-    return _combined((-1.0, -1.0), (minus, plus)) if frame == "start" else zero, correction
+    return jax.tree.map(lambda a, b: -(a + b), minus, plus), correction
 
 
 def closed_form(losses: Losses, order: RandomOrder, params: Params, *, frame: Frame) -> tuple[Params, Params]:
@@ -269,7 +271,11 @@ def closed_form(losses: Losses, order: RandomOrder, params: Params, *, frame: Fr
     Source: claims `eq-1`, `boxed`, `interleaving-is-reshuffling`.
     """
     _check(losses, params, frame)
-    coefficients = _closed_form(losses, params, order, frame)
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    for_minus, for_plus = (jnp.asarray(w, dtype) for w in _weights(order, losses.num_pairs, frame))
+    displacement, second = _closed_form(losses, params, (for_minus, for_plus))
+    first = displacement if frame == "start" else jax.tree.map(jnp.zeros_like, displacement)
+    coefficients = first, second
     require_finite(coefficients, "derivatives must be finite at the start. Check the losses there")
     return coefficients
 

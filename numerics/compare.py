@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -287,6 +288,7 @@ def _as_data(comparison: "Comparison") -> dict[str, object]:
 
 def _sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, object]], int]:
     """Every combination of what is not given; the results as data, and how many orders were missed."""
+    import jax  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -309,7 +311,10 @@ def _sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Terminal(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("comparing", total=len(cases))
-        for case in cases:
+        for previous, case in pairwise([("", "", ""), *cases]):
+            if previous[:2] != case[:2]:
+                # Compiled programs are memory maps, of which a process may have 65,530 (vm.max_map_count on Linux).
+                jax.clear_caches()
             progress.update(task, description=" ".join(case))
             comparison = _compared(options, *case)
             num_missed += sum(fit.is_refuted for fit in comparison.fits)

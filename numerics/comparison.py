@@ -179,13 +179,13 @@ def _norm(tree: Params) -> float:
     return float(np.linalg.norm([np.linalg.norm(leaf) for leaf in jax.tree.leaves(tree)]))
 
 
-def _largest_step(first: float, second: float, third: float, dtype: np.dtype) -> float:
-    """A share of the step size at which an order of the expansion is as large as the next."""
+def _convergent_step(first: float, second: float, third: float) -> float:
+    """The step size at which one order of the expansion is as large as the next; 1 where there are no higher orders."""
     bounds = [1.0]
     for smaller, larger, power in ((second, first, 1.0), (third, second, 1.0), (third, first, 0.5)):
         if smaller > 0 and larger > 0:
             bounds.append((larger / smaller) ** power)
-    return SHARE[str(dtype)] * min(bounds)
+    return min(bounds)
 
 
 def compare(
@@ -232,7 +232,7 @@ def compare(
         raise ValueError(f"largest_step must be positive and finite; got {largest_step}.")
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
-    def read(largest: float) -> tuple[_Readings, Float[np.ndarray, "k 13"], Float[np.ndarray, " k"]]:
+    def read(largest: float) -> tuple[_Readings, Float[np.ndarray, "rows 13"], Float[np.ndarray, " k"]]:
         step_sizes = largest * 0.5 ** np.arange(num_halvings + 1)
         readings, differences = _read_word(
             losses,
@@ -247,13 +247,13 @@ def compare(
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), readings), np.asarray(differences), step_sizes
 
     second, third = map(_norm, coefficients[1:])
-    readings, differences, step_sizes = read(
-        _largest_step(0.0, second, third, dtype) if largest_step is None else largest_step
-    )
+    share = SHARE[str(dtype)]
+    readings, differences, step_sizes = read(largest_step or share * _convergent_step(0.0, second, third))
     # The size of the displacement itself, whose first order most frames take away, is known only now.
     length = float(readings.sequential[-1])
-    if largest_step is None and (largest := _largest_step(length, second, third, dtype)) < step_sizes[0]:
-        readings, differences, step_sizes = read(largest)
+    limit = _convergent_step(length, second, third)
+    if largest_step is None and share * limit < step_sizes[0]:
+        readings, differences, step_sizes = read(share * limit)
     noise = max(
         smoothness.round_off(differences[-1]),
         float(jnp.finfo(dtype).eps) * length,
@@ -270,10 +270,12 @@ def compare(
     measured = step_sizes * readings.measured
     remainders = step_sizes * readings.remainders.T
     round_off = step_sizes * noise
-    # Below the first kink the map is smooth from the start on, and there theory speaks.
-    is_smooth = np.ones(len(step_sizes), bool) if kink is None else step_sizes <= kink[0]
+    # Below the first kink the map is smooth from the start on, and there theory speaks, as far as it converges.
+    is_usable, excluded = step_sizes <= limit, "the expansion does not converge: smaller steps are needed"
+    if kink is not None and kink[0] < limit:
+        is_usable, excluded = step_sizes <= kink[0], "the update map has a kink: there is no expansion beyond"
     fits = tuple(
-        order.fit(step_sizes, row, round_off, measured, theory=theory, is_usable=is_smooth)
+        order.fit(step_sizes, row, round_off, measured, theory=theory, is_usable=is_usable, excluded=excluded)
         for theory, row in enumerate(remainders, start=2)
     )
     return Comparison(frame, step_sizes, measured, step_sizes * readings.predicted.T, remainders, round_off, fits, kink)

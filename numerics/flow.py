@@ -53,6 +53,7 @@ def unit_displacement(losses: Losses, schedule: Schedule, params: Params, time: 
     return jax.lax.scan(stage, jax.tree.map(jnp.zeros_like, params), None, length=NUM_STAGES)[0]
 
 
+@jax.jit
 def coefficients(losses: Losses, schedule: Schedule, params: Params) -> tuple[Params, Params, Params]:
     """The displacement of the flow in powers 1, 2, 3 of the time: -G, H G / 2, -(H H G + T[G, G]) / 6.
 

@@ -65,6 +65,7 @@ def fit(
     *,
     theory: int,
     is_usable: Bool[np.ndarray, " k"] | None = None,
+    excluded: str = "",
 ) -> Fit:
     """The observed order of a remainder, over the smallest steps that are resolved.
 
@@ -74,7 +75,8 @@ def fit(
         floors: What round-off alone may make of it.
         drifts: |measured|, to tell a remainder that is exact from one that cannot be seen.
         theory: The order that is to be met.
-        is_usable: Which steps may be used: all unless given. The others lie beyond a kink of the update map.
+        is_usable: Which steps may be used: all unless given.
+        excluded: Why the others may not.
 
     Raises:
         ValueError: If the step sizes do not descend, or there are fewer than two.
@@ -98,7 +100,7 @@ def fit(
         return Fit(theory, verdict, order, half_width, tuple(used.tolist()), local, reason)
 
     if not usable.any():
-        return result("not resolved", "the update map has a kink at the start: it has no expansion there")
+        return result("not resolved", excluded)
     first = int(np.argmax(usable))
     if not np.isfinite(remainders[usable]).all():
         return result("not resolved", "an update is not finite at the largest steps: take smaller ones")
@@ -108,13 +110,11 @@ def fit(
     if num_clear <= MIN_HALVINGS:
         if num_clear == 0 and CLEARANCE * floors[first] < EXACT * drifts[first]:
             return result("exact")
-        where, remedy = (
-            ("of round-off", "larger steps") if first == 0 else ("between a kink and round-off", "a smoother rule")
-        )
+        within = "clear of round-off" if first == 0 else f"between round-off and where {excluded}"
         return result(
             "not resolved",
-            f"{max(num_clear - 1, 0)} halvings stand clear {where}, {MIN_HALVINGS} are needed: take {remedy}, "
-            "or more digits",
+            f"{max(num_clear - 1, 0)} halvings stand {within}, {MIN_HALVINGS} are needed: take other steps, or more "
+            "digits",
         )
     window = slice(first + num_clear - MIN_HALVINGS - 1, first + num_clear)
     fitted = result("met", window=window)

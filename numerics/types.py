@@ -3,19 +3,20 @@
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 __all__ = ["Batch", "Direction", "Frame", "LossFn", "Params", "Reduction", "Scalar", "Sign"]
 
 Scalar: TypeAlias = Float[Array, ""]
 
-Params: TypeAlias = PyTree[Float[Array, "..."]]
+Params: TypeAlias = PyTree[Float[Array | np.ndarray, "..."]]
 """Parameters, and everything of their structure: gradients, displacements, coefficients."""
 
 Direction: TypeAlias = Params
 """A tangent vector at the parameters."""
 
-Batch: TypeAlias = PyTree[Array]
+Batch: TypeAlias = PyTree[Array | np.ndarray]
 """What one loss reads besides the parameters; None where it reads nothing."""
 
 LossFn: TypeAlias = Callable[[Params, Batch], Scalar]

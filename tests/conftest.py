@@ -1,12 +1,20 @@
-"""Hypothesis profiles, and one examination of all claims that the tests share."""
+"""Hypothesis profiles, JAX as the numerics are tested, and one examination of all claims that the tests share."""
 
 import os
 
+import jax
 import pytest
 from hypothesis import Phase, settings
+from jaxtyping import install_import_hook
 
-from derivation.catalogue import CATALOGUE
-from derivation.claim import Report, examine
+jax.config.update("jax_enable_x64", True)
+# The losses of the tests are so small that compiling is all that takes time.
+jax.config.update("jax_disable_most_optimizations", True)
+# Every annotation of a shape is checked at every call; so this stands before anything imports numerics.
+install_import_hook("numerics", "beartype.beartype")
+
+from derivation.catalogue import CATALOGUE  # noqa: E402
+from derivation.claim import Report, examine  # noqa: E402
 
 settings.register_profile("dev", deadline=None)
 # Without shrinking: a bug in the engine fails most properties at once, and a run must still end.
@@ -19,3 +27,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 def reports() -> dict[str, Report]:
     """Every claim of the catalogue, examined once."""
     return {entry.id: examine(entry) for entry in CATALOGUE}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_end_with_their_module():
+    """They are memory maps, of which a process may have 65,530 on Linux."""
+    yield
+    jax.clear_caches()
