@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -30,7 +30,7 @@ FIXED = ("minus-first", "plus-first", "blocks", "reversed", "palindrome")
 RANDOM = {
     "random-start": ("fixed", "random"),
     "shuffled-pairs": ("joint", "-"),
-    "shuffled-pairs-random-start": ("joint", "random"),
+    "shuffled-random-start": ("joint", "random"),
     "independent-sides": ("independent", "-"),
     "reshuffling": ("all", None),
 }
@@ -47,7 +47,7 @@ _EPILOG = """\
 The drift is the displacement of sequential updates minus that of the frame:
   accumulated        one update on everything, all gradients read at the start
   pair-accumulated   one accumulated update for every two steps
-  gradient-flow      the exact flow of the same losses (plain gradient descent only)
+  gradient-flow      the flow of the same losses; for gradient descent only
   start              nothing: the displacement itself
 The remainder after the prediction through order p must shrink like step^(p+1).
 
@@ -56,19 +56,19 @@ schedules over n pairs of losses (-1 +1), ... (-n +n):
   blocks             -1 -2 ... +1 +2 ...       reversed     ... +2 -2 +1 -1
   palindrome         minus-first, and back     a word       --schedule=-++-
 and, as exact means over all their words (up to about half a million):
-  random-start                  minus-first or plus-first, by one coin
-  shuffled-pairs                pairs in random order, - first (the post's eq. 1)
-  shuffled-pairs-random-start   the same, and a coin (the post's boxed term)
-  independent-sides             each side in a random order of its own, - first
-  reshuffling                   all losses in random order
+  random-start            minus-first or plus-first, by one coin
+  shuffled-pairs          pairs in random order, - first (the post's eq. 1)
+  shuffled-random-start   the same, and a coin (the post's boxed term)
+  independent-sides       each side in a random order of its own, - first
+  reshuffling             all losses in random order
 
 examples:
-  python -m numerics.compare --problem mlp --optimizer adamw --pairs 3
-  python -m numerics.compare --schedule shuffled-pairs-random-start --frame pair-accumulated
-  python -m numerics.compare --optimizer adam:b2=0.99,eps_root=1e-4 --plot drift.pdf
+  python -m numerics.compare --problem mlp --optimizer adamw --plot drift.pdf
+  python -m numerics.compare --schedule shuffled-pairs --frame pair-accumulated
+  python -m numerics.compare --optimizer adam:b2=0.99,eps_root=1e-4
   python -m numerics.compare --sweep --problem quadratic
 
-exit status: 0, 1 where an order is missed, 2 for a call that cannot be answered.
+exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 """
 
 
@@ -105,7 +105,7 @@ def _plot_path(value: str) -> Path:
     return path
 
 
-def _one_of(known: Sequence[str], also: str = "") -> "type":
+def _one_of(known: Sequence[str], also: str = "") -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value in known or (also == "word" and value and set(value) <= set("-+, ")):
             return value
@@ -114,7 +114,7 @@ def _one_of(known: Sequence[str], also: str = "") -> "type":
         hint = nearest(value.partition(":")[0], known)
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(known)}; got {value}.{hint}")
 
-    return parse  # type: ignore[return-value]  # argparse takes any callable
+    return parse
 
 
 def _parser() -> Parser:
@@ -305,7 +305,7 @@ def _sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, 
     cases = [(p, o, s) for p in chosen[0] for o in chosen[1] for s in chosen[2]]
     results: list[dict[str, object]] = []
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("problem", "optimizer", "schedule", "order 1", "2", "3"):
+    for heading in ("problem", "optimizer", "schedule", "1", "2", "3"):
         table.add_column(heading, no_wrap=True)
     num_missed = num_unresolved = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -332,7 +332,7 @@ def _sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, 
         terminal = Terminal(soft_wrap=True, highlight=False)
         terminal.print(table)
         terminal.print(
-            "Fitted order of the remainder after the prediction of order 1, 2, 3; theory 2, 3, 4.\n"
+            "Order of the remainder after predictions of order 1, 2, 3; theory 2, 3, 4.\n"
             f"Frame: {options.frame} ({_SAYS[options.frame]}).\n"
             f"{len(results)} comparisons, {num_missed} orders missed, {num_unresolved} not resolved (?)."
         )

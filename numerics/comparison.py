@@ -275,7 +275,16 @@ def compare(
     if kink is not None and kink[0] < limit:
         is_usable, excluded = step_sizes <= kink[0], "the update map has a kink: there is no expansion beyond"
     fits = tuple(
-        order.fit(step_sizes, row, round_off, measured, theory=theory, is_usable=is_usable, excluded=excluded)
+        order.fit(
+            step_sizes,
+            row,
+            round_off,
+            # Where orders are as large as each other they are all as large as the drift.
+            measured * np.minimum(step_sizes / limit, 1.0) ** max(theory - 3, 0),
+            theory=theory,
+            is_usable=is_usable,
+            excluded=excluded,
+        )
         for theory, row in enumerate(remainders, start=2)
     )
     return Comparison(frame, step_sizes, measured, step_sizes * readings.predicted.T, remainders, round_off, fits, kink)

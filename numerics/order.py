@@ -18,7 +18,7 @@ Verdict = Literal["met", "exact", "missed", "not resolved"]
 TOLERANCE = 0.1  # a coefficient that is wrong by one per cent bends the slope by about a half, a wrong sign by one
 MIN_HALVINGS = 5
 CLEARANCE = 20.0  # round-off of 5 % of the smallest remainder bends the slope over five halvings by about 0.01
-EXACT = 1e-6  # a remainder that is all round-off still tells a coefficient that is off by one per cent, by far
+EXACT = 0.01  # a remainder that is all round-off says something where one per cent of the last term would be seen
 
 # Two-sided 95 % points of Student's t with 1 ... 30 degrees of freedom (any table): the fit has few of them.
 _T95 = (
@@ -61,7 +61,7 @@ def fit(
     step_sizes: Float[np.ndarray, " k"],
     remainders: Float[np.ndarray, " k"],
     floors: Float[np.ndarray, " k"],
-    drifts: Float[np.ndarray, " k"],
+    terms: Float[np.ndarray, " k"],
     *,
     theory: int,
     is_usable: Bool[np.ndarray, " k"] | None = None,
@@ -73,7 +73,8 @@ def fit(
         step_sizes: Descending, each half of the one before.
         remainders: |measured - predicted|.
         floors: What round-off alone may make of it.
-        drifts: |measured|, to tell a remainder that is exact from one that cannot be seen.
+        terms: The size that the last predicted term has, or would have if it were not zero; it tells a remainder that is
+            exact from one that cannot be seen.
         theory: The order that is to be met.
         is_usable: Which steps may be used: all unless given.
         excluded: Why the others may not.
@@ -108,7 +109,7 @@ def fit(
     drowned = np.flatnonzero(~is_clear[first:])
     num_clear = int(drowned[0]) if len(drowned) else len(x) - first
     if num_clear <= MIN_HALVINGS:
-        if num_clear == 0 and CLEARANCE * floors[first] < EXACT * drifts[first]:
+        if num_clear == 0 and CLEARANCE * floors[first] < EXACT * terms[first]:
             return result("exact")
         within = "clear of round-off" if first == 0 else f"between round-off and where {excluded}"
         return result(

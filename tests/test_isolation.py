@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
+    "console": ["derivation", "numerics", "experiments", "sympy", "jax", "numpy"],
     "derivation": ["numerics", "experiments", "jax", "optax", "numpy", "torch", "matplotlib"],
     "numerics": ["derivation", "experiments", "sympy", "torch"],
     "experiments": ["derivation", "sympy"],
@@ -20,7 +21,7 @@ def modules(room):
         yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("room", ["derivation"])
+@pytest.mark.parametrize("room", ["console", "derivation", "numerics"])
 def test_room_runs_with_the_others_blocked(room):
     code = (
         "import importlib, sys\n"
