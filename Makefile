@@ -6,10 +6,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow bench readme page clean
+.PHONY: run compare test test-slow bench readme page clean
 
 run: $(VENV)/base
 	$(BIN)/python -m derivation.check
+
+compare: $(VENV)/numerics
+	$(BIN)/python -m numerics.compare
 
 test: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -34,6 +37,10 @@ $(VENV)/base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {sys.version.split()[0]}. Try: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/numerics: $(VENV)/base
+	$(INSTALL) --editable '.[numerics]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base

@@ -30,7 +30,7 @@ class Schedule(NamedTuple):
 def steps(losses: Sequence[int] | Int[np.ndarray, " m"]) -> Schedule:
     """One step of scale 1 on each of these losses, in this order."""
     numbers = np.asarray(losses, np.int32)
-    return Schedule(numbers, np.ones(numbers.shape, np.float32))
+    return Schedule(numbers, np.ones(numbers.shape))
 
 
 def _order(num_pairs: int, order: Sequence[int] | Int[np.ndarray, " n"] | None) -> Int[np.ndarray, " n"]:
