@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# By file: what one test compiles serves its neighbours. Every process may hold two gigabytes of compiled programs.
+PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile -p no:benchmark
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: run compare test test-slow bench readme page clean
@@ -18,10 +20,10 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: $(VENV)/dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 bench: $(VENV)/dev
 	$(BIN)/python -m pytest benchmarks

@@ -73,8 +73,8 @@ def fit(
         step_sizes: Descending, each half of the one before.
         remainders: |measured - predicted|.
         floors: What round-off alone may make of it.
-        terms: The size that the last predicted term has, or would have if it were not zero; it tells a remainder that is
-            exact from one that cannot be seen.
+        terms: The size that the last predicted term has, or would have if it were not zero; it tells a remainder that
+            is exact from one that cannot be seen.
         theory: The order that is to be met.
         is_usable: Which steps may be used: all unless given.
         excluded: Why the others may not.

@@ -75,24 +75,25 @@ def test_the_split_is_a_gradient_and_a_bracket():
 def test_the_predicted_change_leaves_a_third_order(rule, grouping, quantity):
     made = problems.make("softmax", 2, seed=3, is_opposite=True)
     word = schedules.interleaved(2, first="-")
-    sizes = 0.004 * 0.5 ** np.arange(6)
-    left = []
-    for size in sizes:
-        found = alignment.change(
+    sizes = (0.004 * 0.5 ** np.arange(6)).tolist()
+    found = [
+        alignment.change(
             made.losses,
             word,
             optimizers.parse(rule),
             made.params,
-            step_size=float(size),
+            step_size=size,
             grouping=grouping,
             quantity=quantity,
         )
-        left.append(abs(float(found.measured - found.predicted(size))))
+        for size in sizes
+    ]
+    left = [abs(float(c.measured - c.predicted(size))) for c, size in zip(found, sizes, strict=True)]
     slopes = np.log2(np.array(left[:-1]) / left[1:])
     assert abs(slopes[-1] - 3) < 0.1
     if grouping == "schedule":
-        assert found.of_gradient_part == 0
-        assert found.of_bracket == 0
+        assert found[0].of_gradient_part == 0
+        assert found[0].of_bracket == 0
 
 
 def test_the_measured_change_is_the_change_of_the_product():

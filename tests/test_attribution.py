@@ -23,7 +23,7 @@ def constant_gradients(minus, plus):
     return several, {"x": jnp.zeros(len(minus))}
 
 
-def attributed(several, params, stages, *, rate, reduction="mean", num_warm_up=0, step_size=ETA):
+def attributed(several, params, stages, *, rate, num_warm_up=0, step_size=ETA):
     word = schedules.interleaved(several.num_pairs, first="-")
     return attribution.gap(
         several,
@@ -32,7 +32,7 @@ def attributed(several, params, stages, *, rate, reduction="mean", num_warm_up=0
         params,
         step_size=step_size,
         rate=rate,
-        reduction=reduction,
+        reduction="mean",
         num_warm_up=num_warm_up,
     )
 
@@ -108,13 +108,15 @@ def test_a_frozen_preconditioner_takes_normalisation_away():
 def test_the_parts_are_the_whole_and_the_remainder_is_of_third_order():
     made = problems.make("softmax", 2, seed=2, is_opposite=True)
     stages = attribution.adamw_stages(max_norm=0.05, b1=0.9, b2=0.99, eps=1e-8, eps_root=1e-2, weight_decay=0.1)
-    left = []
-    for size in 0.05 * 0.5 ** np.arange(6):
-        found = attributed(made.losses, made.params, stages, rate=0.25, num_warm_up=3, step_size=float(size))
-        left.append(norm(found.remainder))
+    every = [
+        attributed(made.losses, made.params, stages, rate=0.25, num_warm_up=3, step_size=size)
+        for size in (0.05 * 0.5 ** np.arange(6)).tolist()
+    ]
+    for found in every:
         parts = [*found.first_order.values(), found.gradient_part, found.bracket, found.remainder]
         assert_equal_to_round_off(sum(flat(part) for part in parts), found.total, scale=1.0)
-    assert list(found.first_order) == ["learning rate", "clipping", "memory", "normalisation", "weight decay"]
+        assert list(found.first_order) == ["learning rate", "clipping", "memory", "normalisation", "weight decay"]
+    left = [norm(found.remainder) for found in every]
     slopes = np.log2(np.array(left[:-1]) / left[1:])
     assert abs(slopes[-1] - 3) < 0.1
 

@@ -25,11 +25,15 @@ def test_the_names_of_the_command_are_those_of_the_modules():
     made = problems.make("quadratic", 2, seed=0)
     for name in compare.SCHEDULES:
         compare.schedule_named(name, made.losses)
-    words = {name: compare.schedule_named(name, made.losses) for name in ("blocks", "reversed", "palindrome", "-++-")}
-    assert words["blocks"].losses.tolist() == [0, 1, 2, 3]
-    assert words["reversed"].losses.tolist() == [3, 1, 2, 0]
-    assert words["palindrome"].losses.tolist() == [0, 2, 1, 3, 3, 1, 2, 0]
-    assert words["-++-"].losses.tolist() == [0, 2, 3, 1]
+    for name, expected in {
+        "blocks": [0, 1, 2, 3],
+        "reversed": [3, 1, 2, 0],
+        "palindrome": [0, 2, 1, 3, 3, 1, 2, 0],
+        "-++-": [0, 2, 3, 1],
+    }.items():
+        schedule = compare.schedule_named(name, made.losses)
+        assert isinstance(schedule, schedules.Schedule)
+        assert schedule.losses.tolist() == expected
 
 
 def test_help_and_typos_do_not_wait_for_jax():

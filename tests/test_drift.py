@@ -5,10 +5,10 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
 
 from numerics import comparison, drift, flow, losses, optimizers, problems, schedules, updates
 from tests import exact_descent
@@ -24,7 +24,7 @@ SGD = optimizers.gradient_descent()
 def exactly(made):
     """The same polynomial losses and start in rationals."""
     every = np.concatenate([np.asarray(stack) for stack in made.losses.batches])
-    polynomials = {
+    polynomials: exact_descent.Losses = {
         number: {tuple(map(int, e)): Fraction(c) for e, c in zip(problems.MONOMIALS, row.tolist(), strict=True) if c}
         for number, row in enumerate(every)
     }
@@ -88,7 +88,7 @@ def test_the_flow_is_the_exact_flow(seed):
 
 def dense(made):
     """Gradients and Hessians of all losses as arrays: [losses, d] and [losses, d, d]."""
-    vector, restored = jax.flatten_util.ravel_pytree(made.params)
+    vector, restored = ravel_pytree(made.params)
     functions = [lambda x, b=b: made.losses.value(restored(x), jnp.asarray(b)) for b in range(made.losses.num_losses)]
     return (
         np.stack([np.asarray(jax.grad(f)(vector)) for f in functions]),
@@ -158,6 +158,10 @@ def test_remainders_of_the_whole_matrix(problem, rule, is_opposite):
     jax.clear_caches()
 
 
+def squared(tree):
+    return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree))
+
+
 # Laws -----------------------------------------------------------------------------------------------------------------
 
 
@@ -181,7 +185,7 @@ def test_a_reversal_cancels_the_bracket(seed, name):
             for number, size in zip(schedule.losses, np.asarray(schedule.scales), strict=True)
         ]
         total = jax.tree.map(lambda *leaves: sum(leaves), *each)
-        return (optax.tree.vdot(total, total) - sum(optax.tree.vdot(g, g) for g in each)) / 2
+        return (squared(total) - sum(map(squared, each))) / 2
 
     assert_equal_to_round_off(both, jax.grad(half_norms)(made.params), scale=10.0)
 
@@ -200,18 +204,17 @@ def test_a_palindrome_has_no_bracket(seed):
 @given(seeds)
 def test_commuting_quadratics_have_no_curl_but_feel_the_order(seed):
     made = problems.make("commuting-quadratic", 2, seed=seed)
-    one, other = (second(made, schedules.interleaved(2, first=first)) for first in "-+")
+    starts = schedules.interleaved(2, first="-"), schedules.interleaved(2, first="+")
+    one, other = (second(made, word) for word in starts)
     bracket = jax.jacobian(
-        lambda params: jax.tree.map(jnp.subtract, *(second_at(made, params, first) for first in "-+"))["x"]
+        lambda params: jax.tree.map(jnp.subtract, *(second_at(made, params, word) for word in starts))["x"]
     )(made.params)["x"]
     assert_equal_to_round_off(bracket, bracket.T, scale=10.0)
     assert norm(jax.tree.map(jnp.subtract, one, other)) > 1e-6
 
 
-def second_at(made, params, first):
-    return drift.closed_form(made.losses, schedules.interleaved(2, first=first), params, frame="accumulated", order=2)[
-        1
-    ]
+def second_at(made, params, word):
+    return drift.closed_form(made.losses, word, params, frame="accumulated", order=2)[1]
 
 
 @settings(max_examples=10)

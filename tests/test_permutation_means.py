@@ -9,6 +9,7 @@ import pytest
 
 from numerics import averages, comparison, drift, optimizers, problems
 from numerics.averages import RandomOrder
+from numerics.types import Frame
 from tests.rounding import assert_equal_to_round_off, flat, norm
 
 SGD = optimizers.gradient_descent()
@@ -154,7 +155,8 @@ def test_in_the_pair_frame_the_coin_leaves_the_boxed_term():
 
 def test_measured_means_have_the_order_of_theory():
     """Real updates over all words, not only their expansions; one fixed start, one coin, all losses shuffled."""
-    for rule, frame in (("sgd", "accumulated"), ("adamw", "pair-accumulated")):
+    cases: list[tuple[str, Frame]] = [("sgd", "accumulated"), ("adamw", "pair-accumulated")]
+    for rule, frame in cases:
         made = problems.make("logistic", 2, seed=10)
         for order in (RandomOrder("joint", "-"), RandomOrder("fixed", "random"), RandomOrder("all")):
             found = comparison.compare(made.losses, order, optimizers.parse(rule), made.params, frame=frame)

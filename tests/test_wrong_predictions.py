@@ -26,9 +26,9 @@ def right(schedule_name, frame):
     return comparison.predicted(made.losses, schedule, SGD, made.params, frame=frame)
 
 
-def of_word(schedule, frame="accumulated"):
+def of_word(schedule):
     made = setting()
-    return drift.closed_form(made.losses, schedule, made.params, frame=frame, order=3)
+    return drift.closed_form(made.losses, schedule, made.params, frame="accumulated", order=3)
 
 
 def mean(order, frame):
@@ -115,7 +115,8 @@ def test_a_mistake_is_missed(name):
 
 @pytest.mark.parametrize("key", sorted({m[:3] for m in MISTAKES.values()}))
 def test_and_the_right_one_is_met(key):
-    fit = verdict(*key, None)
+    schedule_name, frame, power = key
+    fit = verdict(schedule_name, frame, power, None)
     assert fit.verdict == "met"
     assert abs(fit.order - fit.theory) < 0.1
 
