@@ -81,7 +81,7 @@ def summary(request: pytest.FixtureRequest) -> Iterator[Summary]:
     yield found
     if found.curves:
         FIGURE.parent.mkdir(parents=True, exist_ok=True)
-        figures.save(drawn(found.curves), FIGURE)
+        FIGURE.write_bytes(figures.rendered(drawn(found.curves), FIGURE.suffix))
         found.sections["cost against size"].append(f"figure: {'/'.join(FIGURE.parts[-3:])}")
 
 

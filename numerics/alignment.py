@@ -37,8 +37,9 @@ class Alignment(NamedTuple):
         norm_minus: |g-|.
         norm_plus: |g+|.
         ratio_minus: product / |g-|^2, the entanglement ratio against the dispreferred side.
-        ratio_plus: product / |g+|^2, against the preferred side. For opposite functionals of the answers the gradient
-            of one log-likelihood is -g-, and the entanglement of Yuan et al. is minus this.
+        ratio_plus: product / |g+|^2, against the preferred side. With L+ = -log pi(y+) and L- = log pi(y-) the
+            gradients of the two log-likelihoods are -g+ and g-: their product, which Yuan et al. set against the
+            squared norms, is minus this one, and so are both ratios.
     """
 
     product: Scalar
@@ -52,7 +53,7 @@ class Alignment(NamedTuple):
 def of_gradients(minus: Params, plus: Params) -> Alignment:
     """The alignment of two gradients, over all parameters together.
 
-    Source: claim `entanglement`; Yuan et al. 2024 (2410.13828), section 3.
+    Source: claim `entanglement`; Yuan et al. 2024 (2410.13828).
     """
     product = _product(minus, plus)
     norm_minus, norm_plus = jnp.asarray(optax.tree.norm(minus)), jnp.asarray(optax.tree.norm(plus))
@@ -151,8 +152,9 @@ class Change(NamedTuple):
         first: Its coefficient of step_size: grad(alignment) . c_1.
         of_first_order: The part of the coefficient of step_size^2 that a straight path c_1 has: half its second
             derivative along c_1.
-        of_gradient_part: The part that the mean of c_2 over the schedule and its reversal makes. For gradient descent
-            that is the gradient [(sum H)(sum g) - sum H_b g_b] / 2, whatever the order.
+        of_gradient_part: The part that the mean of c_2 over the schedule and its reversal makes. For sequential
+            gradient descent with equal steps that mean is the gradient [(sum H)(sum g) - sum H_b g_b] / 2, whatever
+            the order; under a rule with memory it need not be a gradient.
         of_bracket: The part that the other half of c_2 makes, which changes sign when the schedule is reversed. For
             gradient descent: half a sum of brackets.
     """

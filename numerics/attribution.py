@@ -28,9 +28,12 @@ class Attribution(NamedTuple):
     Attributes:
         total: The measured gap, of real updates.
         first_order: By stage: what this cause adds to the gap with frozen gradients; power 1 of the step size.
-        gradient_part: The second order that the schedule and its reversal share; power 2. For gradient descent a
-            gradient that does not know the order: alignment and gradient norms.
-        bracket: The second order that changes sign with the direction of the schedule; power 2.
+        gradient_part: The mean of the second orders of the schedule and of its reversal, both from the state that this
+            arm is in; power 2. For gradient descent a gradient that does not know the order: alignment and gradient
+            norms. Under another rule it need not be a gradient.
+        bracket: The other half, which changes sign if the schedule is reversed and the state kept; power 2. For
+            gradient descent a sum of brackets. A rule with memory keeps brackets in the first half too (claim
+            `heavy-ball`).
         remainder: What is left; power 3.
     """
 

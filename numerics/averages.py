@@ -89,8 +89,9 @@ def words(order: RandomOrder, num_pairs: int) -> Int[np.ndarray, "words m"]:
     """
     if (count := num_words(order, num_pairs)) > MAX_WORDS:
         raise ValueError(
-            f"num_pairs must be small enough to enumerate {MAX_WORDS:,} words; got {num_pairs}, which makes {count:,}. "
-            "Use `sampled`, or `closed_form` at second order."
+            f"num_pairs must be small enough to enumerate {MAX_WORDS:,} words; got {num_pairs}, which makes "
+            f"{f'{count:,}' if count < 10**15 else 'very many'}. Take fewer pairs; from Python, use `sampled`, or "
+            "`closed_form` at second order."
         )
 
     def each() -> Iterator[int]:
@@ -374,15 +375,18 @@ def mean_over(function: Callable[[Schedule], Params], words: Words) -> Params:
     """The mean of a function of the schedule over words; to be transformed."""
     scales = jnp.ones(words.numbers.shape[-1])
 
-    def add(total: Params, chunk: Words) -> tuple[Params, None]:
+    def add(carry: tuple[Params, Params], chunk: Words) -> tuple[tuple[Params, Params], None]:
+        # Kahan's sum: over thousands of words a plain float32 sum would be wrong by more than the third order.
+        total, lost = carry
         values = jax.vmap(lambda number: function(Schedule(number, scales)))(chunk.numbers)
-        return jax.tree.map(
-            lambda t, v: t + jnp.tensordot(chunk.weights.astype(v.dtype), v, axes=1), total, values
-        ), None
+        new = jax.tree.map(lambda v, low: jnp.tensordot(chunk.weights.astype(v.dtype), v, axes=1) - low, values, lost)
+        after = jax.tree.map(jnp.add, total, new)
+        lost = jax.tree.map(lambda high, before, n: (high - before) - n, after, total, new)
+        return (after, lost), None
 
     shape = jax.eval_shape(function, Schedule(words.numbers[0, 0], scales))
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
-    return jax.lax.scan(add, zero, words)[0]
+    return jax.lax.scan(add, (zero, zero), words)[0][0]
 
 
 def enumerated(function: Callable[[Schedule], Params], order: RandomOrder, num_pairs: int) -> Params:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -88,6 +90,12 @@ def _count(value: str) -> int:
     return int(value)
 
 
+def _halvings(value: str) -> int:
+    if not value.isdecimal() or not 5 <= int(value) <= 60:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 5, or no order is fitted, to 60; got {value}.")
+    return int(value)
+
+
 def _seed(value: str) -> int:
     if not value.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0; got {value}.")
@@ -136,7 +144,7 @@ def _parser() -> Parser:
     add("--dtype", type=_one_of(("float64", "float32")), default="float64", metavar="NAME", help="default: float64")
     add("--seed", type=_seed, default=0, metavar="K", help="of the random problem (default: 0)")
     add("--largest-step", type=_positive, metavar="X", help="the largest step size (default: from the prediction)")
-    add("--halvings", type=_count, default=10, metavar="K", help="how often it is halved (default: 10)")
+    add("--halvings", type=_halvings, default=10, metavar="K", help="how often it is halved (default: 10)")
     add("--sweep", action="store_true", help="every problem x optimizer x schedule that is not given")
     add("--json", type=output_path, metavar="PATH", help="write everything as JSON; - for standard output")
     add("--plot", type=_plot_path, metavar="PATH", help="write a figure: .pdf, .png or .svg")
@@ -239,8 +247,8 @@ def _verdicts(comparison: "Comparison") -> Iterable[str]:
         low, high = comparison.kink
         yield (
             f"The update map is not smooth between step sizes {low:.3g} and {high:.3g}: a clip at its threshold, an "
-            "Adam whose eps is small beside a gradient that changes sign, or a loss with a kink. Orders are fitted "
-            "below; there is no expansion beyond."
+            "Adam whose eps is small beside a gradient that changes sign, a loss with a kink, or an overflow. "
+            "Orders are fitted below; there is no expansion beyond."
         )
 
 
@@ -348,14 +356,16 @@ def _single(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str,
         terminal = Terminal(highlight=False)
         terminal.print(_described(options, *case), soft_wrap=True)
         terminal.print(f"drift relative to: {options.frame} ({_SAYS[options.frame]})\n", soft_wrap=True)
-        terminal.print(_table(comparison, options.order))
+        terminal.width = max(terminal.width, 80)  # a number that is cut short is another number
+        terminal.print(_table(comparison, options.order), soft_wrap=True)
         terminal.print()
         for line in _verdicts(comparison):
-            terminal.print(line)
+            terminal.print(line, soft_wrap=not terminal.is_terminal)
     if options.plot:
         from numerics import figures  # noqa: PLC0415
 
-        figures.save(figures.drawn(comparison, _described(options, *case)), options.plot)
+        figure = figures.drawn(comparison, _described(options, *case))
+        write(options.plot, figures.rendered(figure, options.plot.suffix))
         if not is_quiet:
             print(f"wrote {options.plot}")
     names = dict(zip(("problem", "optimizer", "schedule"), case, strict=True))
@@ -370,8 +380,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--plot must go with a single comparison; a sweep has hundreds.")
     if options.sweep and options.scales:
         parser.error("--scales must go with a single comparison; the schedules of a sweep differ in length.")
-    if options.plot and str(options.plot) == "-":
-        parser.error("--plot must name a file; got standard output.")
+    if options.plot and options.json and options.plot.resolve() == options.json.resolve():
+        parser.error(f"--plot and --json must name two files; got {options.plot} for both.")
     import jax  # noqa: PLC0415
 
     jax.config.update("jax_enable_x64", options.dtype == "float64")
@@ -391,5 +401,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if num_missed else 0
 
 
+def _stop(signal_number: int, frame: object) -> None:
+    """Ends at once: an exception may be raised where nobody can catch it, in a callback of the compiler's."""
+    print("Interrupted.", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(130)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _stop)
     sys.exit(run(main))

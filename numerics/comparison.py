@@ -37,8 +37,8 @@ class Comparison:
         remainders: |measured - predicted|, one row for each.
         round_off: What round-off alone may make of a drift, estimated from the drift's own difference table.
         fits: The observed order of each remainder; in theory 2, 3 and 4.
-        kink: The smallest interval of step sizes in which the update map is not smooth, or None; orders are fitted
-            below it.
+        kink: The smallest interval of step sizes in which the update map is seen not to be smooth, or None; orders are
+            fitted below it. Of a random order only the word with the pairs as numbered is looked at.
     """
 
     frame: Frame
@@ -103,22 +103,25 @@ def _mean_coefficients(
 
 
 class _Readings(NamedTuple):
-    """Norms at one step size, in units of the step size, so that nothing underflows."""
+    """Norms at one step size, in units of the step size, so that nothing underflows.
 
-    sequential: Scalar
+    `length` is the sum of the norms of all updates on the way, which does not vanish where they cancel.
+    """
+
+    length: Scalar
     measured: Scalar
     predicted: Float[Array, " 3"]
     remainders: Float[Array, " 3"]
 
 
-def _readings(sequential: Params, unit: Params, coefficients: tuple[Params, ...], size: Scalar) -> _Readings:
+def _readings(length: Scalar, unit: Params, coefficients: tuple[Params, ...], size: Scalar) -> _Readings:
     predictions = [
         jax.tree.map(lambda leaf: leaf / size, drift.evaluated(coefficients[:k], size))
         for k in range(1, len(coefficients) + 1)
     ]
     remainders = [jax.tree.map(jnp.subtract, unit, prediction) for prediction in predictions]
     return _Readings(
-        optax.tree.norm(sequential),
+        length,
         optax.tree.norm(unit),
         jnp.stack([optax.tree.norm(p) for p in predictions]),
         jnp.stack([optax.tree.norm(r) for r in remainders]),
@@ -138,16 +141,17 @@ def _read_word(
 ) -> tuple[_Readings, Float[Array, "k 13"]]:
     """For every row of points the readings at its last, and the norms of its fourth differences."""
 
-    def at(size: Scalar) -> tuple[Params, Params]:
+    def at(size: Scalar) -> tuple[Scalar, Params]:
         sequential, of_frame = drift.unit_parts(losses, schedule, optimizer, params, state, size, frame)
-        return sequential, jax.tree.map(jnp.subtract, sequential, of_frame)
+        unit = jax.tree.map(jnp.subtract, sequential.displacement, of_frame)
+        return jnp.sum(sequential.info.update_norms), unit
 
     def row(sizes: Float[Array, " 17"]) -> tuple[_Readings, Float[Array, " 13"]]:
         values = jax.lax.map(at, sizes)
-        sequential, unit = jax.tree.map(lambda leaf: leaf[-1], values)
+        length, unit = jax.tree.map(lambda leaf: leaf[-1], values)
         differences = [jnp.diff(leaf, n=4, axis=0) for leaf in jax.tree.leaves(values[1])]
         squares = sum(jnp.sum(leaf * leaf, axis=range(1, leaf.ndim)) for leaf in differences)
-        return _readings(sequential, unit, coefficients, sizes[-1]), jnp.sqrt(jnp.asarray(squares))
+        return _readings(length, unit, coefficients, sizes[-1]), jnp.sqrt(jnp.asarray(squares))
 
     return jax.lax.map(row, points)
 
@@ -166,11 +170,11 @@ def _read_mean(
     """The readings of the exact mean over the words of a random order."""
 
     def at(size: Scalar) -> _Readings:
-        def of(word: Schedule) -> tuple[Params, Params]:
-            return drift.unit_parts(losses, word, optimizer, params, state, size, frame)
+        def of(word: Schedule) -> Params:
+            return drift.unit_drift(losses, word, optimizer, params, state, size, frame)
 
-        sequential, of_frame = averages.mean_over(of, words)
-        return _readings(sequential, jax.tree.map(jnp.subtract, sequential, of_frame), coefficients, size)
+        unit = averages.mean_over(of, words)
+        return _readings(jnp.zeros_like(size), unit, coefficients, size)
 
     return jax.lax.map(at, step_sizes)
 
@@ -182,10 +186,21 @@ def _norm(tree: Params) -> float:
 def _convergent_step(first: float, second: float, third: float) -> float:
     """The step size at which one order of the expansion is as large as the next; 1 where there are no higher orders."""
     bounds = [1.0]
+    negligible = 1e-12 * max(first, second, third)  # a coefficient that is zero but for rounding
     for smaller, larger, power in ((second, first, 1.0), (third, second, 1.0), (third, first, 0.5)):
-        if smaller > 0 and larger > 0:
+        if smaller > negligible and larger > negligible:
             bounds.append((larger / smaller) ** power)
     return min(bounds)
+
+
+def _last_term(
+    coefficient: Params, power: int, step_sizes: Float[np.ndarray, " k"], length: float, limit: float
+) -> Float[np.ndarray, " k"]:
+    """The size of the last predicted term; where it is zero, that which it would have by the size of the others."""
+    size = _norm(coefficient)
+    if size > 0:
+        return size * step_sizes**power
+    return length * step_sizes * np.minimum(step_sizes / limit, 1.0) ** (power - 1)
 
 
 def compare(
@@ -216,7 +231,8 @@ def compare(
 
     Raises:
         TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
-        ValueError: If the schedule does not fit the losses or the frame, or the largest step is not positive.
+        ValueError: If the schedule does not fit the losses or the frame, the coefficients do not fit the parameters, or
+            the largest step is not positive.
         FloatingPointError: If a derivative is NaN or infinite at the start.
     """
     is_word = isinstance(schedule, Schedule)
@@ -228,6 +244,8 @@ def compare(
     state = optimizer.init(params) if state is None else state
     if coefficients is None:
         coefficients = predicted(losses, schedule, optimizer, params, state, frame=frame)
+    elif [jax.tree.structure(c) for c in coefficients] != [jax.tree.structure(params)] * 3:
+        raise ValueError("coefficients must be three trees with the structure of params; got others.")
     if largest_step is not None and not 0 < largest_step < float("inf"):
         raise ValueError(f"largest_step must be positive and finite; got {largest_step}.")
     dtype = jnp.result_type(*jax.tree.leaves(params))
@@ -249,8 +267,8 @@ def compare(
     second, third = map(_norm, coefficients[1:])
     share = SHARE[str(dtype)]
     readings, differences, step_sizes = read(largest_step or share * _convergent_step(0.0, second, third))
-    # The size of the displacement itself, whose first order most frames take away, is known only now.
-    length = float(readings.sequential[-1])
+    # The length of the way itself, whose first order most frames take away, is known only now.
+    length = float(readings.length[-1])
     limit = _convergent_step(length, second, third)
     if largest_step is None and share * limit < step_sizes[0]:
         readings, differences, step_sizes = read(share * limit)
@@ -267,24 +285,24 @@ def compare(
         words = averages.all_words(schedule, losses.num_pairs)
         means = _read_mean(losses, words, optimizer, params, state, coefficients, jnp.asarray(step_sizes, dtype), frame)
         readings = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), means)
-    measured = step_sizes * readings.measured
-    remainders = step_sizes * readings.remainders.T
-    round_off = step_sizes * noise
-    # Below the first kink the map is smooth from the start on, and there theory speaks, as far as it converges.
-    is_usable, excluded = step_sizes <= limit, "the expansion does not converge: smaller steps are needed"
-    if kink is not None and kink[0] < limit:
-        is_usable, excluded = step_sizes <= kink[0], "the update map has a kink: there is no expansion beyond"
-    fits = tuple(
-        order.fit(
-            step_sizes,
-            row,
-            round_off,
-            # Where orders are as large as each other they are all as large as the drift.
-            measured * np.minimum(step_sizes / limit, 1.0) ** max(theory - 3, 0),
-            theory=theory,
-            is_usable=is_usable,
-            excluded=excluded,
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest number there is no verdict
+        measured = step_sizes * readings.measured
+        remainders = step_sizes * readings.remainders.T
+        round_off = step_sizes * noise
+        # Below the first kink the map is smooth from the start on, and there theory speaks, as far as it converges.
+        is_usable, excluded = step_sizes <= limit, "the expansion does not converge: smaller steps are needed"
+        if kink is not None and kink[0] < limit:
+            is_usable, excluded = step_sizes <= kink[0], "the update map has a kink: there is no expansion beyond"
+        fits = tuple(
+            order.fit(
+                step_sizes,
+                row,
+                round_off,
+                _last_term(coefficients[theory - 2], theory - 1, step_sizes, length, limit),
+                theory=theory,
+                is_usable=is_usable,
+                excluded=excluded,
+            )
+            for theory, row in enumerate(remainders, start=2)
         )
-        for theory, row in enumerate(remainders, start=2)
-    )
     return Comparison(frame, step_sizes, measured, step_sizes * readings.predicted.T, remainders, round_off, fits, kink)

@@ -160,6 +160,7 @@ def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Fram
 def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: int) -> tuple[Params, ...]:
     """The drift of gradient descent by tree sums: m gradients and m Hessian-vector products at second order.
 
+    As many again where the frame has a second order of its own.
     c_2 in the accumulated frame is the correction  C_w = sum over b1 > b2 of s_b1 s_b2 H_b1 g_b2.
 
     Args:
@@ -196,18 +197,18 @@ def unit_parts(
     state: optax.OptState,
     read: Scalar | float,
     frame: Frame,
-) -> tuple[Params, Params]:
-    """The sequential displacement and that of the frame, both divided by the step size, as functions of `read`.
+) -> tuple[updates.Update, Params]:
+    """The sequential update and the frame's displacement, both divided by the step size, as functions of `read`.
 
     To be transformed, so it validates nothing.
     """
 
-    def displacement(grouping: Grouping) -> Params:
+    def update(grouping: Grouping) -> updates.Update:
         # One accumulated update reads the start, whatever the step size.
         place = 0.0 if grouping == "schedule" else read
         return updates.unit_displacement(
             losses, schedule, optimizer, params, state, place, grouping=grouping, reduction="sum"
-        ).displacement
+        )
 
     match frame:
         case "start":
@@ -215,8 +216,8 @@ def unit_parts(
         case "gradient-flow":
             of_frame = flow.unit_displacement(losses, schedule, params, read)
         case _:
-            of_frame = displacement(_GROUPING[frame])
-    return displacement("step"), of_frame
+            of_frame = update(_GROUPING[frame]).displacement
+    return update("step"), of_frame
 
 
 def unit_drift(
@@ -229,7 +230,8 @@ def unit_drift(
     frame: Frame,
 ) -> Params:
     """The drift divided by the step size, as a function of `read`; to be transformed, so it validates nothing."""
-    return _minus(*unit_parts(losses, schedule, optimizer, params, state, read, frame))
+    sequential, of_frame = unit_parts(losses, schedule, optimizer, params, state, read, frame)
+    return _minus(sequential.displacement, of_frame)
 
 
 def taylor_coefficients(
@@ -281,7 +283,7 @@ def taylor(
 
     D(0) is the displacement with frozen gradients. The coefficients mean something where the update map is smooth:
     not with a clip at its threshold, nor with an Adam whose eps is small beside a gradient that changes sign
-    (`smoothness.kink` looks).
+    (`comparison.compare` looks).
 
     Args:
         losses: The losses.

@@ -1,6 +1,6 @@
 """The figure of a comparison: remainders over step sizes, with the slopes of theory beside them."""
 
-from pathlib import Path
+from io import BytesIO
 
 import matplotlib as mpl
 import numpy as np
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from numerics.comparison import Comparison
 
-__all__ = ["drawn", "save"]
+__all__ = ["drawn", "rendered"]
 
 # Okabe and Ito's palette: told apart in print and by colour-blind readers; markers differ too.
 _COLORS = ("#0072B2", "#D55E00", "#009E73")
@@ -44,13 +44,14 @@ def drawn(comparison: Comparison, title: str) -> Figure:
             through = clear[len(clear) // 2]
             line = remainders[through] * (sizes / sizes[through]) ** fit.theory
             axes.loglog(sizes, line, "--", color=color, linewidth=0.9)
-    positive = [row[row > 0] for row in (comparison.measured, *comparison.remainders)]
-    lowest = min((row.min() for row in positive if len(row)), default=comparison.round_off.min())
-    highest = max((row.max() for row in positive if len(row)), default=1.0)
+    shown_at_all = np.concatenate([comparison.measured, *comparison.remainders, comparison.round_off])
+    shown_at_all = shown_at_all[np.isfinite(shown_at_all) & (shown_at_all > 0)]
+    if not len(shown_at_all):
+        shown_at_all = np.ones(1)
     axes.fill_between(sizes, 1e-300, comparison.round_off, color="0.85", linewidth=0, label="round-off", zorder=0)
     if comparison.kink is not None:
         axes.axvspan(*comparison.kink, color="#CC79A7", alpha=0.25, linewidth=0, label="kink of the update map")
-    axes.set_ylim(min(lowest, comparison.round_off.min()) / 3, highest * 3)
+    axes.set_ylim(max(shown_at_all.min() / 3, 1e-300), min(shown_at_all.max(), 1e300) * 3)
     axes.set_xlim(sizes.min() / 1.3, sizes.max() * 1.3)
     axes.set_xlabel("step size")
     axes.set_ylabel(f"Euclidean norm, {comparison.frame} frame")
@@ -59,13 +60,11 @@ def drawn(comparison: Comparison, title: str) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure in the format that the suffix names; text stays text in SVG and PDF.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """A figure as a file of the format that the suffix names; text stays text in SVG and PDF."""
+    file = BytesIO()
     # Without dates and random identifiers the same figure is the same file.
     with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "composite-updates"}):
-        metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-        figure.savefig(path, dpi=200, metadata=metadata)
+        metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix.lower())
+        figure.savefig(file, format=suffix.lower().removeprefix("."), dpi=200, metadata=metadata)
+    return file.getvalue()

@@ -41,7 +41,9 @@ class Losses:
     @cached_property
     def counts(self) -> tuple[int, ...]:
         """The number of losses of every kind."""
-        return tuple(len(leaves[0]) if (leaves := jax.tree.leaves(batch)) else 1 for batch in self.batches)
+        return tuple(
+            (*jnp.shape(leaves[0]), 0)[0] if (leaves := jax.tree.leaves(batch)) else 1 for batch in self.batches
+        )
 
     @property
     def num_losses(self) -> int:

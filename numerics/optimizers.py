@@ -7,6 +7,7 @@ about, and Adam with its preconditioner frozen, which tells normalisation from e
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
+from math import inf
 from types import MappingProxyType
 
 import jax
@@ -107,12 +108,16 @@ def parse(text: str) -> optax.GradientTransformation:
     options: dict[str, float] = {}
     for item in filter(None, given.split(",")):
         option, _, value = (part.strip() for part in item.partition("="))
-        if option not in known:
-            raise ValueError(f"{name} must be given options among {', '.join(known) or '(none)'}; got {option!r}.")
+        if option not in known or option in options:
+            raise ValueError(
+                f"{name} must be given options among {', '.join(known) or '(none)'}, each once; got {option!r}."
+            )
         try:
             options[option] = float(value)
         except ValueError:
             raise ValueError(f"{name}:{option} must be a number; got {value!r}.") from None
+        if not 0 <= options[option] < inf:
+            raise ValueError(f"{name}:{option} must be finite and not negative; got {value}.")
     return make(**options)
 
 
@@ -140,7 +145,8 @@ def frozen_adamw(
     What then still differs between sequential and accumulated updates is not normalisation.
 
     Args:
-        second_moment: v, of the structure of the parameters; from `second_moment`, or the `nu` of an Adam state.
+        second_moment: v, of the structure of the parameters; from `second_moment`, or from an Adam state, whose `nu`
+            must be divided by 1 - b2^count: here nothing corrects it for its start at zero.
         b1: The decay of the first moment, corrected for its start at zero as in Adam.
         eps: Added to the square root.
         eps_root: Added under it.

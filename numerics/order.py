@@ -15,7 +15,8 @@ __all__ = ["Fit", "Verdict", "fit"]
 
 Verdict = Literal["met", "exact", "missed", "not resolved"]
 
-TOLERANCE = 0.1  # a coefficient that is wrong by one per cent bends the slope by about a half, a wrong sign by one
+TOLERANCE = 0.1
+STEADY = 0.3  # how far the last three local slopes may lie apart: a remainder that passes through zero bends them
 MIN_HALVINGS = 5
 CLEARANCE = 20.0  # round-off of 5 % of the smallest remainder bends the slope over five halvings by about 0.01
 EXACT = 0.01  # a remainder that is all round-off says something where one per cent of the last term would be seen
@@ -104,25 +105,34 @@ def fit(
         return result("not resolved", excluded)
     first = int(np.argmax(usable))
     if not np.isfinite(remainders[usable]).all():
-        return result("not resolved", "an update is not finite at the largest steps: take smaller ones")
-    # Only the steps before the first that drowns: a remainder that comes back up is round-off, whatever its size.
-    drowned = np.flatnonzero(~is_clear[first:])
-    num_clear = int(drowned[0]) if len(drowned) else len(x) - first
-    if num_clear <= MIN_HALVINGS:
-        if num_clear == 0 and CLEARANCE * floors[first] < EXACT * terms[first]:
+        return result(
+            "not resolved", "a remainder is not finite: the steps are too large or too small for these digits"
+        )
+    if not (remainders.any() or terms.any() or floors.any()):  # nothing moves, and nothing is predicted to
+        return result("exact")
+    if not is_clear.any():
+        if CLEARANCE * floors[first] < EXACT * terms[first]:
             return result("exact")
+        return result("not resolved", "the remainder is round-off, and so would be an error: take larger steps")
+    # The smallest steps that stand clear, all of them: what comes after is round-off, and a remainder
+    # that vanishes between steps that do not is an accident.
+    last = int(np.flatnonzero(is_clear)[-1])
+    window = slice(max(last - MIN_HALVINGS, 0), last + 1)
+    num_clear = int(is_clear[window].sum())
+    if num_clear <= MIN_HALVINGS:
         within = "clear of round-off" if first == 0 else f"between round-off and where {excluded}"
         return result(
             "not resolved",
-            f"{max(num_clear - 1, 0)} halvings stand {within}, {MIN_HALVINGS} are needed: take other steps, or more "
-            "digits",
+            f"{max(num_clear - 1, 0)} of {MIN_HALVINGS} halvings stand {within}: take other steps, or more digits",
         )
-    window = slice(first + num_clear - MIN_HALVINGS - 1, first + num_clear)
     fitted = result("met", window=window)
     assert fitted.order is not None  # the window is not empty
+    ends = slopes[window.start : window.stop - 1]
     if fitted.order > theory - TOLERANCE:
-        return fitted
-    misses = theory - slopes[window.start : window.stop - 1]
+        if np.ptp(ends[-3:]) < STEADY:
+            return fitted
+        return result("not resolved", "the slope is not steady at the smallest steps: take smaller ones", window)
+    misses = theory - ends
     if misses[-1] < TOLERANCE or (misses[-1] < 0.7 * misses[-2] < 0.7 * misses[-3]):
         return result("not resolved", "the slope is still on its way to theory: take smaller steps", window)
     return result("missed", window=window)

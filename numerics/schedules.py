@@ -85,7 +85,7 @@ def reverse(schedule: Schedule) -> Schedule:
 
 
 def palindrome(schedule: Schedule) -> Schedule:
-    """The steps, and then the same steps backwards: no bracket at second order (claim `palindrome`)."""
+    """The steps, and then the same steps backwards: no bracket at second order under gradient descent."""
     return Schedule(*(np.concatenate([part, part[::-1]]) for part in schedule))
 
 

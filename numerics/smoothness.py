@@ -3,7 +3,7 @@
 A clip that switches on between two step sizes, or an Adam whose eps is small beside a gradient coordinate that changes
 sign, puts a kink into the map, and there it has no Taylor expansion. Nothing about the rule is known here; the map
 betrays itself on evenly spaced step sizes. Fourth differences of a smooth map are small and vary little; a kink stands
-out in the four or five that touch it; and where neither is there, what is left is round-off (the difference table of
+out in the few that touch it; and where neither is there, what is left is round-off (the difference table of
 Hamming 1962, chapter 1, and of More and Wild 2011, "Estimating computational noise").
 """
 

@@ -150,7 +150,7 @@ def unit_displacement(
 
         if size == 1:
             value, gradient = losses.value_and_gradient(here, numbers[0])
-            values = value[None]
+            values = jnp.asarray(value)[None]
         else:
             gradient, values = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (numbers, weights))
         update, state = optimizer.update(gradient, state, here)

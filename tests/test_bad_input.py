@@ -84,7 +84,7 @@ CASES = {
     "averages.RandomOrder('all', '-')": "start must be given unless all losses are shuffled",
     "averages.RandomOrder('some', '-')": "pairs must be",
     "averages.RandomOrder('joint', 'coin')": "start must be",
-    "averages.words(averages.RandomOrder('all'), 6)": "Use `sampled`",
+    "averages.words(averages.RandomOrder('all'), 6)": "use `sampled`",
     "averages.closed_form(MADE.losses, averages.RandomOrder('fixed', '-'), MADE.params, frame='start')": "permuted",
     "averages.sampled(lambda s: s.scales, averages.RandomOrder('all'), 2, jax.random.key(0), num_samples=1)": "least 2",
     # what cannot be computed
@@ -98,9 +98,14 @@ CASES = {
     "problems.make('quadratic', 0, seed=0)": "num_pairs must be at least 1",
     "problems.make('quadratic', 2, seed=0, dtype='float16')": "dtype must be float32 or float64",
     "optimizers.parse('adm')": "optimizer must be one of sgd",
-    "optimizers.parse('adam:beta=1')": "adam must be given options among b1, b2, eps, eps_root; got 'beta'",
+    "optimizers.parse('adam:beta=1')": "adam must be given options among b1, b2, eps, eps_root, each once; got 'beta'",
+    "optimizers.parse('adam:eps_root=-1')": "must be finite and not negative",
+    "losses.pairs(summed, {'a': [1.0, 2.0]}, summed, {'a': [1.0, 2.0]}) and losses.check(losses.pairs(summed,"
+    " {'a': [1.0, 2.0]}, summed, {'a': [1.0, 2.0]}), X)": "along the first axis of every leaf",
+    "one(lambda p, b: 3.0)": None,
+    "comparison.compare(MADE.losses, WORD, SGD, MADE.params, frame='start', coefficients=(X, X, {}))": "three trees",
     "optimizers.parse('adam:b1=x')": "adam:b1 must be a number; got 'x'",
-    "optimizers.parse('sgd:momentum=0.9')": "sgd must be given options among (none)",
+    "optimizers.parse('sgd:momentum=0.9')": "sgd must be given options among (none), each once",
     # comparisons
     "comparison.compare(MADE.losses, WORD, SGD, MADE.params, frame='start', largest_step=-1.0)": "must be positive",
     "comparison.compare(MADE.losses, WORD, SGD, MADE.params, frame='start', num_halvings=0)": "at least 1",

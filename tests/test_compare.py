@@ -1,8 +1,11 @@
 """The command: what it prints, writes, refuses and returns."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,9 +16,10 @@ from numerics import compare, drift, optimizers, problems, schedules, updates
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments):
+def run(*arguments, environment=None):
     command = [sys.executable, "-m", "numerics.compare", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    env = {**os.environ, **(environment or {})}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=env)
 
 
 def test_the_names_of_the_command_are_those_of_the_modules():
@@ -62,6 +66,9 @@ def test_help_and_typos_do_not_wait_for_jax():
         ("--plot", "drift.jpg"): "must end in .pdf, .png, .svg",
         ("--plot", "nowhere/drift.pdf"): "folder that exists",
         ("--json", "nowhere/drift.json"): "folder that exists",
+        ("--plot", "-"): "must end in .pdf, .png, .svg",
+        ("--plot", "drift.svg", "--json", "./drift.svg"): "must name two files",
+        ("--halvings", "4"): "from 5",
         ("--sweep", "--plot", "a.pdf"): "single comparison",
         ("--schedule",): "expected one argument",
     }.items():
@@ -122,7 +129,10 @@ def test_a_missed_order_is_exit_status_one(monkeypatch, capsys):
         (["--frame", "pair-accumulated", "--schedule=-+-"], "even number of steps"),
         (["--scales", "1,2", "--schedule", "minus-first"], "one per step"),
         (["--scales", "1,2", "--schedule", "reshuffling"], "single word"),
-        (["--schedule", "reshuffling", "--pairs", "6"], "Use `sampled`"),
+        (["--schedule", "reshuffling", "--pairs", "6"], "479,001,600"),
+        (["--schedule", "reshuffling", "--pairs", "3000"], "very many"),
+        (["--optimizer", "clipped-sgd:max_norm=-1"], "must be finite and not negative"),
+        (["--optimizer", "adam:b1=0.9,b1=0.1"], "each once"),
         (["--optimizer", "adam:beta=1"], "adam must be given options among"),
     ],
 )
@@ -178,6 +188,37 @@ def test_a_figure_without_anything_resolved_can_be_drawn(tmp_path, capsys):
     arguments = ["--problem", "softmax", "--largest-step", "1e-8", "--plot", str(path)]
     assert compare.main(arguments) == 0
     assert "not resolved" in path.read_text()
+
+
+@pytest.mark.parametrize("largest", ["1e300", "1e-320", "1e-250"])
+def test_steps_at_the_ends_of_the_numbers(largest, tmp_path, capsys):
+    path = tmp_path / "drift.png"
+    arguments = ["--problem", "quadratic", "--largest-step", largest, "--plot", str(path)]
+    assert compare.main(arguments) == 0
+    assert "not resolved" in capsys.readouterr().out
+    assert path.stat().st_size > 5000
+
+
+def test_an_interrupted_sweep_ends_and_says_so():
+    """Where the exception would be lost in a callback of the compiler's, or the interpreter would end badly."""
+    for seconds in (2.0, 5.0):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "numerics.compare", "--sweep", "--problem", "mlp"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+        assert (process.returncode, out, error) == (130, "", "Interrupted.\n")
+
+
+def test_a_narrow_terminal_cuts_no_number():
+    done = run("--problem", "quadratic", environment={"COLUMNS": "40"})
+    assert "\u2026" not in done.stdout
+    assert len([line for line in done.stdout.splitlines() if line[:1].isdigit()]) == 11
 
 
 def test_a_small_sweep(tmp_path, capsys):

@@ -53,6 +53,13 @@ def test_round_off_is_not_fitted():
     assert fit.used == tuple(SIZES**2 > 20e-9) or sum(fit.used) == 6
 
 
+def test_a_remainder_that_vanishes_by_accident_is_neither_exact_nor_met():
+    """Two powers that cancel at one step: at the first, in the middle, and where the slopes are read."""
+    for zero in (SIZES[0], SIZES[3], SIZES[-2] * 1.2):
+        fit = judged(np.abs(SIZES**3 - zero * SIZES**2), floor=1e-19)
+        assert fit.verdict in ("missed", "not resolved"), fit
+
+
 def test_too_few_steps_above_round_off():
     fit = judged(SIZES**3, floor=1e-5)
     assert fit.verdict == "not resolved"

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from numerics import averages, comparison, drift, optimizers, problems, schedules
+from numerics import averages, comparison, drift, losses, optimizers, problems, schedules
 from numerics.averages import RandomOrder
 
 SGD = optimizers.gradient_descent()
@@ -131,3 +131,52 @@ def test_a_mistake_about_another_rule_is_missed(rule, share):
     found = comparison.compare(made.losses, WORD, optimizer, made.params, frame="accumulated", coefficients=wrong)
     assert found.fits[0].verdict == "met"
     assert found.fits[1].verdict == "missed"
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0, 10.0, 1e20])
+@pytest.mark.parametrize(("rule", "frame"), [("sgd", "start"), ("adam", "accumulated"), ("sgd", "accumulated")])
+def test_what_cannot_be_seen_is_no_pass(rule, frame, factor):
+    """A wrong third order at steps at which it drowns, given or chosen from the wrong coefficient itself."""
+    made = setting()
+    optimizer = optimizers.parse(rule)
+    first, second, third = comparison.predicted(made.losses, WORD, optimizer, made.params, frame=frame)
+    found = comparison.compare(
+        made.losses,
+        WORD,
+        optimizer,
+        made.params,
+        frame=frame,
+        coefficients=(first, second, times(factor, third)),
+        largest_step=1e-8 if factor < 1e3 else None,
+    )
+    assert found.fits[2].verdict in ("not resolved", "missed")
+
+
+def test_the_same_data_on_both_sides_is_judged_like_any_other():
+    """L+ = -L- on the same data: the first order vanishes, and the steps must not be chosen from it."""
+    made = problems.make("softmax", 1, seed=0)
+    function, batches = made.losses.functions[1], made.losses.batches[1]
+    several = losses.pairs(losses.negated(function), batches, function, batches)
+    word = schedules.interleaved(1, first="-")
+    c = comparison.predicted(several, word, SGD, made.params, frame="accumulated")
+    found = comparison.compare(several, word, SGD, made.params, frame="accumulated")
+    assert [fit.verdict for fit in found.fits] == ["met"] * 3
+    for factor in (-1.0, 0.0, 3.0):
+        wrong = c[0], c[1], times(factor, c[2])
+        found = comparison.compare(several, word, SGD, made.params, frame="accumulated", coefficients=wrong)
+        assert found.fits[2].verdict == "missed"
+
+
+def test_a_mean_over_many_words_in_float32_is_not_missed():
+    made = problems.make("quadratic", 4, seed=0, is_opposite=True, dtype="float32")
+    order = RandomOrder("independent", "random-per-pair")
+    found = comparison.compare(made.losses, order, SGD, made.params, frame="accumulated")
+    assert all(fit.verdict != "missed" for fit in found.fits)
+    assert found.fits[0].verdict == "met"
+
+
+def test_no_drift_at_all_is_exact():
+    """One step is its own accumulated update."""
+    made = setting()
+    found = comparison.compare(made.losses, schedules.steps([0]), SGD, made.params, frame="accumulated")
+    assert [fit.verdict for fit in found.fits] == ["exact"] * 3
