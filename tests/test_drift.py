@@ -162,6 +162,21 @@ def squared(tree):
     return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree))
 
 
+def test_a_coefficient_that_is_zero_but_for_rounding_does_not_choose_the_steps():
+    """c_2 = (u.v) u with u and v orthogonal up to the last digit; c_3 is not small."""
+    u, v, w = (np.array(x) for x in ([0.1, 0.2, -0.3], [1.0, 1.0, 1.0], [1.0, 1.0, 2.0]))
+    several = losses.of_params(
+        [lambda p: jnp.asarray(v) @ p, lambda p: (jnp.asarray(u) @ p) ** 2 / 2 + (jnp.asarray(w) @ p) ** 3]
+    )
+    word = schedules.steps([0, 1])
+    c = drift.closed_form(several, word, jnp.zeros(3), frame="accumulated", order=3)
+    assert 0 < norm(c[1]) < 1e-15
+    assert norm(c[2]) > 1e-3
+    found = comparison.compare(several, word, SGD, jnp.zeros(3), frame="accumulated")
+    assert found.step_sizes[0] > 1e-3
+    assert found.fits[0].verdict != "missed"
+
+
 # Laws -----------------------------------------------------------------------------------------------------------------
 
 

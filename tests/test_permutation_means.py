@@ -100,6 +100,16 @@ def test_the_number_of_words():
     assert averages.num_words(RandomOrder("independent", "-"), 6) <= averages.MAX_WORDS
 
 
+def test_a_mean_over_thousands_of_words_keeps_the_digits_of_float32():
+    """Against the same mean in float64; a plain float32 sum over the chunks is wrong by ninety units."""
+    words = averages.all_words(RandomOrder("joint", "random-per-pair"), 6)
+
+    def mean(dtype):
+        return float(averages.mean_over(lambda word: 1 / (3 + word.losses[:3].astype(dtype)), words)[0])
+
+    assert abs(mean(np.float32) - mean(np.float64)) < 2 * np.finfo(np.float32).eps * mean(np.float64)
+
+
 # The post's terms -----------------------------------------------------------------------------------------------------
 
 
