@@ -5,10 +5,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # By file: what one test compiles serves its neighbours. Every process may hold two gigabytes of compiled programs.
+DEFAULT = "not slow and not gpu and not network and not reference"
 PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile -p no:benchmark
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run compare test test-slow bench readme page clean
+.PHONY: run compare test test-slow test-gpu test-network test-reference bench readme page clean
 
 run: $(VENV)/base
 	$(BIN)/python -m derivation.check
@@ -20,10 +21,21 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(BIN)/python -m pytest -m $(DEFAULT) $(PARALLEL)
 
 test-slow: $(VENV)/dev
 	$(BIN)/python -m pytest -m slow $(PARALLEL)
+
+# Each needs what its name says; a test skips, with the reason, where something is missing.
+test-gpu: $(VENV)/dev
+	$(BIN)/python -m pytest -m gpu
+
+test-network: $(VENV)/dev
+	$(INSTALL) --editable '.[dev,hub]'
+	$(BIN)/python -m pytest -m network
+
+test-reference: $(VENV)/reference
+	$(BIN)/python -m pytest -m reference
 
 bench: $(VENV)/dev
 	$(BIN)/python -m pytest benchmarks
@@ -47,6 +59,10 @@ $(VENV)/numerics: $(VENV)/base
 
 $(VENV)/dev: $(VENV)/base
 	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/reference: $(VENV)/dev
+	$(INSTALL) --editable '.[reference]'
 	@touch $@
 
 clean:

@@ -17,6 +17,8 @@ import jax.numpy as jnp, numpy as np, optax
 from numerics import (alignment, attribution, averages, comparison, drift, losses, optimizers, order, problems,
                       schedules, updates)
 
+from experiments import objectives
+
 SGD = optimizers.gradient_descent()
 MADE = problems.make("quadratic", 2, seed=0)
 WORD = schedules.interleaved(2, first="-")
@@ -116,6 +118,8 @@ CASES = {
     " num_warm_up=-1)": "must not be negative",
     "alignment.change(MADE.losses, WORD, SGD, MADE.params, step_size=0.1, grouping='step', quantity='pairs')":
         "quantity must be",
+    # the language model
+    "objectives.weights([1], 'mean', num_tokens_of_both=2)": "must be one of token-union, token-half, sequence, sum",
 }  # fmt: skip
 
 

@@ -1,0 +1,102 @@
+"""Greedy decoding: one compiled loop over a batch of prompts of different lengths. Knows no text."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Int
+
+from experiments import policy
+from experiments.policy import Architecture, Cache, Params
+
+__all__ = ["Decoded", "greedy"]
+
+
+class Decoded(NamedTuple):
+    """What came out.
+
+    Attributes:
+        tokens: The new tokens; from `lengths` on, padding.
+        lengths: Of the new texts, without the token that ended them.
+        is_ended: Whether a stop token ended them, rather than the limit.
+    """
+
+    tokens: Int[Array, "b m"]
+    lengths: Int[Array, " b"]
+    is_ended: Bool[Array, " b"]
+
+
+class _Going(NamedTuple):
+    step: Int[Array, ""]
+    last: Int[Array, " b"]
+    is_ended: Bool[Array, " b"]
+    lengths: Int[Array, " b"]
+    tokens: Int[Array, "b m"]
+    cache: Cache
+
+
+@partial(jax.jit, static_argnames=("architecture", "stop_tokens", "max_new_tokens", "compute_dtype"))
+def greedy(
+    params: Params,
+    architecture: Architecture,
+    prompts: Int[Array | np.ndarray, "b t"],
+    lengths: Int[Array | np.ndarray, " b"],
+    *,
+    stop_tokens: Sequence[int],
+    max_new_tokens: int,
+    compute_dtype: DTypeLike = jnp.float32,
+) -> Decoded:
+    """The most likely token after token, until a stop token or the limit; of equally likely ones the first.
+
+    The loop ends when all texts have.
+
+    Args:
+        params: The parameters.
+        architecture: Their model.
+        prompts: Padded to the right.
+        lengths: Of the prompts; at least 1.
+        stop_tokens: Each of them ends a text; at least one.
+        max_new_tokens: The most tokens of an answer.
+        compute_dtype: Of the model and the cache.
+    """
+    b, t = prompts.shape
+    stops = jnp.asarray(stop_tokens, jnp.int32)
+    params = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), params)
+
+    def chosen(states: Array) -> Int[Array, " b"]:
+        return jnp.argmax(policy.logits(params, states), axis=-1).astype(jnp.int32)
+
+    def advanced(so_far: _Going, token: Int[Array, " b"], cache: Cache) -> _Going:
+        is_ended = so_far.is_ended | (token[:, None] == stops).any(1)
+        return _Going(
+            step=so_far.step + 1,
+            last=token,
+            is_ended=is_ended,
+            lengths=so_far.lengths + ~is_ended,
+            tokens=so_far.tokens.at[:, so_far.step].set(jnp.where(is_ended, 0, token)),
+            cache=cache,
+        )
+
+    def step(so_far: _Going) -> _Going:
+        at = (lengths + so_far.step - 1)[:, None]
+        states, cache = policy.with_cache(params, architecture, so_far.last[:, None], at, so_far.cache)
+        return advanced(so_far, chosen(states[:, 0]), cache)
+
+    cache = policy.empty_cache(architecture, b, t + max_new_tokens, compute_dtype)
+    at = jnp.broadcast_to(jnp.arange(t), (b, t))
+    states, cache = policy.with_cache(params, architecture, prompts, at, cache)
+    last = jnp.take_along_axis(states, (lengths - 1)[:, None, None], axis=1)[:, 0]
+    nothing = jnp.zeros(b, jnp.int32)
+    start = _Going(
+        jnp.zeros((), jnp.int32), nothing, nothing > 0, nothing, jnp.zeros((b, max_new_tokens), jnp.int32), cache
+    )
+    end = jax.lax.while_loop(
+        lambda so_far: (so_far.step < max_new_tokens) & ~so_far.is_ended.all(),
+        step,
+        advanced(start, chosen(last), cache),
+    )
+    return Decoded(end.tokens, end.lengths, end.is_ended)

@@ -1,0 +1,56 @@
+"""The Llama family once more, in NumPy and float64, one text at a time, with loops: slow and easy to check by eye."""
+
+import numpy as np
+
+
+def _norm(x, weight, epsilon):
+    return x / np.sqrt((x**2).mean() + epsilon) * weight
+
+
+def _frequency(a, i):
+    wavelength = 2 * np.pi * a.rope_theta ** (2 * i / a.head_dim)
+    scaling = a.rope_scaling
+    if scaling is None or wavelength < scaling.original_context / scaling.high_frequency_factor:
+        return 2 * np.pi / wavelength
+    if wavelength > scaling.original_context / scaling.low_frequency_factor:
+        return 2 * np.pi / (wavelength * scaling.factor)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    share = (scaling.original_context / wavelength - low) / (high - low)
+    return 2 * np.pi / wavelength * ((1 - share) / scaling.factor + share)
+
+
+def _rotate(a, x, place):
+    half = a.head_dim // 2
+    out = np.empty(a.head_dim)
+    for i in range(half):
+        z = complex(x[i], x[i + half]) * np.exp(1j * place * _frequency(a, i))
+        out[i], out[i + half] = z.real, z.imag
+    return out
+
+
+def logits(params, a, tokens):
+    """The logits (t, v) of one text."""
+    weights = {name: np.asarray(leaf, np.float64) for name, leaf in params["layers"].items()}
+    stream = [np.asarray(params["embedding"], np.float64)[token] for token in tokens]
+    for layer in range(a.num_layers):
+        w = {name: leaf[layer] for name, leaf in weights.items()}
+        keys, values, out = [], [], []
+        for place, state in enumerate(stream):
+            n = _norm(state, w["attention_norm"], a.norm_epsilon)
+            keys.append([_rotate(a, k, place) for k in (n @ w["key"]).reshape(a.num_kv_heads, -1)])
+            values.append((n @ w["value"]).reshape(a.num_kv_heads, -1))
+            heads = []
+            for h, q in enumerate((n @ w["query"]).reshape(a.num_heads, -1)):
+                shared = h * a.num_kv_heads // a.num_heads
+                turned = _rotate(a, q, place)
+                scores = np.array([turned @ key[shared] for key in keys]) / np.sqrt(a.head_dim)
+                chances = np.exp(scores - scores.max())
+                heads.append(sum(c * v[shared] for c, v in zip(chances / chances.sum(), values, strict=True)))
+            x = state + np.concatenate(heads) @ w["output"]
+            n = _norm(x, w["mlp_norm"], a.norm_epsilon)
+            gate = n @ w["gate"]
+            out.append(x + (gate / (1 + np.exp(-gate)) * (n @ w["up"])) @ w["down"])
+        stream = out
+    states = [_norm(x, np.asarray(params["norm"], np.float64), a.norm_epsilon) for x in stream]
+    head = np.asarray(params["head"] if "head" in params else np.asarray(params["embedding"]).T, np.float64)
+    return np.array(states) @ head

@@ -1,0 +1,110 @@
+"""Run by test_sharding.py in a process of its own with eight virtual devices: prints the largest relative errors."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from test_policy import random_params, texts
+
+from experiments import decoding, objectives, policy, sharding, tokens
+from numerics import losses, schedules, updates
+
+MESHES = [(8, 1, 1), (1, 4, 2), (2, 2, 2)]
+A = policy.Architecture(
+    vocabulary=24,
+    width=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=4,
+    mlp_width=12,
+    norm_epsilon=1e-5,
+    rope_theta=100.0,
+    rope_scaling=None,
+    is_tied=False,
+    context=64,
+)
+
+
+def error(got, expected):
+    """The largest difference of a leaf, relative to its largest number."""
+    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
+    arrays = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
+    return max(float(np.abs(a - b).max() / (np.abs(b).max() + 1e-30)) for a, b in arrays)
+
+
+def results(params, batch, mesh, optimizer):
+    loss = objectives.negative_log_likelihood(A, compute_dtype=jnp.float64, mesh=mesh)
+    stack = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], batch)
+    pairs = losses.pairs(losses.negated(loss), stack, loss, stack)
+    word = schedules.interleaved(1, first="+")
+
+    @jax.jit
+    def all_of(params, batch, state, direction):
+        gradient = jax.grad(loss)(params, batch)
+        hvp = jax.jvp(lambda p: jax.grad(loss)(p, batch), (params,), (direction,))[1]
+        made = updates.sequential(pairs, word, optimizer, params, state, step_size=0.01)
+        return gradient, hvp, made.displacement, made.state
+
+    direction = jax.tree.map(jnp.sin, params)
+    state = sharding.initialised(optimizer, params)
+    made = all_of(params, batch, state, direction)
+    prompts, lengths = np.asarray(batch.tokens)[:, :4], np.full(8, 4)
+    decoded = decoding.greedy(
+        params,
+        A,
+        jnp.asarray(prompts),
+        jnp.asarray(lengths),
+        stop_tokens=(3,),
+        max_new_tokens=6,
+        compute_dtype=jnp.float64,
+    )
+    return made, decoded, state
+
+
+def main():
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)
+    assert jax.device_count() == 8
+    params = random_params(A)
+    batch = tokens.batch(texts(A, 8), [0.1 * i + 0.1 for i in range(8)], shape=(16, 8))
+    optimizer = optax.adamw(1.0)
+    expected, decoded, _ = results(params, batch, None, optimizer)
+    for sizes in MESHES:
+        mesh = sharding.mesh(*sizes)
+        sharding.check(mesh, A, 8)
+        placed = jax.device_put(params, sharding.of_parameters(mesh, A))
+        rows = jax.device_put(batch, sharding.batch(mesh))
+        found, tokens_found, state = results(placed, rows, mesh, optimizer)
+        where = jax.tree.map(lambda leaf: leaf.sharding, placed)
+        moments = [jax.tree.map(lambda leaf: leaf.sharding, tree) for tree in (state[0].mu, state[0].nu, found[0])]
+        print(
+            json.dumps(
+                {
+                    "mesh": sizes,
+                    "gradient": error(found[0], expected[0]),
+                    "hvp": error(found[1], expected[1]),
+                    "step": error(found[2], expected[2]),
+                    "state": error(found[3], expected[3]),
+                    "decoding": error(tokens_found, decoded),
+                    "moments lie like their parameters": all(
+                        a.is_equivalent_to(b, leaf.ndim)
+                        for tree in moments
+                        for a, b, leaf in zip(
+                            jax.tree.leaves(tree), jax.tree.leaves(where), jax.tree.leaves(placed), strict=True
+                        )
+                    ),
+                    "a device holds": max(
+                        leaf.addressable_shards[0].data.size / leaf.size
+                        for leaf in jax.tree.leaves(placed)
+                        if leaf.size > A.num_layers * A.width  # norms are small and lie everywhere
+                    ),
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

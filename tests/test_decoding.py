@@ -1,0 +1,73 @@
+"""Greedy decoding against choosing token after token with the loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain_llama
+import pytest
+from test_policy import STRETCHED, random_params
+
+from experiments import decoding
+
+PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [7]]
+MOST = 9
+
+
+def plainly(params, prompt, stops):
+    ids = list(prompt)
+    while len(ids) < len(prompt) + MOST:
+        token = int(plain_llama.logits(params, STRETCHED, ids)[-1].argmax())
+        if token in stops:
+            return ids[len(prompt) :], True
+        ids.append(token)
+    return ids[len(prompt) :], False
+
+
+@pytest.fixture(scope="module")
+def params():
+    return random_params(STRETCHED)
+
+
+@pytest.fixture(scope="module")
+def padded():
+    width = max(map(len, PROMPTS))
+    return (
+        np.array([prompt + [11] * (width - len(prompt)) for prompt in PROMPTS], np.int32),
+        np.array([len(prompt) for prompt in PROMPTS], np.int32),
+    )
+
+
+def test_tokens_are_those_of_the_loops(params, padded):
+    unstopped = [plainly(params, prompt, ())[0] for prompt in PROMPTS]
+    # Tokens that come up in the middle of some answers, at the start of one and in others not at all.
+    stops = (unstopped[0][4], unstopped[1][0])
+    made = decoding.greedy(
+        params, STRETCHED, *padded, stop_tokens=stops, max_new_tokens=MOST, compute_dtype=jnp.float64
+    )
+    for row, prompt in enumerate(PROMPTS):
+        expected, is_ended = plainly(params, prompt, stops)
+        length = int(made.lengths[row])
+        assert np.asarray(made.tokens)[row, :length].tolist() == expected
+        assert not np.asarray(made.tokens)[row, length:].any()
+        assert bool(made.is_ended[row]) == is_ended
+    assert any(made.lengths == 0) or not plainly(params, PROMPTS[1], stops)[0]
+
+
+def test_the_loop_ends_with_the_last_text(params, padded):
+    """As many passes as the longest answer has tokens: counted by a callback in the compiled loop."""
+    passes = []
+    original = decoding.policy.with_cache
+
+    def counted(*arguments):
+        jax.debug.callback(lambda: passes.append(1))
+        return original(*arguments)
+
+    firsts = tuple({plainly(params, prompt, ())[0][1] for prompt in PROMPTS})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding.policy, "with_cache", counted)
+        made = decoding.greedy.__wrapped__(
+            params, STRETCHED, *padded, stop_tokens=firsts, max_new_tokens=MOST, compute_dtype=jnp.float64
+        )
+        jax.effects_barrier()
+    assert bool(made.is_ended.all())
+    assert len(passes) == int(made.lengths.max()) + 1
