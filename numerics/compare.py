@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.command import Parser, nearest, output_path, run, write
+from console.values import number, whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,36 +75,8 @@ exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 """
 
 
-def _positive(value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
-    if not (number > 0 and isfinite(number)):
-        raise argparse.ArgumentTypeError(f"must be a positive number; got {value}.")
-    return number
-
-
-def _count(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {value}.")
-    return int(value)
-
-
-def _halvings(value: str) -> int:
-    if not value.isdecimal() or not 5 <= int(value) <= 60:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 5, or no order is fitted, to 60; got {value}.")
-    return int(value)
-
-
-def _seed(value: str) -> int:
-    if not value.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0; got {value}.")
-    return int(value)
-
-
 def _scales(value: str) -> list[float]:
-    return [_positive(part) for part in value.split(",")]
+    return [number()(part) for part in value.split(",")]
 
 
 def _plot_path(value: str) -> Path:
@@ -138,13 +111,19 @@ def _parser() -> Parser:
     )
     add("--schedule", type=_one_of(SCHEDULES, "word"), metavar="NAME|WORD", help="below (default: minus-first)")
     add("--scales", type=_scales, metavar="X,X,...", help="a size for each step of the schedule (default: 1)")
-    add("--pairs", type=_count, default=2, metavar="N", help="pairs of losses (default: 2)")
+    add("--pairs", type=whole(1), default=2, metavar="N", help="pairs of losses (default: 2)")
     add("--frame", type=_one_of(FRAMES), default="accumulated", metavar="NAME", help="default: accumulated")
     add("--order", type=int, choices=(1, 2, 3), default=2, help="the order of the prediction shown (default: 2)")
     add("--dtype", type=_one_of(("float64", "float32")), default="float64", metavar="NAME", help="default: float64")
-    add("--seed", type=_seed, default=0, metavar="K", help="of the random problem (default: 0)")
-    add("--largest-step", type=_positive, metavar="X", help="the largest step size (default: from the prediction)")
-    add("--halvings", type=_halvings, default=10, metavar="K", help="how often it is halved (default: 10)")
+    add("--seed", type=whole(0), default=0, metavar="K", help="of the random problem (default: 0)")
+    add("--largest-step", type=number(), metavar="X", help="the largest step size (default: from the prediction)")
+    add(
+        "--halvings",
+        type=whole(5, 60),
+        default=10,
+        metavar="K",
+        help="how often it is halved; no order is fitted to fewer than 5 (default: 10)",
+    )
     add("--sweep", action="store_true", help="every problem x optimizer x schedule that is not given")
     add("--json", type=output_path, metavar="PATH", help="write everything as JSON; - for standard output")
     add("--plot", type=_plot_path, metavar="PATH", help="write a figure: .pdf, .png or .svg")
@@ -261,11 +240,11 @@ def _described(options: argparse.Namespace, problem: str, optimizer: str, schedu
 
 
 def _as_data(comparison: "Comparison") -> dict[str, object]:
-    def number(value: float | None) -> float | None:
+    def finite(value: float | None) -> float | None:
         return value if value is not None and isfinite(value) else None
 
     def numbers(values: Iterable[float]) -> list[float | None]:
-        return [number(float(value)) for value in values]
+        return [finite(float(value)) for value in values]
 
     return {
         "frame": comparison.frame,
@@ -280,8 +259,8 @@ def _as_data(comparison: "Comparison") -> dict[str, object]:
                 "predicted": numbers(comparison.predicted[order - 1]),
                 "remainders": numbers(comparison.remainders[order - 1]),
                 "theory": fit.theory,
-                "fitted": number(fit.order),
-                "half_width": number(fit.half_width),
+                "fitted": finite(fit.order),
+                "half_width": finite(fit.half_width),
                 "used": list(fit.used),
                 "verdict": fit.verdict,
                 "reason": fit.reason,

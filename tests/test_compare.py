@@ -68,7 +68,7 @@ def test_help_and_typos_do_not_wait_for_jax():
         ("--json", "nowhere/drift.json"): "folder that exists",
         ("--plot", "-"): "must end in .pdf, .png, .svg",
         ("--plot", "drift.svg", "--json", "./drift.svg"): "must name two files",
-        ("--halvings", "4"): "from 5",
+        ("--halvings", "4"): "at least 5 and at most 60",
         ("--sweep", "--plot", "a.pdf"): "single comparison",
         ("--schedule",): "expected one argument",
     }.items():
