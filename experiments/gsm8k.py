@@ -1,0 +1,119 @@
+"""Problems with step-by-step solutions in the format of GSM8K: from a folder of JSONL files, or from the hub.
+
+A solution is text whose arithmetic is annotated (`<<48/2=24>>24`) and whose last line is `#### N`. Nothing here knows
+what the problems are for.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from experiments import answers
+
+__all__ = ["HUB_NAME", "SPLITS", "BrokenLineError", "Problem", "Split", "final_answer", "from_folder", "from_hub"]
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+HUB_NAME = "openai/gsm8k"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem.
+
+    Attributes:
+        id: Unique within its source and stable: the split and the number of the line, from 1.
+        question: The question.
+        solution: A right solution, its last line `#### N`.
+        gold: The final answer as the last line has it, without thousands separators.
+    """
+
+    id: str
+    question: str
+    solution: str
+    gold: str
+
+
+class BrokenLineError(ValueError):
+    """A line that is no problem; the message names the file, the number of the line and what is wrong."""
+
+
+def final_answer(solution: str) -> str:
+    """The answer on the last line of a solution, without thousands separators.
+
+    Raises:
+        ValueError: If the last line is not `#### N` with a number N.
+    """
+    mark, _, answer = solution.rstrip().rpartition("\n")[2].partition("####")
+    text = answer.strip()
+    if mark.strip() or answers.number(text) is None:
+        raise ValueError(f"the last line must be '#### N' with a number; got {solution.rstrip()[-40:]!r}")
+    return text.replace(",", "")
+
+
+def _problem(record: object, name: str) -> Problem:
+    if not isinstance(record, Mapping):
+        raise ValueError(f"must be a JSON object; got {type(record).__name__}")
+    for key in ("question", "answer"):
+        if not isinstance(record.get(key), str) or not record[key].strip():
+            raise ValueError(f"must have a text {key!r}; got the keys {', '.join(map(str, record)) or 'none'}")
+        if any("\ud800" <= letter <= "\udfff" for letter in record[key]):  # JSON can spell them, no file can hold them
+            raise ValueError(f"must have a {key!r} without lone surrogates")
+    solution = record["answer"].strip()
+    return Problem(id=name, question=record["question"].strip(), solution=solution, gold=final_answer(solution))
+
+
+def from_folder(folder: Path, split: Split, skipped: list[str] | None = None) -> Iterator[Problem]:
+    """The problems of `folder/split.jsonl`, one at a time, as openai/grade-school-math lays them out.
+
+    Args:
+        folder: Where train.jsonl and test.jsonl lie.
+        split: Which of the two.
+        skipped: Where given, a broken line is described there and passed over.
+
+    Raises:
+        FileNotFoundError: If there is no such file; the message lists what lies there instead.
+        BrokenLineError: At a line that is no problem, unless `skipped` is given.
+    """
+    path = folder / f"{split}.jsonl"
+    if not path.is_file():
+        there = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else []
+        raise FileNotFoundError(
+            f"{path} must exist: a folder of GSM8K holds train.jsonl and test.jsonl. "
+            + (f"There is: {', '.join(there) or 'nothing'}." if folder.is_dir() else "There is no such folder.")
+        )
+    with path.open("rb") as file:
+        for line_number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield _problem(json.loads(line.decode()), f"{split}-{line_number}")
+            except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are ValueErrors too
+                what = "is nested too deeply" if isinstance(error, RecursionError) else error
+                message = f"{path}, line {line_number}: {what}."
+                if skipped is None:
+                    raise BrokenLineError(f"{message} Skip such lines with --skip-broken.") from None
+                skipped.append(message)
+
+
+def from_hub(split: Split) -> Iterator[Problem]:
+    """The problems of openai/gsm8k ("main"), read through Hugging Face `datasets`.
+
+    Raises:
+        ModuleNotFoundError: If `datasets` is not installed.
+    """
+    try:
+        from datasets import load_dataset  # pyright: ignore[reportMissingImports]  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "Hugging Face `datasets` must be installed to read the hub: in the project's folder, pip install '.[hub]'. "
+            "Or give a folder of JSONL files with --data, or --data generated."
+        ) from None
+    rows: Iterable[object] = load_dataset(HUB_NAME, "main", split=split)
+    for place, record in enumerate(rows, start=1):
+        try:
+            yield _problem(record, f"{split}-{place}")
+        except ValueError as error:
+            raise BrokenLineError(f"{HUB_NAME}, {split}, row {place}: {error}.") from None
