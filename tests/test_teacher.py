@@ -1,0 +1,907 @@
+"""The teacher: an endpoint that misbehaves, answers that are checked, a cache that outlives its writer, a report."""
+
+import asyncio
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from email.utils import formatdate
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("openai", reason="the extra 'teacher' is not installed")
+
+from misbehaving_server import (
+    answer,
+    body,
+    hang,
+    raw,
+    reset,
+    serving,
+    status,
+    trickle,
+    truncated,
+)
+
+from experiments import cache, gsm8k, teach, teacher, word_problems
+
+ROOT = Path(__file__).parents[1]
+RIGHT = "Together that is 1+2 = <<1+2=3>>3.\n#### 3"
+WRONG = "Together that is 1+2 = <<1+2=4>>4.\n#### 4"
+KEY = "sk-a-key-that-nobody-may-see"
+
+
+def data_folder(folder, num_problems):
+    """Problems whose answer is 3, each with a question of its own."""
+    folder.mkdir()
+    records = [{"question": f"question {i}", "answer": "It is 3.\n#### 3"} for i in range(num_problems)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("OPENAI_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def ask(tmp_path, capsys):
+    """Runs the command on problems whose answer is 3; impatient, but not so that a busy machine would matter."""
+
+    class Run:
+        def __init__(self, url, *arguments, num_problems=1):
+            data = tmp_path / "data"
+            if not data.exists():
+                data_folder(data, num_problems)
+            self.out = tmp_path / "out"
+            options = {"--max-wait": "0.2", "--timeout": "20", "--retries": "2", "--concurrency": "1"}
+            given = [part for item in options.items() if item[0] not in arguments for part in item]
+            start = time.monotonic()
+            self.status = teach.main(
+                ["--data", str(data), "--out", str(self.out), "--base-url", url, *given, *arguments]
+            )
+            self.seconds = time.monotonic() - start
+            self.shown, self.errors = capsys.readouterr()
+
+        @property
+        def cached(self):
+            return (self.out / "teacher-cache.jsonl").read_text().splitlines()
+
+        def written(self, name="train.jsonl"):
+            return [json.loads(line) for line in (self.out / name).read_text().splitlines()]
+
+        def row(self, name):
+            """The three columns of a row of the report."""
+            (line,) = [line for line in self.shown.splitlines() if line.strip().startswith(f"{name}  ")]
+            return line.strip().removeprefix(name).split()
+
+    return Run
+
+
+# An endpoint that misbehaves ------------------------------------------------------------------------------------------
+
+
+HTML = raw(b"<html>\x1b[31mWelcome</html>", content_type="text/html")
+PASSING = {
+    "connection reset": (reset, "The connection failed: [Errno 104]"),
+    "closed without an answer": (hang(0), "The connection failed: Server disconnected"),
+    "half a body": (truncated(RIGHT), "The connection failed: peer closed connection"),
+    "not HTTP": (lambda handler: handler.wfile.write(b"hello\r\n\r\n"), "The connection failed: "),
+    "429": (status(429, "slow down"), "answers 429: 'slow down'"),
+    "500": (status(500), "answers 500: 'it broke'"),
+    "503 in HTML": (raw(b"<h1>Busy</h1>", 503, "text/html"), "answers 503: '<h1>Busy</h1>'"),
+    "invalid JSON": (raw(b'{"choices": ['), "Status 200, but no completion (application/json; not JSON)"),
+    "an empty body": (raw(b""), "Status 200, but no completion (application/json; not JSON): ''"),
+    "not UTF-8": (raw(b'{"choices": ["\xff"]}'), "Status 200, but no completion (application/json; not JSON)"),
+    "nested too deeply": (raw(b"[" * 100_000), "Status 200, but no completion (application/json; not JSON)"),
+    "HTML with status 200": (HTML, "no completion (text/html; not JSON): '<html> [31mWelcome</html>'. Is --base-url"),
+    "an error with status 200": (raw(b'{"error": {"message": "overloaded"}}'), 'no list of choices): \'{"error"'),
+    "a list": (raw(b"[]"), "no list of choices"),
+}
+FINAL = {
+    "no quota": (status(429, "You exceeded it", "insufficient_quota"), ["The quota is used up", "You exceeded it"]),
+    "payment required": (status(402, "no credit"), ["The quota is used up", "no credit"]),
+    "a bad key": (status(401, "no such key"), ["The key is refused. Set OPENAI_API_KEY", "no such key"]),
+    "forbidden": (status(403, "not this model"), ["The key is refused. Set OPENAI_API_KEY", "not this model"]),
+    "an unknown model": (status(404, "no such model"), ["Check --model (gpt-4o) and --base-url", "no such model"]),
+    "an unknown path": (raw(b"nothing here", 404, "text/plain"), ["Check --model", "nothing here"]),
+    "an odd error": (raw(b'{"error": {"type": ["x"], "code": {}}}', 404), ["Check --model"]),
+    "a redirect": (
+        status(307, Location="https://me:secret@elsewhere.example/v1/chat/completions?token=secret"),
+        ["It redirects to https://elsewhere.example/v1/chat/completions. Give the address behind it as --base-url"],
+    ),
+    "a redirect to nowhere": (status(302, Location="http://[::1/"), ["It redirects to an address that cannot be read"]),
+}
+UNUSABLE = {
+    "no choices": (answer("", choices=[]), "no text"),
+    "choices that are none": (answer("", choices=[None]), "no text"),
+    "no message": (answer("", choices=[{"finish_reason": "stop"}]), "no text"),
+    "null content": (answer(None), "no text"),
+    "content in parts": (answer([{"type": "text", "text": RIGHT}]), "no text"),
+    "blank content": (answer(" \n"), "no text"),
+    "half a character": (answer("\ud800\n#### 3"), "no text"),
+    "cut off": (answer(RIGHT, "length"), "cut off"),
+    "filtered": (answer(RIGHT, "content_filter"), "cut off"),
+    "no finish reason": (answer(RIGHT, None), "cut off"),
+    "no final line": (answer("It is 3."), "no final line"),
+    "a final line that goes on": (answer(RIGHT + " pencils"), "no final line"),
+    "wrong": (answer(WRONG), "wrong"),
+    "two answers, the last right": (answer("#### 4\n#### 3"), "wrong"),
+    "two answers, the first right": (answer("#### 3\n#### 4"), "wrong"),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_may_pass_is_tried_again_and_given_up_in_time(ask, name):
+    behaviour, message = PASSING[name]
+    with serving([behaviour]) as server:
+        run = ask(server.url)
+        assert len(server.asked) == 3
+    assert run.status == 1
+    assert run.seconds < 5
+    assert message in run.shown.rpartition("the last that was given up: ")[2]
+    assert "Tried 3 times (--retries)." in run.shown
+    assert "\x1b" not in run.shown + run.errors
+    assert "0 solved, 0 never solved, 1 given up" in run.shown
+    assert run.row("requests sent") == ["3"]
+    assert run.row("of these tried again") == ["2"]
+    assert run.cached == []
+    assert run.written() == []
+    assert run.written("unsolved.jsonl")[0]["id"] == "train-1"
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_passes_is_no_loss(ask, name):
+    with serving([PASSING[name][0], answer(RIGHT)]) as server:
+        run = ask(server.url)
+        assert len(server.asked) == 2
+        assert server.asked[0].payload == server.asked[1].payload
+    assert run.status == 0
+    assert [record["answer"] for record in run.written()] == [RIGHT]
+    assert run.row("of these tried again") == ["1"]
+    assert len(run.cached) == 1
+
+
+@pytest.mark.parametrize("name", FINAL)
+def test_what_cannot_pass_is_asked_once(ask, name):
+    behaviour, messages = FINAL[name]
+    with serving([behaviour]) as server:
+        run = ask(server.url, num_problems=20)
+        assert len(server.asked) == 1
+    assert run.status == 1
+    for message in messages:
+        assert message in run.errors
+    assert "secret" not in run.shown + run.errors
+    assert "Stopped after 1 of 20 problems; nothing is written." in run.errors
+    assert run.row("requests sent") == ["1"]
+    assert not (run.out / "train.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_was_paid_for_and_is_no_use_is_kept_and_another_asked_for(ask, name):
+    behaviour, verdict = UNUSABLE[name]
+    with serving([behaviour, behaviour, answer(RIGHT)]) as server:
+        run = ask(server.url, "--retries", "0")
+        payloads = [asked.payload for asked in server.asked]
+        assert len(payloads) == 3
+        again = ask(server.url)
+        assert len(server.asked) == 3
+    assert run.status == again.status == 0
+    assert [payload["temperature"] == 0 for payload in payloads] == [True, False, False]
+    assert len({payload["seed"] for payload in payloads}) == 3
+    assert len(run.cached) == 3
+    assert run.row(verdict) == ["2", "0", "2"]
+    assert run.row("right") == ["1", "0", "1"]
+    assert again.row(verdict) == ["0", "2", "2"]
+    assert again.row("requests sent") == ["0"]
+    assert run.written()[0]["attempt"] == 3
+    assert run.written() == again.written()
+
+
+def test_a_refused_request_is_not_repeated_and_the_others_are_asked(ask):
+    def script(asked):
+        return status(400, "too long", "context_length_exceeded") if asked.question == "question 1" else answer(RIGHT)
+
+    with serving(script) as server:
+        run = ask(server.url, num_problems=3)
+        assert len(server.asked) == 3
+    assert run.status == 1
+    assert "2 solved, 0 never solved, 1 given up\ngiven up: train-2\n" in run.shown
+    assert "answers 400: 'too long'. It does not accept this request." in run.shown
+    assert [record["id"] for record in run.written()] == ["train-1", "train-3"]
+    (unsolved,) = run.written("unsolved.jsonl")
+    assert (unsolved["id"], unsolved["verdicts"]) == ("train-2", [])
+    assert "too long" in unsolved["given_up"]
+
+
+def test_nobody_listens(ask):
+    with serving() as server:
+        pass
+    run = ask(server.url)
+    assert run.status == 1
+    assert "Connect" in run.shown
+    assert "127.0.0.1" in run.shown
+
+
+def test_an_endpoint_that_is_down_is_not_asked_everything(ask):
+    with serving([status(500)]) as server:
+        run = ask(server.url, "--concurrency", "4", "--retries", "1", num_problems=100)
+        assert 8 <= len(server.asked) <= 2 * (4 + 3)  # four in a row, and what was in flight then
+    assert run.status == 1
+    assert "gave no answer to 4 problems in a row; the last time:" in run.errors
+    assert "run again to go on" in run.errors
+
+
+def test_failures_with_answers_in_between_end_nothing(ask):
+    def script(asked):
+        return status(500) if int(asked.question.split()[1]) % 3 else answer(RIGHT)
+
+    with serving(script) as server:
+        run = ask(server.url, "--retries", "0", num_problems=15)
+        assert len(server.asked) == 15
+    assert "5 solved, 0 never solved, 10 given up" in run.shown
+    assert len(run.written()) == 5
+
+
+def test_answers_from_the_cache_are_no_sign_of_life(ask):
+    with serving(lambda asked: status(500) if int(asked.question.split()[1]) % 2 else answer(RIGHT)) as server:
+        ask(server.url, "--retries", "0", num_problems=20)
+        server.script, num_asked = [status(500)], len(server.asked)
+        run = ask(server.url, "--retries", "0")
+        assert len(server.asked) == num_asked + 3
+    assert "gave no answer to 3 problems in a row" in run.errors
+
+
+@pytest.mark.parametrize("behaviour", [hang(30), trickle(RIGHT, 0.02)], ids=["silence", "one byte at a time"])
+def test_an_answer_must_be_whole_in_time(ask, behaviour):
+    with serving([behaviour]) as server:
+        run = ask(server.url, "--timeout", "0.5", "--retries", "1")
+        assert len(server.asked) == 2
+    assert run.seconds < 5
+    assert "No whole answer came within 0.5 s (--timeout). Tried 2 times (--retries)." in run.shown
+
+
+# Waiting --------------------------------------------------------------------------------------------------------------
+
+
+def test_retry_after_is_honoured_within_the_limit(ask):
+    with serving([status(429, Retry_After="0.4"), status(503, Retry_After="0.2"), answer(RIGHT)]) as server:
+        assert ask(server.url, "--max-wait", "5").status == 0
+        first, second, third = (asked.time for asked in server.asked)
+    assert second - first >= 0.4
+    assert third - second >= 0.2
+
+
+@pytest.mark.parametrize("demand", ["120", "1e9", "inf", formatdate(time.time() + 3600, usegmt=True)])
+def test_retry_after_beyond_the_limit_is_given_up_at_once(ask, demand):
+    with serving([status(429, Retry_After=demand)]) as server:
+        run = ask(server.url, "--max-wait", "60")
+        assert len(server.asked) == 1
+    assert run.seconds < 5
+    assert re.search(
+        r"It asks to wait (120|1e\+09|inf|3[56]\d\d(\.\d+)?) s \(Retry-After\), which is more than --max-wait \(60 s\)",
+        run.shown,
+    )
+
+
+@pytest.mark.parametrize("demand", ["-5", "nan", "soon", "", formatdate(time.time() - 3600, usegmt=True)])
+def test_a_retry_after_that_asks_for_nothing_is_passed_over(ask, demand):
+    with serving([status(429, Retry_After=demand), answer(RIGHT)]) as server:
+        run = ask(server.url)
+    assert run.status == 0
+    assert run.seconds < 5
+
+
+def test_all_waiting_together_is_bounded_and_each_wait_is_drawn_from_twice_the_last(ask, monkeypatch):
+    sleep, waits = asyncio.sleep, []
+
+    async def noted(delay, *arguments):
+        waits.extend([delay] if delay else [])  # 0 is a turn for the others, which libraries take
+        await sleep(delay, *arguments)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    with serving([status(500)]) as server:
+        run = ask(server.url, "--max-wait", "0.4", "--retries", "1000000")
+        assert len(server.asked) == len(waits) + 1
+    assert all(0.5 <= wait / (0.4 / 128 * 2**k) <= 1 for k, wait in enumerate(waits))
+    assert len({wait / 2**k for k, wait in enumerate(waits)}) == len(waits)
+    assert sum(waits) <= 0.4
+    assert len(waits) in (7, 8)  # 2^7 - 1 < 128, the shortest of eight add up to 255/256 of the limit
+    assert "until --max-wait (0.4 s) was used up" in run.shown
+
+
+def test_requests_in_flight_are_bounded_and_the_bound_is_used(ask):
+    with serving([hang(0.05, answer(RIGHT))]) as server:
+        run = ask(server.url, "--concurrency", "5", num_problems=40)
+        assert server.most_at_once == 5
+    assert run.status == 0
+    assert len(run.written()) == 40
+
+
+# Secrets --------------------------------------------------------------------------------------------------------------
+
+
+def everything_shown_and_written(run):
+    return run.shown + run.errors + "".join(path.read_text() for path in run.out.iterdir())
+
+
+def test_the_key_goes_into_the_header_and_nowhere_else(ask, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+    echoes = [status(500, f"not {KEY}!"), answer(f"Your key is {KEY}.\n#### 4"), raw(KEY.encode()), status(401, KEY)]
+    with serving(echoes) as server:
+        run = ask(server.url)
+        assert len(server.asked) == 4
+        assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
+        assert all(KEY not in json.dumps(asked.payload) for asked in server.asked)
+    assert KEY not in everything_shown_and_written(run)
+    assert "Your key is ***." in run.cached[0]
+
+
+def test_a_password_in_the_address_is_used_and_not_shown(ask):
+    with serving([answer(WRONG), status(404, "hunter2-and-more")]) as server:
+        run = ask(server.url.replace("://", "://me:hunter2-and-more@"))
+        assert all(asked.headers["authorization"].startswith("Basic ") for asked in server.asked)
+    shown = everything_shown_and_written(run)
+    assert "hunter2" not in shown
+    assert server.url in shown
+    assert json.loads(run.cached[0])["request"]["base_url"] == server.url
+
+
+def test_a_redirect_takes_nothing_elsewhere(ask, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving([answer(RIGHT)]) as other, serving([status(308, Location=other.url + "/chat/completions")]) as server:
+        run = ask(server.url)
+        assert (len(server.asked), other.asked) == (1, [])
+    assert f"It redirects to {other.url}/chat/completions" in run.errors
+
+
+def test_a_key_that_is_no_header_is_refused_without_being_shown(ask, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nX-Other: 1")
+    with serving([answer(RIGHT)]) as server, pytest.raises(SystemExit):
+        ask(server.url)
+    error = capsys.readouterr().err
+    assert "OPENAI_API_KEY must be one word" in error
+    assert "sk-" not in error
+    assert server.asked == []
+
+
+def test_openai_itself_needs_a_key(tmp_path, capsys):
+    data = data_folder(tmp_path / "data", 5)
+    assert teach.main(["--data", str(data), "--out", str(tmp_path / "out")]) == 1
+    assert "https://api.openai.com/v1 needs a key. Set OPENAI_API_KEY" in capsys.readouterr().err
+
+
+def test_openai_is_needed_to_ask_and_not_to_read_the_cache(ask, monkeypatch):
+    with serving([answer(RIGHT)]) as server:
+        first = ask(server.url)
+        monkeypatch.setitem(sys.modules, "openai", None)
+        again = ask(server.url)
+        other = ask(server.url, "--seed", "1")
+    assert first.written() == again.written()
+    assert again.status == 0
+    assert other.status == 1
+    assert "pip install '.[teacher]'" in other.errors
+
+
+# Answers --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_in_the_prompt_is_what_it_asks_for():
+    messages = teacher.request(teacher.Settings(), "How many?", 1)["messages"]
+    assert isinstance(messages, list)
+    system, _, example, question = messages
+    assert question == {"role": "user", "content": "How many?"}
+    lines = example["content"].splitlines()
+    assert gsm8k.final_answer(example["content"]) == "87"
+    for line in [*lines[:-1], system["content"]]:
+        ((shown, inside, value),) = re.findall(r"([0-9*/+-]+) = \$?<<(.+?)=([0-9]+)>>(?=\3\b)", line)
+        assert shown == inside
+        ((left, sign, right),) = re.findall(r"^(\d+)(\D)(\d+)$", inside)
+        a, b = Fraction(left), Fraction(right)
+        assert {"+": a + b, "-": a - b, "*": a * b, "/": a / b}[sign] == Fraction(value)
+
+
+@given(
+    value=st.fractions(-(10**6), 10**6, max_denominator=100).filter(lambda value: 100 % value.denominator == 0),
+    other=st.integers(1, 10**6),
+    style=st.sampled_from(["{:.2f}", "{:,.2f}", "${:,.2f}", " {:.3f} "]),
+)
+def test_an_answer_is_right_in_every_spelling_of_the_same_number_and_in_no_other(value, other, style):
+    def verdict(number, finish_reason="stop"):
+        text = f"So it is.\n#### {style.format(float(number)).replace('$-', '-$')}"
+        return teacher.judged(teacher.Reply(text, finish_reason, 1, 1, "m"), str(value))
+
+    assert verdict(value) == "right"
+    assert verdict(value + Fraction(other, 100)) == verdict(value - Fraction(other, 100)) == "wrong"
+    assert verdict(value, "length") == "cut off"
+
+
+def test_solutions_of_gsm8k_pass():
+    if not os.environ.get("GSM8K_DATA"):
+        pytest.skip("GSM8K_DATA names no folder")
+    num_problems = 0
+    for split in gsm8k.SPLITS:
+        for problem in gsm8k.from_folder(Path(os.environ["GSM8K_DATA"]), split):
+            assert teacher.judged(teacher.Reply(problem.solution, "stop", 1, 1, "m"), problem.gold) == "right"
+            num_problems += 1
+    assert num_problems == 7473 + 1319
+
+
+@settings(max_examples=15)
+@given(
+    script=st.lists(st.sampled_from(["right", "wrong", "500", "half"]), min_size=1, max_size=8),
+    attempts=st.integers(1, 3),
+    retries=st.integers(0, 2),
+)
+def test_every_script_is_followed_as_a_reader_would_follow_it(script, attempts, retries):
+    behaviours = {"right": answer(RIGHT), "wrong": answer(WRONG), "500": status(500), "half": truncated(RIGHT)}
+    # Cut the script where the run must end: too many failures together, enough answers, or a right one. The last entry
+    # of a script goes on for ever.
+    endless = script + [script[-1]] * 20
+    ends = [
+        n
+        for n in range(1, len(endless) + 1)
+        if endless[n - 1] == "right"
+        or sum(entry == "wrong" for entry in endless[:n]) == attempts
+        or (n > retries and not {"right", "wrong"} & set(endless[n - retries - 1 : n]))
+    ]
+    told = endless[: ends[0]]
+    with serving([behaviours[name] for name in script]) as server, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        chosen = [f"--attempts={attempts}", f"--retries={retries}", "--max-wait=0.05", f"--base-url={server.url}"]
+        data = data_folder(folder / "data", 1)
+        code = teach.main(["--data", str(data), "--out", str(folder / "out"), *chosen])
+        assert len(server.asked) == len(told)
+        lines = (folder / "out" / "teacher-cache.jsonl").read_text().splitlines()
+        texts = [json.loads(line)["reply"]["text"] for line in lines]
+    assert texts == [{"right": RIGHT, "wrong": WRONG}[entry] for entry in told if entry in ("right", "wrong")]
+    assert code == (0 if told[-1] == "right" else 1)
+
+
+def test_never_solved_is_counted_listed_and_left_out(ask):
+    def script(asked):
+        return answer(WRONG if asked.question in ("question 0", "question 3") else RIGHT)
+
+    with serving(script) as server:
+        run = ask(server.url, "--attempts", "2", num_problems=4)
+        assert len(server.asked) == 2 + 2 * 2
+        again = ask(server.url, "--attempts", "2")
+        assert len(server.asked) == 6
+        more = ask(server.url, "--attempts", "3")
+        assert len(server.asked) == 8
+    assert run.status == again.status == more.status == 0
+    assert "2 solved, 2 never solved, 0 given up\nnever solved: train-1, train-4\n" in run.shown
+    assert [record["id"] for record in run.written()] == ["train-2", "train-3"]
+    unsolved = run.written("unsolved.jsonl")
+    assert [(record["id"], record["gold"]) for record in unsolved] == [("train-1", "3"), ("train-4", "3")]
+    assert [record["verdicts"] for record in unsolved] == [["wrong"] * 3] * 2  # as the last run has it
+
+
+def test_only_ids_that_fit_are_listed(ask):
+    with serving([answer(WRONG)]) as server:
+        run = ask(server.url, "--attempts", "1", num_problems=23)
+    assert run.status == 1
+    assert "train-20 and 3 more\n" in run.shown
+    assert len(run.written("unsolved.jsonl")) == 23
+
+
+def test_what_is_written_is_read_back_in_the_order_of_the_data(ask):
+    def script(asked):
+        number = int(asked.question.split()[1])
+        return hang(0.01 * (12 - number), answer(f" It is {number} or ½ of it: <<1+2=3>>3.\n#### 3\n"))
+
+    with serving(script) as server:
+        run = ask(server.url, "--concurrency", "12", "--limit", "10", num_problems=12)
+    problems = list(gsm8k.from_folder(run.out, "train"))
+    assert [problem.question for problem in problems] == [f"question {i}" for i in range(10)]
+    assert [problem.solution for problem in problems] == [
+        f"It is {i} or ½ of it: <<1+2=3>>3.\n#### 3" for i in range(10)
+    ]
+    assert [record["id"] for record in run.written()] == [f"train-{i}" for i in range(1, 11)]
+    assert {record["teacher"] for record in run.written()} == {"served-model"}
+
+
+def test_the_report(ask):
+    usages = {"question 0": (1000, 10), "question 1": (2345, 67), "question 2": None}
+
+    def script(asked):
+        usage = usages[asked.question]
+        text = {"question 0": RIGHT, "question 1": "It is 3.\n#### 3", "question 2": RIGHT}[asked.question]
+        return answer(text if asked.payload["temperature"] or asked.question != "question 0" else WRONG, usage=usage)
+
+    prices = ("--price-in", "2.5", "--price-out", "10")
+    with serving(script) as server:
+        run = ask(server.url, *prices, num_problems=3)
+        again = ask(server.url, *prices)
+        unpriced = ask(server.url)
+    prompt, completion = 2 * 1000 + 2345, 2 * 10 + 67
+    cost = f"{float((Fraction(5, 2) * prompt + 10 * completion) / 10**6):.4f}"
+    assert run.row("requests sent") == ["4"]
+    assert run.row("answers") == ["4", "0", "4"]
+    assert run.row("right") == ["3", "0", "3"]
+    assert run.row("wrong") == ["1", "0", "1"]
+    assert run.row("right, without << >>") == ["1", "0", "1"]
+    assert run.row("prompt tokens") == [str(prompt), "0", str(prompt)]
+    assert run.row("completion tokens") == [str(completion), "0", str(completion)]
+    assert run.row("answers without a token count") == ["1", "0", "1"]
+    assert run.row("cost") == [">", cost, "0.0000", ">", cost]
+    assert again.row("cost") == ["0.0000", ">", cost, ">", cost]
+    assert unpriced.row("cost") == ["price", "not", "given"] * 3
+    assert "3 problems in " in run.shown
+    for shown in (run.shown, unpriced.shown):
+        assert max(map(len, shown.replace(str(run.out), "").splitlines())) <= 80
+    assert run.errors.splitlines()[-1] == "asking: 3 of 3 problems, 3 solved"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [{"prompt_tokens": -1, "completion_tokens": 10**30}, {"prompt_tokens": True}, [], "many"],
+)
+def test_a_token_count_that_is_none_is_not_believed(ask, usage):
+    with serving([raw(json.dumps({**body(RIGHT), "usage": usage}).encode())]) as server:
+        run = ask(server.url)
+    assert run.row("answers without a token count") == ["1", "0", "1"]
+    assert run.row("prompt tokens") == ["0", "0", "0"]
+
+
+# The command's options ------------------------------------------------------------------------------------------------
+
+
+def test_help_does_not_wait_for_openai_and_fits():
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['openai', 'httpx2', 'rich', 'jax', 'numpy']))\n"
+        "from experiments.teach import main\n"
+        "main(['--help'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--max-wait S" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert gsm8k.SPLITS == teach.SPLITS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--modle", "x"], "no such option: --modle. Did you mean --model?"),
+        (["--split", "tran"], "Did you mean train?"),
+        (["--limit", "0"], "at least 1"),
+        (["--attempts", "two"], "at least 1"),
+        (["--concurrency", "1001"], "`concurrency` must be at most 1000; got 1001."),
+        (["--seed", "-1"], "at least 0"),
+        (["--timeout", "0"], "a positive number"),
+        (["--max-wait", "inf"], "a positive number"),
+        (["--price-in", "-1"], "a number of at least 0"),
+        (["--price-in", "1"], "--price-in and --price-out must be given together"),
+        (["--base-url", "localhost:8080"], "`base_url` must be http(s)://host[:port]/path; got localhost:8080."),
+        (["--base-url", "http://me:secret@host:99999/v1"], "got host:99999/v1."),
+        (["--base-url", "http://host/v1?key=1"], "`base_url` must be"),
+        (["--base-url", "http://two words/v1"], "`base_url` must be"),
+        (["--cache", "-"], "must name a file"),
+        (["--cache", "{out}/train.jsonl"], "--cache must be a file of its own"),
+        (["--out", "{data}"], "--out must be another folder than --data"),
+        (["--out", "{data}/train.jsonl"], "must be a folder; got the file"),
+        (["--out", "{data}/a/b"], "must lie in a folder that exists"),
+        (["--data", "{data}-two"], "There is no such folder"),
+        (["--split", "test"], "test.jsonl must exist"),
+    ],
+)
+def test_calls_that_cannot_be_carried_out(tmp_path, capsys, arguments, message):
+    data = data_folder(tmp_path / "data", 1)
+    places = {"data": data, "out": tmp_path / "out"}
+    places["out"].mkdir()
+    given = [argument.format(**places) for argument in arguments]
+    with pytest.raises(SystemExit) as stop:
+        teach.main(["--data", str(data), "--out", str(tmp_path / "out"), *given])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "secret" not in error
+    assert len(error.splitlines()) == 1
+    assert [path.name for path in data.iterdir()] == ["train.jsonl"]
+
+
+def test_generated_problems_are_solved_and_written(ask):
+    problems = {problem.question: problem for problem in word_problems.generate(3, seed=5, split="test")}
+    with serving(lambda asked: answer(problems[asked.question].solution)) as server:
+        run = ask(server.url, "--data", "generated", "--split", "test", "--limit", "3", "--seed", "5")
+        assert [asked.payload["seed"] for asked in server.asked] == [5] * 3
+    assert run.status == 0
+    assert [record["id"] for record in run.written()] == ["test-1", "test-2", "test-3"]
+    assert [(record["question"], record["answer"]) for record in run.written()] == [
+        (problem.question, problem.solution) for problem in problems.values()
+    ]
+
+
+def test_the_hub_needs_datasets(ask, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with serving([answer(RIGHT)]) as server, pytest.raises(SystemExit) as stop:
+        ask(server.url, "--data", "hub")
+    assert stop.value.code == 2
+    assert "pip install '.[hub]'" in capsys.readouterr().err
+    assert server.asked == []
+
+
+def test_broken_lines_of_the_data(ask, tmp_path, capsys):
+    data = data_folder(tmp_path / "data", 2)
+    with (data / "train.jsonl").open("a") as file:
+        file.write('{"question": "no answer"}\n')
+    with serving([answer(RIGHT)]) as server:
+        with pytest.raises(SystemExit):
+            ask(server.url)
+        assert "train.jsonl, line 3" in capsys.readouterr().err
+        assert server.asked == []
+        run = ask(server.url, "--skip-broken")
+    assert run.status == 0
+    assert len(run.written()) == 2
+    assert "skipped: " in run.errors
+
+
+# The cache ------------------------------------------------------------------------------------------------------------
+
+
+REQUESTS = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5), max_size=3)
+ENTRIES = st.lists(st.tuples(REQUESTS, REQUESTS), min_size=1, max_size=4)
+
+
+@contextmanager
+def cache_file(entries):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cache.jsonl"
+        with cache.opened(path) as store:
+            for asked, reply in entries:
+                store.add(asked, reply)
+        yield path
+
+
+@settings(max_examples=30)
+@given(entries=ENTRIES, data=st.data())
+def test_a_cache_cut_at_any_byte_loses_no_whole_line(entries, data):
+    with cache_file(entries) as path:
+        content = path.read_bytes()
+        ends = [place for place, byte in enumerate(content) if byte == ord("\n")]
+        size = data.draw(st.sampled_from(ends) | st.integers(0, len(content)))
+        path.write_bytes(content[:size])
+        num_whole = sum(end <= size for end in ends)  # a line that lacks but its end is all there
+        start = 0 if num_whole == 0 else ends[num_whole - 1] + 1
+        with cache.opened(path) as store:
+            expected = dict(reversed([(cache.key(asked), reply) for asked, reply in reversed(entries[:num_whole])]))
+            assert len(store) == len(expected)
+            for asked, _ in entries[:num_whole]:
+                assert store.reply(asked) == expected[cache.key(asked)]
+            assert store.num_bytes_cut == max(size - start, 0)
+            store.add({"another": None}, {"a": "reply"})
+        lines = path.read_bytes().split(b"\n")
+        assert lines == [*content.split(b"\n")[:num_whole], lines[-2], b""]
+        with cache.opened(path) as store:
+            assert store.num_bytes_cut == 0
+            assert store.reply({"another": None}) == {"a": "reply"}
+            assert len(store) == len(expected) + 1
+
+
+@settings(max_examples=30)
+@given(entries=ENTRIES, data=st.data())
+def test_a_changed_byte_in_a_whole_line_is_noticed(entries, data):
+    with cache_file(entries) as path:
+        before = path.read_bytes()
+        content = bytearray(before)
+        place = data.draw(st.integers(0, len(content) - 2))  # without its end the last line is torn, and cut off
+        content[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[place]))
+        path.write_bytes(content)
+        expected = {cache.key(asked): reply for asked, reply in entries}
+        try:
+            json_is_the_same = list(map(json.loads, content.splitlines())) == list(map(json.loads, before.splitlines()))
+        except ValueError:
+            json_is_the_same = False
+        if json_is_the_same:  # a blank that became another, a letter of an escape that became a capital
+            with cache.opened(path) as store:
+                assert {cache.key(asked): store.reply(asked) for asked, _ in entries} == expected
+            return
+        with (
+            pytest.raises(cache.BrokenCacheError, match=r"cache\.jsonl, line \d: must hold a request, its reply"),
+            cache.opened(path),
+        ):
+            pass
+        assert path.read_bytes() == content
+
+
+@given(asked=REQUESTS)
+def test_the_key_is_of_the_content_not_of_its_order(asked):
+    assert cache.key(asked) == cache.key(dict(reversed(asked.items())))
+    assert cache.key(asked) != cache.key({**asked, "more": 0})
+
+
+def test_all_that_an_answer_depends_on_is_in_its_key():
+    plain = teacher.Settings()
+
+    def asked(question="q", attempt=1, **changes):
+        return cache.key(teacher.request(replace(plain, **changes), question, attempt))
+
+    same = asked()
+    assert asked(concurrency=2, retries=1, timeout=1.0, max_wait=1.0, attempts=9) == same
+    assert asked(base_url="https://me:word@api.openai.com/v1/") == same
+    others = [
+        asked(question="r"),
+        asked(attempt=2),
+        asked(attempt=3),
+        asked(model="other"),
+        asked(seed=1),
+        asked(max_tokens=1),
+        asked(base_url="http://localhost/v1"),
+    ]
+    assert len({same, *others}) == 1 + len(others)
+
+
+def test_a_second_writer_is_refused(ask, tmp_path, capsys):
+    path = tmp_path / "cache.jsonl"
+    with serving([answer(RIGHT)]) as server:
+        with cache.opened(path), pytest.raises(SystemExit) as stop:
+            ask(server.url, "--cache", str(path))
+        assert stop.value.code == 2
+        assert "cache.jsonl must have one writer; another process has it open." in capsys.readouterr().err
+        assert server.asked == []
+        assert ask(server.url, "--cache", str(path)).status == 0
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path):
+    path = tmp_path / "cache.jsonl"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with cache.opened(path) as store:
+        store.add({"a": 1}, {"b": 1})
+        before = path.read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limit[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                store.add({"a": 2}, {"b": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert path.read_bytes() == before
+        assert store.reply({"a": 2}) is None
+        store.add({"a": 3}, {"b": 3})
+    with cache.opened(path) as store:
+        assert (len(store), store.num_bytes_cut) == (2, 0)
+
+
+def test_a_reply_is_on_the_disk_when_it_is_used(tmp_path, monkeypatch):
+    path = tmp_path / "cache.jsonl"
+    sync, sizes = os.fsync, []
+    monkeypatch.setattr(os, "fsync", lambda handle: (sync(handle), sizes.append(os.fstat(handle).st_size)))
+    with cache.opened(path) as store:
+        for number in range(3):
+            store.add({"a": number}, {"b": number})
+            assert sizes[-1] == path.stat().st_size
+
+
+def test_a_torn_line_is_reported(ask):
+    with serving([answer(WRONG), answer(RIGHT)]) as server:
+        run = ask(server.url)
+        path = run.out / "teacher-cache.jsonl"
+        path.write_bytes(path.read_bytes()[:-10])
+        again = ask(server.url)
+        assert len(server.asked) == 3  # the second answer only
+    assert re.search(r"a torn last line of \d+ bytes, left by a killed run, is cut off", again.errors)
+    assert again.written() == run.written()
+
+
+# Runs that are ended from outside -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def process(folder, url, concurrency):
+    code = "import sys\nfrom console.command import run\nfrom experiments.teach import main\nsys.exit(run(main))"
+    arguments = ["--data", str(folder / "data"), "--out", str(folder / "out"), "--base-url", url]
+    command = [sys.executable, "-c", code, *arguments, "--concurrency", str(concurrency)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_ended_pays_again_for_what_was_in_flight_only(tmp_path, number):
+    """Both workers hang when seven have been answered: they have come that far only because all seven were kept."""
+    data_folder(tmp_path / "data", 20)
+
+    with serving(lambda asked: answer(RIGHT) if len(server.asked) <= 7 else hang(30)) as server:
+        with process(tmp_path, server.url, 2) as started:
+            wait_for(lambda: len(server.asked) == 9)
+            start = time.monotonic()
+            started.send_signal(number)
+            out, error = started.communicate(timeout=20)
+            assert time.monotonic() - start < 5
+        if number == signal.SIGINT:
+            assert started.returncode == 130
+            assert error.endswith("Interrupted.\n")
+            assert "Traceback" not in error
+        assert out == ""
+        cached = (tmp_path / "out" / "teacher-cache.jsonl").read_bytes()
+        assert cached.count(b"\n") == 7
+        assert not (tmp_path / "out" / "train.jsonl").exists()
+        server.script = [answer(RIGHT)]
+        with process(tmp_path, server.url, 2) as started:
+            _, error = started.communicate(timeout=60)
+            assert started.returncode == 0, error
+        assert len(server.asked) == 20 + 2
+    assert (tmp_path / "out" / "teacher-cache.jsonl").read_bytes().startswith(cached)
+    assert len((tmp_path / "out" / "train.jsonl").read_text().splitlines()) == 20
+
+
+def test_a_run_killed_at_any_moment_pays_again_for_what_was_in_flight_at_most(tmp_path):
+    data_folder(tmp_path / "data", 60)
+    with serving([hang(0.003, answer(RIGHT))]) as server:
+        for seen in (7, 31):
+            with process(tmp_path, server.url, 4) as started:
+                wait_for(lambda seen=seen: len(server.asked) >= seen)
+                started.kill()
+                started.communicate(timeout=20)
+        with process(tmp_path, server.url, 4) as started:
+            _, error = started.communicate(timeout=60)
+            assert started.returncode == 0, error
+        assert 60 <= len(server.asked) <= 60 + 2 * 4
+    assert len((tmp_path / "out" / "train.jsonl").read_text().splitlines()) == 60
+
+
+# A real model ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.reference
+def test_a_real_endpoint(ask, tmp_path):
+    xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp is not installed")
+    if not os.environ.get("SMOLLM2_GGUF"):
+        pytest.skip("SMOLLM2_GGUF names no file")
+    params = xllamacpp.CommonParams()
+    params.model.path = os.environ["SMOLLM2_GGUF"]
+    params.n_parallel = 2
+    params.n_ctx = 2 * 1024  # is divided by n_parallel
+    params.cpuparams.n_threads = 1  # more than there are free cores wait for each other
+    params.port = 0
+    server = xllamacpp.Server(params)
+    data = tmp_path / "data"
+    data.mkdir()
+    problems = {f"Tom has {a} apples and buys 1 more. How many apples has Tom?": a + 1 for a in (1, 2, 5, 8)}
+    records = [{"question": question, "answer": f"#### {gold}"} for question, gold in problems.items()]
+    (data / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    url = f"{server.listening_address}/v1"
+    options = ("--concurrency", "2", "--max-tokens", "100", "--timeout", "120")
+    run = ask(url, *options)
+    solved, unsolved = run.written(), run.written("unsolved.jsonl")
+    texts = [json.loads(line)["reply"]["text"] for line in run.cached]
+    num_answers = len(texts)
+    assert 4 <= num_answers <= 12
+    assert run.row("requests sent") == [str(num_answers)]
+    assert sum(int(run.row(verdict)[0]) for verdict in teacher.VERDICTS) == num_answers
+    assert run.row("answers without a token count") == ["0", "0", "0"]
+    assert int(run.row("prompt tokens")[0]) > 100 * num_answers
+    for record in solved:
+        assert problems[record["question"]] == Fraction(gsm8k.final_answer(record["answer"]))
+        assert record["answer"] in map(str.strip, texts)
+    assert sorted(record["question"] for record in solved + unsolved) == sorted(problems)
+    again = ask(url, *options)
+    assert again.row("requests sent") == ["0"]
+    assert again.written() == solved
+    short = ask(url, "--max-tokens", "3", "--attempts", "1", "--timeout", "120")
+    assert short.row("cut off") == ["4", "0", "4"]
+    assert short.status == 1
+    print(run.shown)  # shown with -s: what this model can do
