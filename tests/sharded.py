@@ -79,7 +79,10 @@ def main():
         rows = jax.device_put(batch, sharding.batch(mesh))
         found, tokens_found, state = results(placed, rows, mesh, optimizer)
         where = jax.tree.map(lambda leaf: leaf.sharding, placed)
-        moments = [jax.tree.map(lambda leaf: leaf.sharding, tree) for tree in (state[0].mu, state[0].nu, found[0])]
+        moments = [
+            jax.tree.map(lambda leaf: leaf.sharding, tree)
+            for tree in (optax.tree.get(state, "mu"), optax.tree.get(state, "nu"), found[0])
+        ]
         print(
             json.dumps(
                 {

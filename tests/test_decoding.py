@@ -65,7 +65,7 @@ def test_the_loop_ends_with_the_last_text(params, padded):
     firsts = tuple({plainly(params, prompt, ())[0][1] for prompt in PROMPTS})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding.policy, "with_cache", counted)
-        made = decoding.greedy.__wrapped__(
+        made = decoding.greedy.__wrapped__(  # pyright: ignore[reportAttributeAccessIssue]  # not yet compiled
             params, STRETCHED, *padded, stop_tokens=firsts, max_new_tokens=MOST, compute_dtype=jnp.float64
         )
         jax.effects_barrier()

@@ -35,7 +35,7 @@ STRETCHED = replace(
 )
 
 
-def random_params(architecture, dtype=np.float64, seed=0, scale=8.0):
+def random_params(architecture, dtype: type = np.float64, seed=0, scale=8.0):
     """Far from the usual start, where attention is uniform and every error of order is small."""
     made = policy.init(architecture, jax.random.key(seed), dtype)
     return jax.tree.map(lambda leaf: leaf * scale if leaf.ndim > 1 and not bool((leaf == 1).all()) else leaf, made)

@@ -1,6 +1,6 @@
 """Writes tests/data/tiny-llama-3.1: a tiny random Llama 3.1 with rope scaling, and what transformers says of it.
 
-    pip install 'composite-updates[reference]'
+    pip install '.[reference]'
     python tests/reference/make_tiny_llama.py
 
 The wavelengths of its eight rotations lie on both sides of the scaling's two bounds, so that all three branches matter.
@@ -9,9 +9,9 @@ The wavelengths of its eight rotations lie on both sides of the scaling's two bo
 from pathlib import Path
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 from safetensors.numpy import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore[reportMissingImports]
 
 FOLDER = Path(__file__).parents[1] / "data" / "tiny-llama-3.1"
 

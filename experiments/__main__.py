@@ -1,0 +1,54 @@
+"""`python -m experiments COMMAND`: each command is a module with a `main`; none is imported before it is asked for."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from console.command import nearest, run
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "doctor": ("experiments.doctor", "what is here, what is missing, and the remedy"),
+    "fetch": ("experiments.fetch", "brings a model or the data into a folder"),
+    "teacher": ("experiments.teach", "right solutions, asked of a teacher and checked"),
+    "pairs": ("experiments.pairs", "right and wrong solutions to the same problems"),
+    "score": ("experiments.score", "log-probabilities of completions under a model"),
+    "evaluate": ("experiments.evaluate", "how many problems a model solves"),
+}
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10}{says}" for name, (_, says) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m experiments COMMAND [OPTIONS]",
+            "",
+            "The parts of the experiment, each usable alone.",
+            "",
+            *lines,
+            "",
+            "Every command has --help. Begin with:",
+            "  python -m experiments doctor",
+        ]
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command that is named first; returns its exit status, 2 where there is no such command."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(
+            f"python -m experiments: no such command: {name}.{nearest(name, COMMANDS)} "
+            f"There are: {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
+        return 2
+    return import_module(COMMANDS[name][0]).main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: main(sys.argv[1:])))

@@ -1,0 +1,251 @@
+"""`python -m experiments evaluate`: how many problems a model solves, decoding greedily."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from console.command import Parser, output_path
+from console.values import input_folder, one_of, whole
+
+if TYPE_CHECKING:
+    from experiments.answers import Rule
+    from experiments.gsm8k import Problem
+    from experiments.policy import Architecture, Params
+    from experiments.tokens import TextCodec
+
+__all__ = ["RULES", "Sample", "main", "samples"]
+
+SPLITS = ("train", "test")  # named here so that --help is answered without the rest; tests compare
+RULES = ("hashes", "boxed", "last-number", "none")
+
+_EPILOG = """\
+Every answer is the most likely token after token, until a stop token, a new
+"Question:" or the limit. Its final answer is the first `#### N`; else the last
+number in the first \\boxed{}; else the last number; compared with the gold answer
+as exact fractions. FILE gets one line for every problem: id, question, gold,
+text, answer, rule, is_right, num_tokens, is_ended.
+
+Lines are written as they are done. Where a run is interrupted, --resume goes on
+behind the last whole line.
+
+examples:
+  python -m experiments evaluate --model models/smollm2 --data data/gsm8k
+  python -m experiments evaluate --model models/tiny --data generated --limit 8
+
+exit status: 0, 2 for a call that cannot be carried out, 130 where it is
+interrupted.
+"""
+
+
+class Sample(NamedTuple):
+    """One answer of the model.
+
+    Attributes:
+        text: As generated, without special tokens.
+        answer: What was read as the final answer, exactly; None where nothing was.
+        rule: What it was read by.
+        is_right: Whether it is the gold answer.
+        num_tokens: Of the text.
+        is_ended: Whether a stop token ended it, rather than the limit.
+    """
+
+    text: str
+    answer: Fraction | None
+    rule: "Rule"
+    is_right: bool
+    num_tokens: int
+    is_ended: bool
+
+
+def samples(
+    params: "Params",
+    architecture: "Architecture",
+    codec: "TextCodec",
+    problems: "Sequence[Problem]",
+    *,
+    is_chat: bool,
+    num_rows: int,
+    max_new_tokens: int,
+    compute_dtype: str = "float32",
+) -> "Iterator[list[Sample]]":
+    """The model's answers, a batch of problems at a time, in order.
+
+    Args:
+        params: The parameters.
+        architecture: Their model.
+        codec: The model's tokenizer.
+        problems: What to solve.
+        is_chat: Whether to put the question into the chat template; else it is "Question: ... Answer:".
+        num_rows: Problems at once.
+        max_new_tokens: The most tokens of an answer.
+        compute_dtype: Of the model.
+
+    Raises:
+        ValueError: If a question does not fit the model's context, or the model has no stop token.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from experiments import answers, decoding  # noqa: PLC0415
+
+    if not codec.stop_tokens:
+        raise ValueError("the model must have a stop token; its folder names none (eos_token_id in config.json)")
+    prompts = [codec.prompt(problem.question if is_chat else _plain(problem), is_chat=is_chat) for problem in problems]
+    longest = max(map(len, prompts), default=1)
+    if longest + max_new_tokens > architecture.context:
+        raise ValueError(
+            f"a question and its answer must fit the model's context of {architecture.context} tokens; got a question "
+            f"of {longest} and --max-tokens {max_new_tokens}"
+        )
+    width = -(-longest // 32) * 32  # one shape for all: the loop is compiled once
+    for start in range(0, len(problems), num_rows):
+        several = range(start, min(start + num_rows, len(problems)))
+        filled = [*several, *[start] * (num_rows - len(several))]
+        tokens = np.zeros((num_rows, width), np.int32)
+        for row, place in enumerate(filled):
+            tokens[row, : len(prompts[place])] = prompts[place]
+        made = decoding.greedy(
+            params,
+            architecture,
+            tokens,
+            np.array([len(prompts[place]) for place in filled], np.int32),
+            stop_tokens=codec.stop_tokens,
+            max_new_tokens=max_new_tokens,
+            compute_dtype=compute_dtype,
+        )
+        ids, lengths, is_ended = (np.asarray(part) for part in made)
+        found = []
+        for row, place in enumerate(several):
+            text = codec.text(ids[row, : lengths[row]].tolist())
+            answer = answers.extract(text)
+            is_right = answer.value is not None and answer.value == answers.number(problems[place].gold)
+            found.append(Sample(text, answer.value, answer.rule, is_right, int(lengths[row]), bool(is_ended[row])))
+        yield found
+
+
+def _plain(problem: "Problem") -> str:
+    return f"Question: {problem.question}\nAnswer:"
+
+
+def _record(problem: "Problem", sample: Sample) -> dict[str, object]:
+    told: dict[str, object] = {"id": problem.id, "question": problem.question, "gold": problem.gold}
+    return told | sample._asdict() | {"answer": None if sample.answer is None else str(sample.answer)}
+
+
+def _report(records: Sequence[dict[str, object]]) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    from console.terminal import Terminal  # noqa: PLC0415
+    from experiments.answers import wilson_interval  # noqa: PLC0415
+
+    num_right = sum(bool(record["is_right"]) for record in records)
+    low, high = wilson_interval(num_right, len(records))
+    terminal = Terminal(highlight=False, markup=False)
+    terminal.print(
+        f"{num_right} of {len(records)} right: {num_right / len(records):.2%}, "
+        f"95 % Wilson interval {low:.2%} to {high:.2%}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("answer read by", "problems", "right"):
+        table.add_column(heading, justify="left" if heading == "answer read by" else "right")
+    every = Counter(str(record["rule"]) for record in records)
+    right = Counter(str(record["rule"]) for record in records if record["is_right"])
+    for rule in RULES:
+        table.add_row(rule, str(every[rule]), str(right[rule]))
+    terminal.print(table)
+    num_cut = sum(not record["is_ended"] for record in records)
+    lengths = sorted(int(str(record["num_tokens"])) for record in records)
+    terminal.print(f"{num_cut} cut off by the limit; median length {lengths[len(lengths) // 2]} tokens")
+
+
+def _parser() -> Parser:
+    parser = Parser("python -m experiments evaluate", "How many problems a model solves.", _EPILOG)
+    add = parser.add_argument
+    add("--model", type=input_folder, required=True, metavar="DIR", help="as Hugging Face lays it out; see fetch")
+    add("--data", required=True, metavar="PATH", help="a folder with test.jsonl, or generated, or hub")
+    add("--split", type=one_of(SPLITS), default="test", metavar="NAME", help="train or test (default: test)")
+    add("--limit", type=whole(1), metavar="N", help="only the first N problems")
+    add("--skip-broken", action="store_true", help="pass over lines of the data that are no problem")
+    add("--seed", type=whole(0), default=0, metavar="K", help="of generated problems (default: 0)")
+    add("--out", type=output_path, metavar="FILE", help="JSONL to write, one line for every problem")
+    add("--no-chat", action="store_true", help='ask with "Question: ... Answer:" and no chat template')
+    add("--batch", type=whole(1), default=16, metavar="N", help="problems at once (default: 16)")
+    add("--max-tokens", type=whole(1), default=256, metavar="N", help="of an answer (default: 256)")
+    add("--dtype", type=one_of(("float32", "bfloat16")), default="float32", metavar="NAME", help="default: float32")
+    add("--resume", action="store_true", help="go on behind the last whole line of FILE")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, or 2 for a bad call."""
+    parser = _parser()
+    options = parser.parse(arguments)
+    out: Path | None = options.out
+    if options.resume and out is None:
+        parser.error("--resume must come with --out, the file to go on with.")
+    if out is not None and str(out) == "-":
+        parser.error("--out must name a file, which is written line by line; got -.")
+    if out is not None and out.exists() and out.stat().st_size and not options.resume:
+        parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
+
+    from contextlib import nullcontext  # noqa: PLC0415
+
+    from console.progress import progress  # noqa: PLC0415
+    from experiments import jsonl, loading, sources, tokens  # noqa: PLC0415
+
+    skipped: list[str] | None = [] if options.skip_broken else None
+    try:
+        problems = list(
+            sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)
+        )
+        if not problems:
+            raise ValueError(f"--data must hold a problem; {options.data} has none in its {options.split} split")
+        codec = tokens.load(options.model)
+        if codec.template is None and not options.no_chat:
+            raise ValueError(f"{options.model} has no chat template: use --no-chat")
+        records = _done(out, problems) if out is not None and options.resume else []
+        params, architecture = loading.policy(options.model)
+        made = samples(
+            params,
+            architecture,
+            codec,
+            problems[len(records) :],
+            is_chat=not options.no_chat,
+            num_rows=min(options.batch, len(problems)),
+            max_new_tokens=options.max_tokens,
+            compute_dtype=options.dtype,
+        )
+        with (
+            nullcontext() if out is None else out.open("a", encoding="utf-8") as file,
+            progress("solving", len(problems), "problems") as advance,
+        ):
+            for found in made:
+                for sample in found:
+                    records.append(_record(problems[len(records)], sample))
+                    if file is not None:
+                        jsonl.append(file, records[-1])
+                advance(len(records), f"{sum(bool(record['is_right']) for record in records)} right")
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        parser.error(str(error))
+    for message in skipped or ():
+        print(f"skipped: {message}")
+    _report(records)
+    if out is not None:
+        print(f"wrote {json.dumps(str(out))}")
+    return 0
+
+
+def _done(path: Path, problems: "Sequence[Problem]") -> list[dict[str, object]]:
+    """What an interrupted run left, as long as it is about the same problems."""
+    from experiments import jsonl  # noqa: PLC0415
+
+    jsonl.num_whole_lines(path)
+    records = [record for _, record in jsonl.records(path)] if path.exists() else []
+    for record, problem in zip(records, problems, strict=False):
+        if (record.get("id"), record.get("question")) != (problem.id, problem.question):
+            raise ValueError(f"{path} must be about the same problems; it has {record.get('id')} for {problem.id}")
+    if len(records) > len(problems):
+        raise ValueError(f"{path} has {len(records)} lines, more than the {len(problems)} problems")
+    return records

@@ -1,0 +1,160 @@
+"""`python -m experiments score`: the log-probability of every completion of a file."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from console.command import Parser, output_path
+from console.values import input_file, input_folder, one_of, whole
+
+if TYPE_CHECKING:
+    from experiments.policy import Architecture, Params
+    from experiments.tokens import Encoded, TextCodec
+
+__all__ = ["Score", "main", "scores"]
+
+_EPILOG = """\
+IN has one JSON object a line, with the texts `prompt` and `completion`. OUT gets
+one line for each, in the same order: `log_prob` (the sum over the completion's
+tokens, in nats), `num_tokens`, `log_prob_per_token`; and its `id` where it has
+one. With the chat template the prompt is the user's turn, and the token that
+ends the answer is a token of the completion; without it (--no-chat) the
+completion continues the prompt, and nothing is added. The two are tokenised
+apart.
+
+Lines are written as they are done. Where a run is interrupted, --resume goes on
+behind the last whole line.
+
+example:
+  python -m experiments score --model models/smollm2 --in in.jsonl --out out.jsonl
+
+exit status: 0, 2 for a call that cannot be carried out, 130 where it is
+interrupted.
+"""
+_BATCHES_SORTED = 16  # rows of like length are put together within this many batches: padding is wasted work
+
+
+class Score(NamedTuple):
+    """Of one completion, in nats; the sum over its tokens."""
+
+    log_prob: float
+    num_tokens: int
+
+
+def scores(
+    params: "Params",
+    architecture: "Architecture",
+    texts: Sequence["Encoded"],
+    *,
+    num_rows: int,
+    compute_dtype: str = "float32",
+) -> Iterator[tuple[int, list[Score]]]:
+    """Scores of texts, a block at a time.
+
+    Args:
+        params: The parameters.
+        architecture: Their model.
+        texts: Prompts and completions.
+        num_rows: How many are computed at once.
+        compute_dtype: Of the model.
+
+    Yields:
+        The number of texts done so far, and the scores of those that are new, in order.
+    """
+    import jax  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+
+    from experiments import objectives, tokens  # noqa: PLC0415
+
+    @jax.jit
+    def log_probs(params: "Params", batch: tokens.Batch) -> jax.Array:
+        return objectives.log_probs(params, architecture, batch, compute_dtype=compute_dtype)
+
+    for start in range(0, len(texts), num_rows * _BATCHES_SORTED):
+        block = texts[start : start + num_rows * _BATCHES_SORTED]
+        order = sorted(range(len(block)), key=lambda row: len(block[row].prompt) + len(block[row].completion))
+        made: dict[int, Score] = {}
+        for first in range(0, len(order), num_rows):
+            rows = order[first : first + num_rows]
+            # A last batch that is not full is filled up with its own rows: fewer rows would be compiled anew.
+            filled = (rows * num_rows)[:num_rows]
+            found = np.asarray(log_probs(params, tokens.batch([block[row] for row in filled])), np.float64)
+            made |= {
+                row: Score(float(values.sum()), len(block[row].completion))
+                for row, values in zip(rows, found, strict=False)
+            }
+        yield start + len(block), [made[row] for row in range(len(block))]
+
+
+def _texts(path: Path, codec: "TextCodec", is_chat: bool, context: int) -> list[tuple[object, "Encoded"]]:
+    from experiments import jsonl  # noqa: PLC0415
+
+    found = []
+    for line, record in jsonl.records(path):
+        try:
+            for key in ("prompt", "completion"):
+                if not isinstance(record.get(key), str):
+                    raise ValueError(f"must have a text {key!r}; got the keys {', '.join(record) or 'none'}")
+            made = codec.encoded(str(record["prompt"]), str(record["completion"]), is_chat=is_chat)
+            if (length := len(made.prompt) + len(made.completion)) > context:
+                raise ValueError(f"must fit the model's context of {context} tokens; got {length}")
+        except ValueError as error:
+            raise jsonl.BrokenLineError(f"{path}, line {line}: {str(error).removesuffix('.')}.") from None
+        found.append((record.get("id"), made))
+    return found
+
+
+def _parser() -> Parser:
+    parser = Parser("python -m experiments score", "Log-probabilities of completions under a model.", _EPILOG)
+    add = parser.add_argument
+    add("--model", type=input_folder, required=True, metavar="DIR", help="as Hugging Face lays it out; see fetch")
+    add("--in", dest="input", type=input_file, required=True, metavar="FILE", help="JSONL with prompt and completion")
+    add("--out", type=output_path, required=True, metavar="FILE", help="JSONL to write")
+    add("--no-chat", action="store_true", help="without the chat template")
+    add("--batch", type=whole(1), default=8, metavar="N", help="completions at once (default: 8)")
+    add("--dtype", type=one_of(("float32", "bfloat16")), default="float32", metavar="NAME", help="default: float32")
+    add("--resume", action="store_true", help="go on behind the last whole line of OUT")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, or 2 for a bad call."""
+    parser = _parser()
+    options = parser.parse(arguments)
+    out: Path = options.out
+    if str(out) == "-":
+        parser.error("--out must name a file, which is written line by line; got -.")
+    if out.exists() and out.resolve() == options.input.resolve():
+        parser.error(f"--out must be another file than --in; got {out} for both.")
+    if out.exists() and out.stat().st_size and not options.resume:
+        parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
+
+    from console.progress import progress  # noqa: PLC0415
+    from experiments import jsonl, loading, pretrained, tokens  # noqa: PLC0415
+
+    try:
+        codec = tokens.load(options.model)
+        if codec.template is None and not options.no_chat:
+            parser.error(f"{options.model} has no chat template: use --no-chat.")
+        context = pretrained.load_architecture(options.model).context
+        texts = _texts(options.input, codec, not options.no_chat, context)
+        num_done = jsonl.num_whole_lines(out) if options.resume else 0
+        if num_done > len(texts):
+            raise ValueError(f"{out} has {num_done} lines, more than the {len(texts)} of {options.input}")
+        params, architecture = loading.policy(options.model)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    total_log_prob, total_tokens = 0.0, 0
+    with out.open("a", encoding="utf-8") as file, progress("scoring", len(texts), "completions") as advance:
+        rest = [text for _, text in texts[num_done:]]
+        for done, found in scores(params, architecture, rest, num_rows=options.batch, compute_dtype=options.dtype):
+            first = num_done + done - len(found)
+            for (name, _), score in zip(texts[first : first + len(found)], found, strict=True):
+                record = {"id": name} if name is not None else {}
+                jsonl.append(file, record | score._asdict() | {"log_prob_per_token": score.log_prob / score.num_tokens})
+                total_log_prob, total_tokens = total_log_prob + score.log_prob, total_tokens + score.num_tokens
+            advance(num_done + done)
+    summary = f", {total_log_prob / total_tokens:.4f} nats per token" if total_tokens else ""
+    print(f"wrote {len(texts) - num_done} scores to {json.dumps(str(out))}{summary}")
+    return 0
