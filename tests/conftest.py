@@ -11,7 +11,11 @@ jax.config.update("jax_enable_x64", True)
 # The losses of the tests are so small that compiling is all that takes time.
 jax.config.update("jax_disable_most_optimizations", True)
 # Every annotation of a shape is checked at every call; so this stands before anything imports these packages.
-install_import_hook(["numerics", "experiments"], "beartype.beartype")
+MODULES = [
+    "numerics",
+    *(f"experiments.{name}" for name in ("decoding", "objectives", "policy", "pretrained", "tokens")),
+]
+install_import_hook(MODULES, "beartype.beartype")
 
 from derivation.catalogue import CATALOGUE  # noqa: E402
 from derivation.claim import Report, examine  # noqa: E402
