@@ -5,11 +5,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # By file: what one test compiles serves its neighbours. Every process may hold two gigabytes of compiled programs.
-DEFAULT = "not slow and not gpu and not network and not reference"
+DEFAULT = "not slow and not network and not reference"
 PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile -p no:benchmark
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run compare test test-slow test-gpu test-network test-reference bench readme page clean
+.PHONY: run compare test test-slow test-network test-reference bench readme page clean
 
 run: $(VENV)/base
 	$(BIN)/python -m derivation.check
@@ -27,9 +27,6 @@ test-slow: $(VENV)/dev
 	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 # Each needs what its name says; a test skips, with the reason, where something is missing.
-test-gpu: $(VENV)/dev
-	$(BIN)/python -m pytest -m gpu
-
 test-network: $(VENV)/dev
 	$(INSTALL) --editable '.[dev,hub]'
 	$(BIN)/python -m pytest -m network

@@ -1,1 +1,1 @@
-"""The third witness: the updates on a language model. Nothing is here yet; see the README."""
+"""The third witness: the updates on a language model. So far its parts; `python -m experiments` lists them."""

@@ -1,0 +1,80 @@
+"""Gradient and decoding of SmolLM2 beside torch and transformers: same texts, same cores, turn about; ratios printed.
+
+Needs the extra `reference`, SMOLLM2 (a folder made by `fetch smollm2`) and, for the lengths of real pairs, GSM8K_DATA;
+without it the lengths are those of generated problems.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from experiments import corruption, sources, tokens
+
+ROUNDS, REPEATS = 2, 3
+NUM_PAIRS, NUM_PROMPTS = 4, 16
+
+
+@pytest.fixture(scope="module")
+def model():
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    if "SMOLLM2" not in os.environ:
+        pytest.skip("SMOLLM2 is not set")
+    return Path(os.environ["SMOLLM2"])
+
+
+def compared(task, texts, model, tmp_path):
+    path = tmp_path / "texts.json"
+    path.write_text(json.dumps(texts))
+    found = {"ours": [], "theirs": []}
+    for _ in range(ROUNDS):
+        for side, runs in found.items():
+            command = [sys.executable, str(Path(__file__).with_name("language_model.py")), side, task]
+            done = subprocess.run(
+                [*command, str(path), str(model), str(REPEATS)], capture_output=True, text=True, check=True
+            )
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+    seconds = {side: statistics.median(s for run in runs for s in run["seconds"]) for side, runs in found.items()}
+    peaks = {side: max(run["peak"] for run in runs) / 1e9 for side, runs in found.items()}
+    return seconds, peaks
+
+
+def pairs():
+    source = os.environ.get("GSM8K_DATA", "generated")
+    made = (corruption.corrupt(problem, seed=0) for problem in sources.problems(source, "train"))
+    return source, islice((pair for pair in made if isinstance(pair, corruption.Corruption)), NUM_PAIRS)
+
+
+def test_gradient(model, tmp_path, capsys):
+    codec = tokens.load(model)
+    source, several = pairs()
+    texts = [
+        codec.encoded(pair.question, solution, is_chat=True)
+        for pair in several
+        for solution in (pair.preferred, pair.dispreferred)
+    ]
+    seconds, peaks = compared("gradient", texts, model, tmp_path)
+    with capsys.disabled():
+        count = sum(len(text.prompt) + len(text.completion) for text in texts)
+        print(f"\ngradient of {len(texts)} texts ({source if source == 'generated' else 'GSM8K'}), {count} tokens:")
+        for side in ("ours", "theirs"):
+            print(f"  {side:<7}{seconds[side]:6.2f} s {peaks[side]:6.2f} GB")
+        print(f"  ratio  {seconds['ours'] / seconds['theirs']:6.2f}   {peaks['ours'] / peaks['theirs']:6.2f}")
+
+
+def test_decoding(model, tmp_path, capsys):
+    codec = tokens.load(model)
+    problems = islice(sources.problems(os.environ.get("GSM8K_DATA", "generated"), "test"), NUM_PROMPTS)
+    texts = [codec.encoded(problem.question, "x", is_chat=True) for problem in problems]
+    seconds, peaks = compared("decoding", texts, model, tmp_path)
+    with capsys.disabled():
+        print(f"\ndecoding 64 tokens of {len(texts)} prompts:")
+        for side in ("ours", "theirs"):
+            print(f"  {side:<7}{64 * len(texts) / seconds[side]:6.0f} tokens/s {peaks[side]:6.2f} GB")
+        print(f"  ratio  {seconds['theirs'] / seconds['ours']:6.2f}            {peaks['ours'] / peaks['theirs']:6.2f}")
