@@ -64,6 +64,7 @@ def greedy(
         compute_dtype: Of the model and the cache.
     """
     b, t = prompts.shape
+    lengths = jnp.asarray(lengths)
     stops = jnp.asarray(stop_tokens, jnp.int32)
     params = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), params)
 
@@ -81,14 +82,29 @@ def greedy(
             cache=cache,
         )
 
+    # Prompts lie in the first t places of the cache, padding and all, and no token sees the padding; the new tokens
+    # lie behind them, of every row in the same place.
+    places = jnp.arange(t + max_new_tokens)
+    is_prompt = places < lengths[:, None]
+
     def step(so_far: _Going) -> _Going:
-        at = (lengths + so_far.step - 1)[:, None]
-        states, cache = policy.with_cache(params, architecture, so_far.last[:, None], at, so_far.cache)
+        place = t + so_far.step - 1
+        is_seen = is_prompt | ((places >= t) & (places <= place))
+        states, cache = policy.with_cache(
+            params,
+            architecture,
+            so_far.last[:, None],
+            (lengths + so_far.step - 1)[:, None],
+            is_seen[:, None],
+            so_far.cache,
+            place,
+        )
         return advanced(so_far, chosen(states[:, 0]), cache)
 
     cache = policy.empty_cache(architecture, b, t + max_new_tokens, compute_dtype)
     at = jnp.broadcast_to(jnp.arange(t), (b, t))
-    states, cache = policy.with_cache(params, architecture, prompts, at, cache)
+    is_seen = jnp.broadcast_to(places <= jnp.arange(t)[:, None], (b, t, t + max_new_tokens))
+    states, cache = policy.with_cache(params, architecture, prompts, at, is_seen, cache, 0)
     last = jnp.take_along_axis(states, (lengths - 1)[:, None, None], axis=1)[:, 0]
     nothing = jnp.zeros(b, jnp.int32)
     start = _Going(

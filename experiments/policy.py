@@ -111,8 +111,8 @@ class Architecture:
 class Cache(NamedTuple):
     """Keys and values of the places seen so far."""
 
-    keys: Float[Array, "n b s k e"]
-    values: Float[Array, "n b s k e"]
+    keys: Float[Array, "n b k s e"]
+    values: Float[Array, "n b k s e"]
 
 
 def shapes(architecture: Architecture) -> Shapes:
@@ -186,20 +186,20 @@ def _rotated(x: Float[Array, "b t heads e"], rotation: tuple[Float[Array, "b t 1
 
 def _attention(
     queries: Float[Array, "b t h e"],
-    keys: Float[Array, "b s k e"],
-    values: Float[Array, "b s k e"],
+    keys: Float[Array, "b k s e"],
+    values: Float[Array, "b k s e"],
     is_seen: Bool[Array, "b_or_1 t s"],
 ) -> Float[Array, "b t he"]:
     """Softmax attention, each key-value head shared by h/k query heads; the weights in float32 at least."""
     b, t, h, e = queries.shape
-    k, s = keys.shape[2], keys.shape[1]
+    k, s = keys.shape[1:3]
     # One product per row and key-value head: all query heads that share it lie one after another.
     grouped = queries.reshape(b, t, k, h // k, e).transpose(0, 2, 3, 1, 4).reshape(b, k, h // k * t, e)
     wide = jnp.promote_types(queries.dtype, jnp.float32)
-    scores = jnp.matmul(grouped, keys.transpose(0, 2, 3, 1), preferred_element_type=wide)
+    scores = jnp.einsum("bkqe,bkse->bkqs", grouped, keys, preferred_element_type=wide)
     scores = jnp.where(is_seen[:, None, None], scores.reshape(b, k, h // k, t, s) * e**-0.5, -jnp.inf)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype).reshape(b, k, h // k * t, s)
-    mixed = jnp.matmul(weights, values.transpose(0, 2, 1, 3))
+    mixed = jnp.matmul(weights, values)
     return mixed.reshape(b, k, h // k, t, e).transpose(0, 3, 1, 2, 4).reshape(b, t, h * e)
 
 
@@ -220,7 +220,8 @@ def _layer(
     queries = (normed @ weights["query"]).reshape(b, t, a.num_heads, a.head_dim)
     keys = (normed @ weights["key"]).reshape(b, t, a.num_kv_heads, a.head_dim)
     values = (normed @ weights["value"]).reshape(b, t, a.num_kv_heads, a.head_dim)
-    mixed, kept = attend(_rotated(queries, rotation), _rotated(keys, rotation), values)
+    keys, values = (x.transpose(0, 2, 1, 3) for x in (_rotated(keys, rotation), values))
+    mixed, kept = attend(_rotated(queries, rotation), keys, values)
     x = x + mixed.reshape(b * t, -1) @ weights["output"]
     normed = _normalised(x, weights["mlp_norm"], a.norm_epsilon)
     return x + (jax.nn.silu(normed @ weights["gate"]) * (normed @ weights["up"])) @ weights["down"], kept
@@ -285,7 +286,7 @@ def logits(params: Params, states: Float[Array, "*b d"]) -> Float[Array, "*b v"]
 def empty_cache(architecture: Architecture, rows: int, places: int, dtype: DTypeLike = jnp.float32) -> Cache:
     """A cache in which nothing has been seen."""
     a = architecture
-    zeros = jnp.zeros((a.num_layers, rows, places, a.num_kv_heads, a.head_dim), dtype)
+    zeros = jnp.zeros((a.num_layers, rows, a.num_kv_heads, places, a.head_dim), dtype)
     return Cache(zeros, zeros)
 
 
@@ -294,40 +295,45 @@ def with_cache(
     architecture: Architecture,
     tokens: Int[Array | np.ndarray, "b t"],
     positions: Int[Array | np.ndarray, "b t"],
+    is_seen: Bool[Array, "b t s"],
     cache: Cache,
+    start: Int[Array, ""] | int,
 ) -> tuple[Float[Array, "b t d"], Cache]:
     """The hidden states of further tokens of texts whose earlier places lie in a cache.
 
-    Rows may have different lengths. Padding goes to the right: what it leaves in the cache is overwritten by the token
-    that takes its place, and no token sees a later place.
+    Every row puts its tokens into the same places of the cache, so that nothing is scattered; which place of its own
+    text a token has is said apart, and so is what it sees: rows may have different lengths.
 
     Args:
         params: The parameters.
         architecture: The model.
         tokens: The next tokens of every row.
-        positions: Consecutive in every row; where the tokens go in the cache.
+        positions: The place of each of them in its own text, from 0.
+        is_seen: Which places of the cache a token sees, its own among them.
         cache: What was seen; the compute type is its type.
+        start: The place of the cache where the first of the tokens goes.
 
     Returns:
         Hidden states after the last norm, and the cache with these tokens in it.
     """
-    tokens, positions = jnp.asarray(tokens), jnp.asarray(positions)
-    is_seen = jnp.arange(cache.keys.shape[2]) <= positions[:, :, None]
-    rotation = _rotation(architecture, positions)
-    zero = jnp.zeros((), positions.dtype)
-    put = jax.vmap(lambda kept, new, start: jax.lax.dynamic_update_slice(kept, new, (start, zero, zero)))
+    rotation = _rotation(architecture, jnp.asarray(positions))
+    start = jnp.asarray(start, jnp.int32)
+    zero = jnp.zeros_like(start)
 
-    def layer(x: Array, at: tuple[dict[str, Array], Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-        weights, old_keys, old_values = at
+    def put(kept: Array, new: Array, layer: Array) -> Array:
+        return jax.lax.dynamic_update_slice(kept, new[None], (layer, zero, zero, start, zero))
 
-        def attend(queries: Array, keys: Array, values: Array) -> tuple[Array, tuple[Array, Array]]:
-            keys = put(old_keys, keys, positions[:, 0])
-            values = put(old_values, values, positions[:, 0])
-            return _attention(queries, keys, values, is_seen), (keys, values)
+    def layer(so_far: tuple[Array, Cache], at: tuple[dict[str, Array], Array]) -> tuple[tuple[Array, Cache], None]:
+        (x, cache), (weights, number) = so_far, at
 
-        return _layer(architecture, x, weights, attend, rotation)
+        def attend(queries: Array, keys: Array, values: Array) -> tuple[Array, Cache]:
+            kept = Cache(put(cache.keys, keys, number), put(cache.values, values, number))
+            return _attention(queries, kept.keys[number], kept.values[number], is_seen), kept
 
-    x = params["embedding"][tokens.reshape(-1)].astype(cache.keys.dtype)
-    x, (keys, values) = jax.lax.scan(layer, x, (params["layers"], cache.keys, cache.values))
+        return _layer(architecture, x, weights, attend, rotation), None
+
+    x = params["embedding"][jnp.asarray(tokens).reshape(-1)].astype(cache.keys.dtype)
+    numbers = jnp.arange(architecture.num_layers, dtype=jnp.int32)
+    (x, cache), _ = jax.lax.scan(layer, (x, cache), (params["layers"], numbers))
     x = _normalised(x, params["norm"].astype(x.dtype), architecture.norm_epsilon)
-    return x.reshape(*tokens.shape, -1), Cache(keys, values)
+    return x.reshape(*tokens.shape, -1), cache

@@ -100,16 +100,22 @@ def test_cached_decoding_equals_the_full_pass():
     ids, lengths = rng.integers(0, 24, (3, 12)), np.array([4, 6, 2])
     full = all_logits(params, STRETCHED, ids, compute_dtype=jnp.float64)
     cache = policy.empty_cache(STRETCHED, 3, 16, jnp.float64)
+    with_cache = jax.jit(policy.with_cache, static_argnums=1)
     # Prompts of different lengths, padded to the right with what must not matter.
     prompt = np.where(np.arange(6) < lengths[:, None], ids[:, :6], 23)
-    with_cache = jax.jit(policy.with_cache, static_argnums=1)
-    states, cache = with_cache(params, STRETCHED, prompt, np.tile(np.arange(6), (3, 1)), cache)
+    places = np.arange(16)
+    causal = jnp.asarray(np.broadcast_to(places <= np.arange(6)[:, None], (3, 6, 16)))
+    states, cache = with_cache(params, STRETCHED, prompt, np.tile(np.arange(6), (3, 1)), causal, cache, jnp.int32(0))
     for row, length in enumerate(lengths):
         got = policy.logits(params, states)[row, :length]
         assert_equal_to_round_off(got, full[row, :length], operations=300)
     for step in range(6):
         at = (lengths + step)[:, None]
-        states, cache = with_cache(params, STRETCHED, np.take_along_axis(ids, at, 1), at, cache)
+        is_seen = (places < lengths[:, None]) | ((places >= 6) & (places <= 6 + step))
+        more = np.take_along_axis(ids, at, 1)
+        states, cache = with_cache(
+            params, STRETCHED, more, at, jnp.asarray(is_seen)[:, None], cache, jnp.int32(6 + step)
+        )
         for row, place in enumerate(at[:, 0]):
             got = policy.logits(params, states)[row, 0]
             assert_equal_to_round_off(got, full[row, place], operations=300)
