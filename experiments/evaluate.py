@@ -242,7 +242,7 @@ def _done(path: Path, problems: "Sequence[Problem]") -> list[dict[str, object]]:
     from experiments import jsonl  # noqa: PLC0415
 
     jsonl.num_whole_lines(path)
-    records = [record for _, record in jsonl.records(path)] if path.exists() else []
+    records = list(jsonl.records(path, lambda record, _: record)) if path.exists() else []
     for record, problem in zip(records, problems, strict=False):
         if (record.get("id"), record.get("question")) != (problem.id, problem.question):
             raise ValueError(f"{path} must be about the same problems; it has {record.get('id')} for {problem.id}")

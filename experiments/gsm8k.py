@@ -4,13 +4,13 @@ A solution is text whose arithmetic is annotated (`<<48/2=24>>24`) and whose las
 what the problems are for.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments import answers
+from experiments import answers, jsonl
+from experiments.jsonl import BrokenLineError
 
 __all__ = ["HUB_NAME", "SPLITS", "BrokenLineError", "Problem", "Split", "final_answer", "from_folder", "from_hub"]
 
@@ -34,10 +34,6 @@ class Problem:
     question: str
     solution: str
     gold: str
-
-
-class BrokenLineError(ValueError):
-    """A line that is no problem; the message names the file, the number of the line and what is wrong."""
 
 
 def final_answer(solution: str) -> str:
@@ -84,18 +80,10 @@ def from_folder(folder: Path, split: Split, skipped: list[str] | None = None) ->
             f"{path} must exist: a folder of GSM8K holds train.jsonl and test.jsonl. "
             + (f"There is: {', '.join(there) or 'nothing'}." if folder.is_dir() else "There is no such folder.")
         )
-    with path.open("rb") as file:
-        for line_number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield _problem(json.loads(line.decode()), f"{split}-{line_number}")
-            except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are ValueErrors too
-                what = "is nested too deeply" if isinstance(error, RecursionError) else error
-                message = f"{path}, line {line_number}: {what}."
-                if skipped is None:
-                    raise BrokenLineError(f"{message} Skip such lines with --skip-broken.") from None
-                skipped.append(message)
+    try:
+        yield from jsonl.records(path, lambda record, number: _problem(record, f"{split}-{number}"), skipped)
+    except BrokenLineError as error:
+        raise BrokenLineError(f"{error} Skip such lines with --skip-broken.") from None
 
 
 def from_hub(split: Split) -> Iterator[Problem]:

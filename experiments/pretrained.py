@@ -17,7 +17,7 @@ from jax.sharding import Sharding
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from experiments import policy
+from experiments import jsonl, policy
 from experiments.policy import Architecture, Params, RopeScaling
 
 __all__ = ["architecture", "load", "load_architecture", "save", "tensor_name"]
@@ -169,13 +169,7 @@ def _config(a: Architecture) -> dict[str, object]:
 def _read_json(path: Path) -> dict[str, object]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} must exist: a model is a folder with config.json and safetensors files.")
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} must hold JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object; got {type(content).__name__}.")
-    return content
+    return jsonl.read_object(path)
 
 
 def load_architecture(folder: Path) -> Architecture:

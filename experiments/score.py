@@ -90,19 +90,16 @@ def scores(
 def _texts(path: Path, codec: "TextCodec", is_chat: bool, context: int) -> list[tuple[object, "Encoded"]]:
     from experiments import jsonl  # noqa: PLC0415
 
-    found = []
-    for line, record in jsonl.records(path):
-        try:
-            for key in ("prompt", "completion"):
-                if not isinstance(record.get(key), str):
-                    raise ValueError(f"must have a text {key!r}; got the keys {', '.join(record) or 'none'}")
-            made = codec.encoded(str(record["prompt"]), str(record["completion"]), is_chat=is_chat)
-            if (length := len(made.prompt) + len(made.completion)) > context:
-                raise ValueError(f"must fit the model's context of {context} tokens; got {length}")
-        except ValueError as error:
-            raise jsonl.BrokenLineError(f"{path}, line {line}: {str(error).removesuffix('.')}.") from None
-        found.append((record.get("id"), made))
-    return found
+    def text(record: dict[str, object], _: int) -> "tuple[object, Encoded]":
+        prompt, completion = record.get("prompt"), record.get("completion")
+        if not isinstance(prompt, str) or not isinstance(completion, str):
+            raise ValueError(f"must have the texts prompt and completion; got the keys {', '.join(record) or 'none'}")
+        made = codec.encoded(prompt, completion, is_chat=is_chat)
+        if (length := len(made.prompt) + len(made.completion)) > context:
+            raise ValueError(f"must fit the model's context of {context} tokens; got {length}")
+        return record.get("id"), made
+
+    return list(jsonl.records(path, text))
 
 
 def _parser() -> Parser:

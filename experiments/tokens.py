@@ -17,6 +17,8 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from experiments import jsonl
+
 __all__ = ["Batch", "Encoded", "TextCodec", "batch", "load"]
 
 
@@ -135,15 +137,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _json(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} must hold JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object; got {type(content).__name__}.")
-    return content
+    return jsonl.read_object(path) if path.is_file() else {}
 
 
 def load(folder: Path) -> TextCodec:

@@ -202,8 +202,8 @@ def test_the_template_adds_the_end_of_the_turn(model, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"prompt": "a"}', "line 2: must have a text 'completion'; got the keys prompt."),
-        ('{"prompt": "a", "completion": 3}', "must have a text 'completion'"),
+        ('{"prompt": "a"}', "line 2: must have the texts prompt and completion; got the keys prompt."),
+        ('{"prompt": "a", "completion": 3}', "must have the texts prompt and completion"),
         ('{"prompt": "a", "completion": "' + "b" * 3000 + '"}', "must fit the model's context of 2048 tokens"),
         ("{", "line 2:"),
         ("[1]", "must be a JSON object"),

@@ -54,6 +54,9 @@ def test_any_split_gives_the_same_gradient(num_parts):
     split = objectives.in_parts(loss, num_parts)
     whole, parts = (jax.jit(jax.value_and_grad(f))(params, batch) for f in (loss, split))
     assert_equal_to_round_off(parts, whole)
+    # As the loss of the side that is ascended, and inside anything else.
+    scaled = jax.jit(jax.grad(lambda p: -2.5 * losses.negated(split)(p, batch)))(params)
+    assert_equal_to_round_off(scaled, jax.tree.map(lambda leaf: 2.5 * leaf, whole[1]))
     assert float(split(params, batch)) == pytest.approx(float(whole[0]), rel=1e-13)
     direction = random_params(SMALL, seed=4)
     products = [
