@@ -9,8 +9,8 @@ from test_policy import STRETCHED, random_params
 
 from experiments import decoding
 
-PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [7]]
-MOST = 9
+PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [7], [2, 7, 1, 8, 2], [1, 6], [20, 22, 21, 23]]
+MOST = 16  # long enough that a place that is off by one changes a token
 
 
 def plainly(params, prompt, stops):
