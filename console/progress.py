@@ -19,12 +19,25 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
         total: How many there are.
         unit: Of what, in the plural.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from console.terminal import Terminal  # noqa: PLC0415
 
     is_terminal = sys.stderr.isatty()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     last = time.monotonic()
     with Progress(*columns, console=Terminal(stderr=True), transient=True, disable=not is_terminal) as bar:
         task = bar.add_task(what, total=total)

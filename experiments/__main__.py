@@ -47,7 +47,16 @@ def main(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    return import_module(COMMANDS[name][0]).main(rest)
+    try:
+        return import_module(COMMANDS[name][0]).main(rest)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("console", "experiments", "numerics"):
+            raise
+        print(
+            f"python -m experiments {name}: {error.name} must be installed. `python -m experiments doctor` says how.",
+            file=sys.stderr,
+        )
+        return 2
 
 
 if __name__ == "__main__":

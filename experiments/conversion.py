@@ -142,6 +142,7 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
     }
     for name, content in written.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # else it is for its owner alone
     _write_tokenizer(folder / "tokenizer.json", tokens, fields["tokenizer.ggml.token_type"], fields)
 
 

@@ -39,7 +39,6 @@ class _Going(NamedTuple):
     cache: Cache
 
 
-@partial(jax.jit, static_argnames=("architecture", "stop_tokens", "max_new_tokens", "compute_dtype"))
 def greedy(
     params: Params,
     architecture: Architecture,
@@ -62,9 +61,40 @@ def greedy(
         stop_tokens: Each of them ends a text; at least one.
         max_new_tokens: The most tokens of an answer.
         compute_dtype: Of the model and the cache.
+
+    Raises:
+        ValueError: If there is no stop token, no new token is wanted, or prompt and answer do not fit the context.
     """
+    if not stop_tokens:
+        raise ValueError("stop_tokens must be at least one; an id that is no token (-1) ends nothing.")
+    if max_new_tokens < 1 or prompts.shape[1] + max_new_tokens > architecture.context:
+        raise ValueError(
+            f"max_new_tokens must be at least 1 and fit the context of {architecture.context} behind "
+            f"{prompts.shape[1]} tokens; got {max_new_tokens}."
+        )
+    return _greedy(
+        params,
+        architecture,
+        prompts,
+        jnp.asarray(lengths),
+        stop_tokens=tuple(stop_tokens),
+        max_new_tokens=max_new_tokens,
+        compute_dtype=compute_dtype,
+    )
+
+
+@partial(jax.jit, static_argnames=("architecture", "stop_tokens", "max_new_tokens", "compute_dtype"))
+def _greedy(
+    params: Params,
+    architecture: Architecture,
+    prompts: Int[Array | np.ndarray, "b t"],
+    lengths: Int[Array, " b"],
+    *,
+    stop_tokens: tuple[int, ...],
+    max_new_tokens: int,
+    compute_dtype: DTypeLike,
+) -> Decoded:
     b, t = prompts.shape
-    lengths = jnp.asarray(lengths)
     stops = jnp.asarray(stop_tokens, jnp.int32)
     params = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), params)
 

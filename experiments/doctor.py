@@ -21,12 +21,13 @@ State = Literal["good", "missing", "short", "optional"]
 
 _EPILOG = """\
 A preset's memory is that of six numbers of four bytes for every parameter
-(parameters, gradient, two moments, displacement, displaced parameters), over all
-devices; activations come on top. Its disk is the model's folder and four
+(parameters, gradient, two moments, displacement, displaced parameters), over
+all devices; activations come on top. Its disk is the model's folder and four
 checkpoints of parameters and moments.
 
 exit status: 0 where the preset `tiny` can run, 1 where it cannot.
 """
+_INSTALL = "python -m pip install --constraint constraints.txt --editable '.[{}]'"
 _PYTHON = (3, 11)
 _JAX = (0, 10)
 _ARRAYS_IN_MEMORY = 6
@@ -123,11 +124,13 @@ def findings(model: Path, data: Path) -> Iterator[Finding]:
     yield Finding("Python", "good" if good else "missing", running, "" if good else "install Python 3.11 or newer")
     yield from _jax()
     for name in ("safetensors", "tokenizers", "gguf"):
-        remedy = "" if find_spec(name) else "pip install '.[experiments]'"
+        remedy = "" if find_spec(name) else _INSTALL.format("experiments")
         yield Finding(name, "missing" if remedy else "good", _version(name), remedy)
     for name, (extra, purpose) in _OPTIONAL.items():
         remedy = "" if find_spec(name) else f"for {purpose}: pip install 'composite-updates[{extra}]'"
         yield Finding(name, "optional" if remedy else "good", _version(name), remedy)
+    if not find_spec("jax"):
+        return  # what follows is known once it is there
     yield from _model(model)
     yield from _data(data)
     memory, disk = _memory(), shutil.disk_usage(Path.cwd()).free
@@ -143,7 +146,7 @@ def findings(model: Path, data: Path) -> Iterator[Finding]:
 
 
 def _jax() -> Iterator[Finding]:
-    remedy = "pip install '.[experiments]'"
+    remedy = _INSTALL.format("experiments")
     if not find_spec("jax"):
         yield Finding("JAX", "missing", "not installed", remedy)
         return

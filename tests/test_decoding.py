@@ -65,9 +65,27 @@ def test_the_loop_ends_with_the_last_text(params, padded):
     firsts = tuple({plainly(params, prompt, ())[0][1] for prompt in PROMPTS})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding.policy, "with_cache", counted)
-        made = decoding.greedy.__wrapped__(  # pyright: ignore[reportAttributeAccessIssue]  # not yet compiled
-            params, STRETCHED, *padded, stop_tokens=firsts, max_new_tokens=MOST, compute_dtype=jnp.float64
+        made = decoding._greedy.__wrapped__(  # pyright: ignore[reportAttributeAccessIssue]  # not yet compiled
+            params,
+            STRETCHED,
+            *map(jnp.asarray, padded),
+            stop_tokens=firsts,
+            max_new_tokens=MOST,
+            compute_dtype=jnp.float64,
         )
         jax.effects_barrier()
     assert bool(made.is_ended.all())
     assert len(passes) == int(made.lengths.max()) + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stop_tokens": ()}, "stop_tokens must be at least one"),
+        ({"max_new_tokens": 0}, "must be at least 1"),
+        ({"max_new_tokens": 60}, "fit the context of 64 behind 6 tokens"),
+    ],
+)
+def test_refusals(params, padded, change, message):
+    with pytest.raises(ValueError, match=message):
+        decoding.greedy(params, STRETCHED, *padded, **{"stop_tokens": [1], "max_new_tokens": 4} | change)

@@ -100,6 +100,8 @@ def test_reductions_are_the_averages_that_they_are_called():
 def test_weights_refuse(lengths, reduction, message):
     with pytest.raises(ValueError, match=message):
         objectives.weights(lengths, reduction, num_tokens_of_both=4)
+    with pytest.raises(ValueError, match="must be at least the 5 of this side"):
+        objectives.weights([2, 3], "token-union", num_tokens_of_both=4)
 
 
 def test_the_numerics_step_these_very_losses():

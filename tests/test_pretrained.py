@@ -88,6 +88,7 @@ def test_the_oldest_name_of_the_rope_type():
         ({"rope_scaling": 7}, "must be objects"),
         ({"rope_theta": -1.0}, "rope_theta must be a positive number"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps must be a positive number; got 'small'"),
+        ({"rope_theta": float("inf")}, "rope_theta must be a positive number; got inf"),
         ({"hidden_size": 2.5}, "hidden_size must be a whole number"),
         ({"num_hidden_layers": True}, "num_hidden_layers must be a positive number"),
         ({"num_key_value_heads": 5}, "must divide num_attention_heads"),
@@ -144,6 +145,19 @@ def altered(folder, change):
 def test_wrong_tensors_are_named(folder, change, message):
     altered(folder, change)
     with pytest.raises(ValueError, match=message):
+        pretrained.load(folder)
+
+
+def test_whole_numbers_are_no_weights(folder):
+    altered(folder, lambda t: t.update({"model.norm.weight": np.ones(32, np.int8)}))
+    with pytest.raises(ValueError, match=r"must be BF16, F16, F32, F64; got I8: model.norm.weight"):
+        pretrained.load(folder)
+
+
+def test_more_layers_than_tensors_are_refused_at_once(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**9}))
+    with pytest.raises(ValueError, match=r"config\.json gives 1000000000 layers; there are 21 tensors"):
         pretrained.load(folder)
 
 

@@ -108,6 +108,18 @@ def test_a_batch_masks_by_length(codec):
         ),
         (lambda c, p: tokens.TextCodec(c.tokenizer, "{{ messages.x.y }}", {}, ()).chat("x"), "must accept"),
         (lambda c, p: tokens.TextCodec(c.tokenizer, "{% if %}", {}, ()).chat("x"), "must accept"),
+        (lambda c, p: tokens.TextCodec(c.tokenizer, "{{ 1/0 }}", {}, ()).chat("x"), "it says: division by zero"),
+        (
+            lambda c, p: tokens.TextCodec(c.tokenizer, "{% for i in range(10**12) %}{% endfor %}", {}, ()).chat("x"),
+            "accept",
+        ),
+        (
+            lambda c, p: tokens.TextCodec(c.tokenizer, "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", {}, ()).chat(
+                "x"
+            ),
+            "accept",
+        ),
+        (lambda c, p: tokens.TextCodec(c.tokenizer, "hello", {}, ()).chat("x"), "must repeat the question"),
     ],
 )
 def test_refusals(codec, tmp_path, make, message):
