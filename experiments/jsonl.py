@@ -35,7 +35,11 @@ def read_object(path: Path) -> dict[str, object]:
 
 
 def records(
-    path: Path, convert: Callable[[dict[str, object], int], _T], skipped: list[str] | None = None
+    path: Path,
+    convert: Callable[[dict[str, object], int], _T],
+    skipped: list[str] | None = None,
+    *,
+    torn: list[str] | None = None,
 ) -> Iterator[_T]:
     """What is made of the objects of a file, one at a time; empty lines are passed over.
 
@@ -43,6 +47,8 @@ def records(
         path: The file.
         convert: Makes something of an object and the number of its line, from 1; a ValueError says what is wrong.
         skipped: Where given, a broken line is described there and passed over.
+        torn: Where given, a last line that does not end as lines do is described there and left out: its writer was
+            killed, or is still writing.
 
     Raises:
         OSError: If the file cannot be read.
@@ -52,6 +58,9 @@ def records(
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            if torn is not None and not line.endswith(b"\n"):
+                torn.append(f"{path}, line {number}: the last line is torn, and left out.")
+                return
             try:
                 record = json.loads(line.decode("utf-8-sig"))  # some editors put a mark in front of the first line
                 if not isinstance(record, dict):
