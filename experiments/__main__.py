@@ -15,6 +15,7 @@ COMMANDS = {
     "pairs": ("experiments.pairs", "right and wrong solutions to the same problems"),
     "score": ("experiments.score", "log-probabilities of completions under a model"),
     "evaluate": ("experiments.evaluate", "how many problems a model solves"),
+    "report": ("experiments.report", "figures, tables and one page from the records of runs"),
 }
 
 
