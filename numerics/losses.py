@@ -6,14 +6,13 @@ A loss is a function and one member of its stack, so 512 losses are traced and c
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.tree_util import PyTreeDef
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from numerics.types import Batch, LossFn, Params, Scalar
 
@@ -32,11 +31,14 @@ class Losses:
         batches: One stack per kind: every leaf has the losses of this kind along its first axis. None stands for one
             loss that reads nothing but the parameters.
         names: One name per kind, by which words of a schedule call it.
+        has_aux: Whether the functions return a pair, as under `jax.value_and_grad(..., has_aux=True)`: the loss, and
+            what else a reader wants of the same pass, built alike for all kinds. Updates hand it on in their `info`.
     """
 
     functions: tuple[LossFn, ...] = field(metadata={"static": True})
     batches: tuple[Batch, ...]
     names: tuple[str, ...] = field(metadata={"static": True})
+    has_aux: bool = field(default=False, metadata={"static": True})
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -64,11 +66,13 @@ class Losses:
             )
         return self.counts[0]
 
-    def _applied(self, transform: Callable[[LossFn], Callable], params: Params, index: Int[Array, ""]) -> object:
-        """`transform(function)(params, batch)` for the loss with this number; linear in the function.
+    def _applied(
+        self, transform: Callable[[LossFn], Callable[[Params, Batch], tuple]], params: Params, index: Int[Array, ""]
+    ) -> tuple:
+        """`transform(function)(params, batch)` for the loss with this number: a pair, the first linear in the function.
 
         Where all kinds are one function up to sign on batches of one shape, it is traced once and the batch is chosen;
-        else the function is.
+        else the function is. The second of the pair has no sign: what a loss tells beside its value.
         """
         index = jnp.asarray(index)
         kind = jnp.zeros((), jnp.int32)
@@ -89,31 +93,44 @@ class Losses:
         }
         if len({function for function, _ in bases}) == len(shapes) == 1:
             chosen = jax.tree.map(lambda *leaves: jax.lax.select_n(kind, *leaves), *(member(*m) for m in members))
-            result = transform(bases[0][0])(params, chosen)
+            result, aside = transform(bases[0][0])(params, chosen)
             if all(sign > 0 for _, sign in bases):
-                return result
+                return result, aside
             sign = jnp.asarray([sign for _, sign in bases])[kind]
-            return jax.tree.map(lambda leaf: sign.astype(leaf.dtype) * leaf, result)
+            return jax.tree.map(lambda leaf: sign.astype(leaf.dtype) * leaf, result), aside
         branches = [
             lambda at, function=function, m=m: transform(function)(at, member(*m))
             for function, m in zip(self.functions, members, strict=True)
         ]
         return jax.lax.switch(kind, branches, params)
 
+    def _scalar(self, function: LossFn) -> LossFn:
+        return (lambda params, batch: function(params, batch)[0]) if self.has_aux else function
+
     def value(self, params: Params, index: Int[Array, ""]) -> Scalar:
         """The loss with this number."""
-        return cast("Scalar", self._applied(lambda f: f, params, index))
-
-    def value_and_gradient(self, params: Params, index: Int[Array, ""]) -> tuple[Scalar, Params]:
-        """The loss with this number, and its gradient."""
-        return cast("tuple[Scalar, Params]", self._applied(jax.value_and_grad, params, index))
+        return self._applied(lambda f: lambda at, batch: (self._scalar(f)(at, batch), None), params, index)[0]
 
     def gradient(self, params: Params, index: Int[Array, ""]) -> Params:
         """The gradient of the loss with this number."""
-        return cast("Params", self._applied(jax.grad, params, index))
+        return self._applied(lambda f: lambda at, batch: (jax.grad(self._scalar(f))(at, batch), None), params, index)[0]
+
+    def value_gradient_and_aux(self, params: Params, index: Int[Array, ""]) -> tuple[Scalar, Params, PyTree]:
+        """The loss with this number, its gradient, and what it tells beside its value; None where it tells nothing."""
+
+        def transform(function: LossFn) -> Callable[[Params, Batch], tuple]:
+            def read(at: Params, batch: Batch) -> tuple:
+                found, gradient = jax.value_and_grad(function, has_aux=self.has_aux)(at, batch)
+                value, aux = found if self.has_aux else (found, None)
+                return (value, gradient), aux
+
+            return read
+
+        (value, gradient), aux = self._applied(transform, params, index)
+        return value, gradient, aux
 
 
-def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch) -> Losses:
+def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch, *, has_aux: bool = False) -> Losses:
     """n pairs (L-_k, L+_k): ascent on a function is descent on its negative, so L- of a reward is `negated(reward)`.
 
     Args:
@@ -121,11 +138,12 @@ def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch
         minus_batches: The stack for L-; every leaf has n along its first axis.
         plus: L+, as `loss(params, batch)`.
         plus_batches: The stack for L+.
+        has_aux: Whether both return a pair, as in `Losses`.
 
     Raises:
         ValueError: If the two stacks are not of the same length.
     """
-    made = Losses((minus, plus), (minus_batches, plus_batches), SIDES)
+    made = Losses((minus, plus), (minus_batches, plus_batches), SIDES, has_aux)
     _ = made.num_pairs
     return made
 
@@ -147,8 +165,9 @@ def _without_batch(function: Callable[[Params], Scalar]) -> LossFn:
 class _Negated:
     function: LossFn
 
-    def __call__(self, params: Params, batch: Batch) -> Scalar:
-        return -self.function(params, batch)
+    def __call__(self, params: Params, batch: Batch) -> Scalar | tuple[Scalar, object]:
+        made: Scalar | tuple[Scalar, object] = self.function(params, batch)
+        return (-made[0], made[1]) if isinstance(made, tuple) else -made
 
 
 def negated(function: LossFn) -> LossFn:
@@ -196,7 +215,7 @@ def check(losses: Losses, params: Params) -> None:
         if stack_leaves and not len(stack_leaves[0]):
             raise ValueError(f"the batches of loss {name!r} must hold at least one batch; got none.")
         members = tuple((leaf.shape[1:], leaf.dtype) for leaf in stack_leaves)
-        _check_scalar(name, function, structure, described, stack_structure, members)
+        _check_scalar(name, function, losses.has_aux, structure, described, stack_structure, members)
 
 
 Described = tuple[tuple[tuple[int, ...], Hashable], ...]
@@ -206,6 +225,7 @@ Described = tuple[tuple[tuple[int, ...], Hashable], ...]
 def _check_scalar(
     name: str,
     function: LossFn,
+    has_aux: bool,
     structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
     described: Described,
     stack_structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
@@ -214,6 +234,10 @@ def _check_scalar(
     params = structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in described])
     batch = stack_structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in members])
     out = jax.eval_shape(function, params, batch)
+    if has_aux:
+        if not isinstance(out, tuple) or len(out) != 2:
+            raise TypeError(f"loss {name!r} must return a pair, as has_aux says; got {out}.")
+        out, _ = out
     if not isinstance(out, jax.ShapeDtypeStruct) or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
         raise TypeError(
             f"loss {name!r} must return a real scalar; got {out}. Reduce it inside the loss, and say there whether by "

@@ -19,7 +19,8 @@ Direction: TypeAlias = Params
 Batch: TypeAlias = PyTree[Array | np.ndarray]
 """What one loss reads besides the parameters; None where it reads nothing."""
 
-LossFn: TypeAlias = Callable[[Params, Batch], Scalar]
+LossFn: TypeAlias = Callable[[Params, Batch], PyTree]
+"""A scalar; or a pair with whatever else is to be told, where `Losses.has_aux` says so."""
 
 Sign: TypeAlias = Literal["-", "+"]
 """The side of a pair: "+" preferred, "-" dispreferred."""

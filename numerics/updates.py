@@ -11,13 +11,14 @@ parameters (gradient, weight decay, trust ratio) is at start + s * (what D has r
 (claim `optimizer-map`).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from numerics import losses as losses_module
 from numerics import schedules
@@ -29,6 +30,7 @@ __all__ = [
     "NOT_FINITE",
     "Grouping",
     "Info",
+    "Observe",
     "Update",
     "accumulated",
     "check",
@@ -41,6 +43,12 @@ __all__ = [
 Grouping: TypeAlias = Literal["step", "pair", "schedule"]
 """Over how many consecutive steps gradients are accumulated before the rule makes an update."""
 
+
+Observe: TypeAlias = Callable[[Params, Params], PyTree]
+"""What to keep of the gradient of a step, given it and the sum of the gradients of the steps before it (zero at first).
+
+With their inner product the sum over all steps is sum over b < b' of g_b . g_b': of one pair, g+ . g-.
+"""
 
 NOT_FINITE = (
     "derivatives must be finite along the schedule. Check the loss at the start, take smaller steps, or give an Adam "
@@ -55,11 +63,15 @@ class Info(NamedTuple):
         values: The loss of every step where its gradient was read.
         gradient_norms: The Euclidean norm of what the rule was given, per update of the rule.
         update_norms: The norm of what it made of it, in units of the step size.
+        aux: What the losses tell beside their values, per step along the first axis; None where they tell nothing.
+        observed: What `observe` made of the gradients, per step along the first axis; None without it.
     """
 
     values: Float[Array, " m"]
     gradient_norms: Float[Array, " groups"]
     update_norms: Float[Array, " groups"]
+    aux: PyTree = None
+    observed: PyTree = None
 
 
 class Update(NamedTuple):
@@ -112,6 +124,8 @@ def unit_displacement(
     *,
     grouping: Grouping,
     reduction: Reduction,
+    each: Callable[[Params], Params] | None = None,
+    observe: Observe | None = None,
 ) -> Update:
     """D(read): the displacement in units of the step size when the parameters are read at start + read * D so far.
 
@@ -127,15 +141,26 @@ def unit_displacement(
         read: The scalar s above.
         grouping: Over how many steps gradients are accumulated.
         reduction: Whether the gradients of a group are added up or averaged.
+        each: What is done to the gradient of every step before it is accumulated, such as a clip of its norm.
+        observe: What to keep of the gradient of every step, as it was read; it takes the memory of one more tree.
     """
     num_steps = schedule.losses.shape[0]
     size = group_size(grouping, num_steps)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     numbers = jnp.asarray(schedule.losses).reshape(-1, size)
     scales = jnp.asarray(schedule.scales).astype(dtype).reshape(-1, size)
+    zero = jax.tree.map(jnp.zeros_like, params)
 
-    def one_group(carry: tuple[Params, optax.OptState], group: tuple[Array, Array]) -> tuple:
-        reached, state = carry
+    def read_step(here: Params, before: Params | None, number: Array) -> tuple[Params, Params | None, tuple]:
+        """The gradient of one step, the sum of all so far, and what is told of it."""
+        value, gradient, aux = losses.value_gradient_and_aux(here, number)
+        seen = None
+        if observe is not None:
+            seen, before = observe(gradient, before), displaced(before, gradient)
+        return gradient if each is None else each(gradient), before, (value, aux, seen)
+
+    def one_group(carry: tuple, group: tuple[Array, Array]) -> tuple:
+        reached, state, before = carry
         numbers, scales = group
         # The step of an accumulated update is the mean of its scales, so that the rule sees weights of mean one: a
         # group of one keeps its gradient as it is, and for gradient descent sum and scale come to the same.
@@ -143,26 +168,29 @@ def unit_displacement(
         weights = scales / scale if reduction == "sum" else scales / (scale * size)
         here = displaced(params, reached, read)
 
-        def add(total: Params, step: tuple[Array, Array]) -> tuple[Params, Scalar]:
+        def add(sums: tuple, step: tuple[Array, Array]) -> tuple:
+            total, before = sums
             number, weight = step
-            value, gradient = losses.value_and_gradient(here, number)
-            return displaced(total, gradient, weight), value
+            gradient, before, told = read_step(here, before, number)
+            return (displaced(total, gradient, weight), before), told
 
         if size == 1:
-            value, gradient = losses.value_and_gradient(here, numbers[0])
-            values = jnp.asarray(value)[None]
+            gradient, before, told = read_step(here, before, numbers[0])
+            told = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], told)
         else:
-            gradient, values = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (numbers, weights))
+            (gradient, before), told = jax.lax.scan(add, (zero, before), (numbers, weights))
         update, state = optimizer.update(gradient, state, here)
         norms = optax.tree.norm(gradient), optax.tree.norm(update) * scale
-        return (displaced(reached, update, scale), state), (values, *norms)
+        return (displaced(reached, update, scale), state, before), (told, *norms)
 
-    start = jax.tree.map(jnp.zeros_like, params), state
-    (reached, state), (values, gradient_norms, update_norms) = jax.lax.scan(one_group, start, (numbers, scales))
-    return Update(reached, state, Info(values.reshape(-1), gradient_norms, update_norms))
+    start = zero, state, None if observe is None else zero
+    end, (told, gradient_norms, update_norms) = jax.lax.scan(one_group, start, (numbers, scales))
+    reached, state, _ = end
+    values, aux, observed = jax.tree.map(lambda leaf: leaf.reshape(num_steps, *leaf.shape[2:]), told)
+    return Update(reached, state, Info(values, gradient_norms, update_norms, aux, observed))
 
 
-@partial(jax.jit, static_argnames=("optimizer", "grouping", "reduction"))
+@partial(jax.jit, static_argnames=("optimizer", "grouping", "reduction", "each", "observe"))
 def _update(
     losses: Losses,
     schedule: Schedule,
@@ -172,9 +200,20 @@ def _update(
     step_size: Scalar | float,
     grouping: Grouping,
     reduction: Reduction,
+    each: Callable[[Params], Params] | None,
+    observe: Observe | None,
 ) -> Update:
     unit = unit_displacement(
-        losses, schedule, optimizer, params, state, step_size, grouping=grouping, reduction=reduction
+        losses,
+        schedule,
+        optimizer,
+        params,
+        state,
+        step_size,
+        grouping=grouping,
+        reduction=reduction,
+        each=each,
+        observe=observe,
     )
     return unit._replace(
         displacement=jax.tree.map(lambda by: jnp.asarray(step_size, by.dtype) * by, unit.displacement),
@@ -190,6 +229,8 @@ def sequential(
     state: optax.OptState | None = None,
     *,
     step_size: Scalar | float,
+    each: Callable[[Params], Params] | None = None,
+    observe: Observe | None = None,
 ) -> Update:
     """One update of the rule per step, every gradient read where the step before it has led.
 
@@ -203,6 +244,8 @@ def sequential(
         params: The start.
         state: The state of the rule; `optimizer.init(params)` unless given.
         step_size: The step size epsilon.
+        each: What is done to every gradient before the rule sees it; one object, as for the rule.
+        observe: What to keep of every gradient as it was read, for `info.observed`; one object, as for the rule.
 
     Raises:
         TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
@@ -212,7 +255,7 @@ def sequential(
     """
     check(losses, schedule, params)
     state = optimizer.init(params) if state is None else state
-    return _update(losses, schedule, optimizer, params, state, step_size, "step", "sum")
+    return _update(losses, schedule, optimizer, params, state, step_size, "step", "sum", each, observe)
 
 
 def accumulated(
@@ -225,6 +268,8 @@ def accumulated(
     step_size: Scalar | float,
     per: Literal["schedule", "pair"],
     reduction: Reduction,
+    each: Callable[[Params], Params] | None = None,
+    observe: Observe | None = None,
 ) -> Update:
     """One update of the rule for all steps of the schedule, or for every two, their gradients read at one place.
 
@@ -240,6 +285,8 @@ def accumulated(
         step_size: The step size epsilon.
         per: "schedule" for one update on everything, "pair" for one update for every two steps.
         reduction: Whether gradients are added up or averaged.
+        each: What is done to the gradient of every step before it is accumulated; one object, as for the rule.
+        observe: What to keep of every gradient as it was read, for `info.observed`; one object, as for the rule.
 
     Raises:
         ValueError: If `per` is "pair" and the number of steps is odd.
@@ -247,7 +294,7 @@ def accumulated(
     check(losses, schedule, params)
     group_size(per, len(schedule.losses))
     state = optimizer.init(params) if state is None else state
-    return _update(losses, schedule, optimizer, params, state, step_size, per, reduction)
+    return _update(losses, schedule, optimizer, params, state, step_size, per, reduction, each, observe)
 
 
 def check(losses: Losses, schedule: Schedule, params: Params) -> None:
