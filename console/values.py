@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
 
-from console.command import nearest, output_path
+from console.command import nearest
 
 __all__ = ["input_file", "input_folder", "number", "one_of", "output_folder", "whole"]
 
@@ -73,7 +73,7 @@ def input_file(value: str) -> Path:
 
 
 def output_folder(value: str) -> Path:
-    """A folder that can be written to, or made."""
+    """A folder that can be written to, or made with all folders above it."""
     path = Path(value)
     if value and path.is_dir():
         if not os.access(path, os.W_OK | os.X_OK):
@@ -83,4 +83,7 @@ def output_folder(value: str) -> Path:
         raise argparse.ArgumentTypeError(f"must be a folder; got the file {value}.")
     if not value or value == "-":
         raise argparse.ArgumentTypeError(f"must name a folder; got {value or 'nothing'}.")
-    return output_path(value)  # it can be made where a file could be
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"must be a folder that can be made; got {value}: {above} cannot hold it.")
+    return path

@@ -90,7 +90,7 @@ def samples(
     """
     import numpy as np  # noqa: PLC0415
 
-    from experiments import answers, decoding  # noqa: PLC0415
+    from experiments import answers, decoding, sharding  # noqa: PLC0415
 
     if not codec.stop_tokens:
         raise ValueError("the model must have a stop token; its folder names none (eos_token_id in config.json)")
@@ -117,7 +117,7 @@ def samples(
             max_new_tokens=max_new_tokens,
             compute_dtype=compute_dtype,
         )
-        ids, lengths, is_ended = (np.asarray(part) for part in made)
+        ids, lengths, is_ended = (sharding.on_host(part) for part in made)
         found = []
         for row, place in enumerate(several):
             text = codec.text(ids[row, : lengths[row]].tolist())

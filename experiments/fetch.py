@@ -1,7 +1,5 @@
 """`python -m experiments fetch`: brings a model or the data into a folder, whole or not at all."""
 
-import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +12,7 @@ from urllib.error import URLError
 
 from console.command import Parser, nearest
 from console.values import input_file, output_folder, whole
+from experiments import locking
 
 __all__ = ["DATA_URL", "FOLDERS", "NUM_PROBLEMS", "data", "main"]
 
@@ -124,20 +123,13 @@ def _part(folder: Path) -> Iterator[Path]:
     """An empty folder beside the one that is wanted, for one process at a time; gone at the end unless renamed."""
     part = folder.with_name(f".{folder.name}.part")
     part.mkdir(exist_ok=True)
-    handle = os.open(part, os.O_RDONLY)
-    try:
+    with locking.alone(part, f"is where {folder} is being fetched"):
+        for entry in part.iterdir():  # what a killed run left
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _NotFetchedError(f"{folder} is being fetched by another run.") from None
-        try:
-            for entry in part.iterdir():  # what a killed run left
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             yield part
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    finally:
-        os.close(handle)
 
 
 def _parser() -> Parser:

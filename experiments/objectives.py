@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -21,7 +22,7 @@ from numerics.types import LossFn, Scalar
 
 _MOST_SCORES = 2**23  # 32 MiB of float32
 
-__all__ = ["Reduction", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
+__all__ = ["Reduction", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
 
 Reduction = Literal["token-union", "token-half", "sequence", "sum"]
 """What one side's loss is an average over.
@@ -123,25 +124,36 @@ def negative_log_likelihood(
     compute_dtype: DTypeLike = jnp.float32,
     remat: Remat = "products",
     mesh: Mesh | None = None,
+    has_aux: bool = False,
 ) -> LossFn:
     """The loss -sum_i weight_i log p(completion_i | prompt_i) of a `Batch`, in nats.
 
     Descending it is learning the completions; `numerics.losses.negated` of it is the loss of the side that is ascended.
+
+    Args:
+        architecture: The model.
+        compute_dtype: As in `policy.hidden`.
+        remat: As in `policy.hidden`.
+        mesh: As in `log_probs`.
+        has_aux: Whether the loss returns a pair, with log p of every completion [b], in nats per sequence.
     """
 
-    def loss(params: Params, batch: Batch) -> Scalar:
+    def loss(params: Params, batch: Batch) -> Scalar | tuple[Scalar, Float[Array, " b"]]:
         made = log_probs(params, architecture, batch, compute_dtype=compute_dtype, remat=remat, mesh=mesh)
-        return -jnp.sum(jnp.sum(made, axis=1) * batch.weights)
+        each = jnp.sum(made, axis=1)
+        value = -jnp.sum(each * batch.weights)
+        return (value, jax.lax.stop_gradient(each)) if has_aux else value
 
     return loss
 
 
-def in_parts(loss: LossFn, num_parts: int) -> LossFn:
+def in_parts(loss: LossFn, num_parts: int, *, has_aux: bool = False) -> LossFn:
     """The same loss, whose gradient is added up over parts of the batch one after another, in the memory of one.
 
     Args:
         loss: A sum over the rows of its batch.
         num_parts: Must divide the rows.
+        has_aux: Whether the loss returns a pair, the second with one entry per row.
 
     Returns:
         A loss with the same value and gradient up to round-off. Its gradient can be differentiated forwards (a
@@ -160,20 +172,66 @@ def in_parts(loss: LossFn, num_parts: int) -> LossFn:
 
         return jax.tree.map(split, batch)
 
+    def pair(params: Params, part: object) -> tuple[Scalar, object]:
+        made = loss(params, part)
+        return made if has_aux else (made, None)
+
+    def joined(value: Scalar, aux: object) -> object:
+        """The loss as it was, from the aux of every part along a first axis."""
+        return (value, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), aux)) if has_aux else value
+
     @jax.custom_vjp
-    def whole(params: Params, batch: object) -> Scalar:
-        return jnp.sum(jax.lax.map(lambda part: loss(params, part), parts(batch)))
+    def whole(params: Params, batch: object) -> object:
+        values, aux = jax.lax.map(lambda part: pair(params, part), parts(batch))
+        return joined(jnp.sum(values), aux)
 
-    def forward(params: Params, batch: object) -> tuple[Scalar, Params]:
-        def add(so_far: tuple[Scalar, Params], part: object) -> tuple[tuple[Scalar, Params], None]:
-            return jax.tree.map(jnp.add, so_far, jax.value_and_grad(loss)(params, part)), None
+    def forward(params: Params, batch: object) -> tuple[object, Params]:
+        def add(so_far: tuple[Scalar, Params], part: object) -> tuple[tuple[Scalar, Params], object]:
+            (value, aux), gradient = jax.value_and_grad(pair, has_aux=True)(params, part)
+            return jax.tree.map(jnp.add, so_far, (value, gradient)), aux
 
-        kind = jax.eval_shape(lambda: loss(params, jax.tree.map(lambda leaf: leaf[0], parts(batch))))
+        kind, _ = jax.eval_shape(lambda: pair(params, jax.tree.map(lambda leaf: leaf[0], parts(batch))))
         start = (jnp.zeros((), kind.dtype), jax.tree.map(jnp.zeros_like, params))
-        return jax.lax.scan(add, start, parts(batch))[0]
+        (value, gradient), aux = jax.lax.scan(add, start, parts(batch))
+        return joined(value, aux), gradient
+
+    def backward(gradient: Params, seed: Scalar | tuple[Scalar, object]) -> tuple[Params, None]:
+        size = seed[0] if isinstance(seed, tuple) else seed
+        return jax.tree.map(lambda leaf: size.astype(leaf.dtype) * leaf, gradient), None
+
+    whole.defvjp(forward, backward)
+    return whole
+
+
+def alignment_term(plus: LossFn, minus: LossFn) -> LossFn:
+    """The loss coefficient * g+ . g-, whose descent an explicit term adds to an update.
+
+    Its gradient, coefficient * (H+ g- + H- g+), is made of two Hessian-vector products, forward over reverse.
+
+    Args:
+        plus: L+, as `loss(params, batch)`.
+        minus: L-.
+
+    Returns:
+        A loss of the batch (coefficient, plus batch, minus batch). It can be differentiated once, backwards.
+    """
+
+    def read(params: Params, batch: tuple[Scalar, object, object]) -> tuple[Scalar, Params]:
+        coefficient, plus_batch, minus_batch = batch
+        g_minus = jax.grad(minus)(params, minus_batch)
+        g_plus, plus_minus = jax.jvp(lambda at: jax.grad(plus)(at, plus_batch), (params,), (g_minus,))
+        _, minus_plus = jax.jvp(lambda at: jax.grad(minus)(at, minus_batch), (params,), (g_plus,))
+        product = jnp.asarray(optax.tree.vdot(g_plus, g_minus))
+        size = jnp.asarray(coefficient)
+        gradient = jax.tree.map(lambda a, b: size.astype(a.dtype) * (a + b), plus_minus, minus_plus)
+        return size.astype(product.dtype) * product, gradient
+
+    @jax.custom_vjp
+    def term(params: Params, batch: tuple[Scalar, object, object]) -> Scalar:
+        return read(params, batch)[0]
 
     def backward(gradient: Params, seed: Scalar) -> tuple[Params, None]:
         return jax.tree.map(lambda leaf: seed.astype(leaf.dtype) * leaf, gradient), None
 
-    whole.defvjp(forward, backward)
-    return whole
+    term.defvjp(read, backward)
+    return term

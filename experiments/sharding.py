@@ -5,16 +5,33 @@ vocabulary. JAX's partitioner does the rest.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments import policy
 from experiments.policy import Architecture, Params
 
-__all__ = ["AXES", "batch", "check", "initialised", "mesh", "of_parameter", "of_parameters", "residual"]
+__all__ = [
+    "AXES",
+    "batch",
+    "check",
+    "everywhere",
+    "initialised",
+    "mesh",
+    "of_parameter",
+    "of_parameters",
+    "on_host",
+    "placed",
+    "residual",
+]
+
+_Tree = TypeVar("_Tree")
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -98,6 +115,33 @@ def batch(mesh: Mesh) -> NamedSharding:
 def residual(mesh: Mesh) -> NamedSharding:
     """Where the residual stream lies: with its rows."""
     return NamedSharding(mesh, PartitionSpec(_ROWS, None))
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def placed(rows: _Tree, mesh: Mesh | None) -> _Tree:
+    """A batch of the host on its devices; every process gives the whole and keeps its own rows.
+
+    Args:
+        rows: A tree of arrays with rows along the first axis.
+        mesh: The mesh; None for one device.
+    """
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, rows)
+    where = batch(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(leaf.shape, where, lambda place: np.asarray(leaf)[place]), rows
+    )
+
+
+def on_host(array: jax.Array) -> np.ndarray:
+    """The whole array, on every process."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def initialised(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:

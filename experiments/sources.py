@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments import gsm8k, word_problems
 from experiments.gsm8k import Problem, Split
 
-__all__ = ["GENERATED", "HUB", "problems"]
+__all__ = ["GENERATED", "HUB", "Split", "count", "problems"]
 
 GENERATED = "generated"
 HUB = "hub"
@@ -36,3 +36,14 @@ def problems(
         return word_problems.generate(limit or _NUM_GENERATED[split], seed=seed, split=split)
     made = gsm8k.from_hub(split) if source == HUB else gsm8k.from_folder(Path(source), split, skipped)
     return islice(made, limit)
+
+
+def count(source: str, split: Split) -> int:
+    """How many problems a split has.
+
+    Raises:
+        FileNotFoundError: If the folder has no such file.
+    """
+    if source in (GENERATED, HUB):
+        return _NUM_GENERATED[split]
+    return sum(1 for _ in gsm8k.from_folder(Path(source), split))

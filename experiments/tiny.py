@@ -8,8 +8,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from experiments import policy, pretrained
 from experiments.policy import Architecture
+from experiments.tokens import TextCodec
 
-__all__ = ["ARCHITECTURE", "write"]
+__all__ = ["ARCHITECTURE", "codec", "write"]
 
 _SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 _TEMPLATE = (
@@ -33,6 +34,22 @@ ARCHITECTURE = Architecture(
 )
 
 
+def _tokenizer() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ids = {token: place for place, token in enumerate([*_SPECIALS, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(ids, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIALS])
+    return tokenizer
+
+
+def codec() -> TextCodec:
+    """The tokenizer as `tokens.load` reads it back from the folder."""
+    ends = tuple(_SPECIALS.index(token) for token in ("<|endoftext|>", "<|im_end|>"))
+    return TextCodec(_tokenizer(), _TEMPLATE, {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}, ends)
+
+
 def write(folder: Path, *, seed: int = 0) -> None:
     """Writes the model and its tokenizer.
 
@@ -41,13 +58,7 @@ def write(folder: Path, *, seed: int = 0) -> None:
         seed: Of the parameters.
     """
     pretrained.save(policy.init(ARCHITECTURE, jax.random.key(seed)), ARCHITECTURE, folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    ids = {token: place for place, token in enumerate([*_SPECIALS, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(ids, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIALS])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    _tokenizer().save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": "<|endoftext|>",
@@ -55,5 +66,6 @@ def write(folder: Path, *, seed: int = 0) -> None:
         "chat_template": _TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    stops = {"eos_token_id": [ids["<|endoftext|>"], ids["<|im_end|>"]], "pad_token_id": ids["<|pad|>"]}
+    ends = [_SPECIALS.index(token) for token in ("<|endoftext|>", "<|im_end|>")]
+    stops = {"eos_token_id": ends, "pad_token_id": _SPECIALS.index("<|pad|>")}
     (folder / "generation_config.json").write_text(json.dumps(stops, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,350 @@
+"""One update of a run, for every arm the same function: losses of two halves, stepped by `numerics.updates`.
+
+Nothing here steps by itself, chooses data, writes, or knows text. The arm decides with which schedule, grouping and
+rule the numerics are called; what is measured is read from the gradients that the update takes anyway.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, Sharding
+from jaxtyping import Array, Bool, Float
+
+from experiments import arms, objectives, sharding
+from experiments.arms import Arm, Rule
+from experiments.policy import Params
+from experiments.sampling import Halves
+from experiments.tokens import Batch
+from numerics import alignment, losses, optimizers, schedules, updates
+from numerics.alignment import Alignment
+from numerics.losses import Losses
+from numerics.schedules import Schedule
+from numerics.types import LossFn, Scalar
+
+__all__ = [
+    "GROUPS",
+    "HalfBatches",
+    "State",
+    "Told",
+    "alignment_of",
+    "group_norms",
+    "half_batches",
+    "initial",
+    "losses_of",
+    "schedule_of",
+    "second_moment",
+    "stepper",
+    "update",
+]
+
+GROUPS = ("embedding", "layers-1", "layers-2", "layers-3", "layers-4", "norm", "head")
+"""Parameters by where they lie; the layers in quarters, from the first to the last."""
+
+MINUS, PLUS, TERM = 0, 1, 2
+
+
+class State(NamedTuple):
+    """What the next update needs.
+
+    Attributes:
+        params: The parameters, float32 masters.
+        rule: The optimizer's state.
+        second_moment: What `frozen-adamw` divides by the root of; None under other rules.
+    """
+
+    params: Params
+    rule: optax.OptState
+    second_moment: Params | None
+
+
+class Told(NamedTuple):
+    """What an update tells, with nothing computed for it but norms and inner products.
+
+    Attributes:
+        losses: L+ and L-, each where its gradient was read; in nats, averaged as the reduction says.
+        log_probs: Of the preferred and the dispreferred completions there, in nats per sequence.
+        alignment: Of the two gradients as they were read: of an accumulated update both at its start, of a sequential
+            one the second after the first step.
+        squares: The squared norm of each side's gradient by group of parameters, in the order of `GROUPS`.
+        update_norm: The norm of the displacement.
+        distance: The norm of the parameters minus those of the start.
+        is_finite: Whether all of it is. Where not, parameters and state are left as they were.
+    """
+
+    losses: Float[Array, " 2"]
+    log_probs: Float[Array, "2 b"]
+    alignment: Alignment
+    squares: Float[Array, "2 groups"]
+    update_norm: Scalar
+    distance: Scalar
+    is_finite: Bool[Array, ""]
+
+
+def losses_of(arm: Arm, learning_rate: float, loss: LossFn, halves: Halves) -> Losses:
+    """The losses of one update, numbered L- 0, L+ 1 and the explicit term 2; each weighs what the arm gives it.
+
+    Args:
+        arm: The arm.
+        learning_rate: eta, which the strength of an explicit term is in.
+        loss: The negative log-likelihood, with log-probabilities as aux.
+        halves: The batches; traced or not.
+    """
+    weighed = Halves(*(half._replace(weights=half.weights * arm.side_weight) for half in halves))
+    plus, minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], weighed)
+    ascended = losses.negated(loss)
+    if arm.sides == "preferred":
+        # Still a pair, so that every arm tells the same; the schedule never steps on L-.
+        return losses.pairs(ascended, minus, loss, plus, has_aux=True)
+    made = losses.pairs(ascended, minus, loss, plus, has_aux=True)
+    if not arm.term:
+        return made
+    coefficient = arms.term_coefficient(arm, learning_rate)
+    term = objectives.alignment_term(
+        lambda params, batch: loss(params, batch)[0], lambda params, batch: ascended(params, batch)[0]
+    )
+
+    def told(params: Params, batch: tuple) -> tuple[Scalar, Array]:
+        return term(params, batch), jnp.zeros(jnp.shape(batch[1].lengths), jnp.float32)
+
+    plain_plus, plain_minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], halves)
+    batch = (jnp.full((1,), coefficient, jnp.float32), plain_plus, plain_minus)
+    return Losses((*made.functions, told), (*made.batches, batch), ("-", "+", "term"), has_aux=True)
+
+
+def schedule_of(arm: Arm, is_plus_first: bool) -> Schedule:
+    """The steps of one update: which losses, in which order.
+
+    Args:
+        arm: The arm.
+        is_plus_first: The outcome of the coin, which counts where the start is random.
+    """
+    if arm.sides == "preferred":
+        return schedules.steps([PLUS])
+    plus_first = is_plus_first if arm.first == "random" else arm.first == "+"
+    both = [PLUS, MINUS] if plus_first else [MINUS, PLUS]
+    return schedules.steps([*both, TERM] if arm.term else both)
+
+
+def update(
+    arm: Arm,
+    rule: Rule,
+    learning_rate: float,
+    loss: LossFn,
+    halves: Halves,
+    schedule: Schedule,
+    params: Params,
+    state: optax.OptState,
+    second_moment: Params | None,
+    observe: updates.Observe | None = None,
+) -> updates.Update:
+    """The arm's update of these parameters, by the numerics' own maps."""
+    optimizer = arms.optimizer(arm, rule, second_moment)
+    made = losses_of(arm, learning_rate, loss, halves)
+    each = arms.each(arm, rule)
+    step_size = learning_rate * arm.step
+    if arm.update == "sequential":
+        return updates.sequential(
+            made, schedule, optimizer, params, state, step_size=step_size, each=each, observe=observe
+        )
+    return updates.accumulated(
+        made,
+        schedule,
+        optimizer,
+        params,
+        state,
+        step_size=step_size,
+        per="schedule",
+        reduction="sum",  # the weights of the halves make it their mean
+        each=each,
+        observe=observe,
+    )
+
+
+def _group_squares(gradient: Params) -> Float[Array, " groups"]:
+    """Squared norms by group, in the order of `GROUPS`; 0 for a head that is not there."""
+    zero = jnp.zeros((), jnp.float32)
+
+    def square(leaf: Array) -> Scalar:
+        return jnp.vdot(leaf, leaf)
+
+    quarters = [zero] * 4
+    for leaf in gradient["layers"].values():
+        cuts = [round(leaf.shape[0] * k / 4) for k in range(5)]
+        quarters = [q + square(leaf[a:b]) for q, a, b in zip(quarters, cuts[:-1], cuts[1:], strict=True)]
+    head = square(gradient["head"]) if "head" in gradient else zero
+    return jnp.stack([square(gradient["embedding"]), *quarters, square(gradient["norm"]), head])
+
+
+def _observe(gradient: Params, before: Params) -> tuple[Scalar, Float[Array, " groups"]]:
+    return jnp.asarray(optax.tree.vdot(gradient, before)), _group_squares(gradient)
+
+
+def alignment_of(product: Scalar, norm_minus: Scalar, norm_plus: Scalar) -> Alignment:
+    """The alignment of two gradients of this inner product and these norms; NaN where one is zero."""
+    return Alignment(
+        product,
+        product / (norm_minus * norm_plus),
+        norm_minus,
+        norm_plus,
+        product / norm_minus**2,
+        product / norm_plus**2,
+    )
+
+
+def group_norms(squares: Sequence[float], architecture_has_head: bool) -> dict[str, float]:
+    """Norms by name of the group."""
+    names = GROUPS if architecture_has_head else GROUPS[:-1]
+    return {name: float(np.sqrt(square)) for name, square in zip(names, squares, strict=False)}
+
+
+def stepper(
+    arm: Arm, rule: Rule, learning_rate: float, loss: LossFn, mesh: Mesh | None = None
+) -> Callable[[State, Params, Halves, bool], tuple[State, Told]]:
+    """The compiled update of an arm.
+
+    Args:
+        arm: The arm.
+        rule: The numbers of the optimizers.
+        learning_rate: eta.
+        loss: The negative log-likelihood, with log-probabilities as aux.
+        mesh: Where everything lies on several devices.
+
+    Returns:
+        A function of the state (which it consumes), the parameters at the start of the run, the halves, and whether a
+        random start begins with L+; it returns the next state and what the update tells.
+    """
+
+    def step(state: State, start: Params, halves: Halves, numbers: Array) -> tuple[State, Told]:
+        schedule = Schedule(numbers, np.ones(numbers.shape))
+        made = update(
+            arm,
+            rule,
+            learning_rate,
+            loss,
+            halves,
+            schedule,
+            state.params,
+            state.rule,
+            state.second_moment,
+            _observe,
+        )
+        products, squares = made.info.observed
+        values, log_probs = made.info.values, made.info.aux
+        is_alone = arm.sides == "preferred"
+        plus, minus = (0, 0) if is_alone else (jnp.argmax(numbers == PLUS), jnp.argmax(numbers == MINUS))
+        absent = jnp.nan if is_alone else 1.0
+        weight = arm.side_weight
+        both = jnp.stack([squares[plus], squares[minus] * absent]) / weight**2
+        norm_plus, norm_minus = jnp.sqrt(jnp.sum(both, axis=1))
+        update_norm = optax.tree.norm(made.displacement)
+        is_finite = jnp.isfinite(update_norm) & jnp.isfinite(values).all()
+        moved = (updates.displaced(state.params, made.displacement), made.state)
+        params, kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), moved, (state.params, state.rule))
+        told = Told(
+            losses=jnp.stack([values[plus], values[minus] * absent]) / weight,
+            log_probs=jnp.stack([log_probs[plus], log_probs[minus] * absent]),
+            alignment=alignment_of(products[0 if is_alone else 1] * absent / weight**2, norm_minus, norm_plus),
+            squares=both,
+            update_norm=update_norm,
+            distance=optax.tree.norm(jax.tree.map(jnp.subtract, params, start)),
+            is_finite=is_finite,
+        )
+        return State(params, kept, state.second_moment), told
+
+    @cache
+    def compiled(structure: Hashable, places: tuple[Sharding, ...]) -> Callable[..., tuple[State, Told]]:
+        """The step, whose state stays where it lies and whose tale every process can read."""
+        if mesh is None:
+            return jax.jit(step, donate_argnums=0)
+        state = jax.tree.unflatten(structure, places)
+        return jax.jit(step, donate_argnums=0, out_shardings=(state, sharding.everywhere(mesh)))
+
+    def placed(state: State, start: Params, halves: Halves, is_plus_first: bool) -> tuple[State, Told]:
+        leaves, structure = jax.tree.flatten(state)
+        run = compiled(structure, tuple(leaf.sharding for leaf in leaves))
+        return run(state, start, halves, schedule_of(arm, is_plus_first).losses)
+
+    return placed
+
+
+def initial(arm: Arm, rule: Rule, params: Params, second: Params | None) -> State:
+    """The state before the first update; moments lie where their parameters do."""
+    return State(params, sharding.initialised(arms.optimizer(arm, rule, second), params), second)
+
+
+def second_moment(loss: LossFn, params: Params, several: Sequence[Halves]) -> Params:
+    """The mean square of the gradients of both halves of several updates, all at one place, for `frozen-adamw`.
+
+    Args:
+        loss: The negative log-likelihood, with log-probabilities as aux.
+        params: Where.
+        several: The halves.
+    """
+
+    @jax.jit
+    def added(params: Params, total: Params, halves: Halves) -> Params:
+        batches = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], halves)
+        both = losses.pairs(losses.negated(loss), batches.minus, loss, batches.plus, has_aux=True)
+        square = optimizers.second_moment(both, schedules.interleaved(1, first="+"), params)
+        return jax.tree.map(jnp.add, total, square)
+
+    total = jax.tree.map(jnp.zeros_like, params)
+    for halves in several:
+        total = added(params, total, halves)
+    return jax.tree.map(lambda leaf: leaf / len(several), total)
+
+
+class HalfBatches(NamedTuple):
+    """The alignment of a set of pairs, and what two halves of it estimate without bias.
+
+    The product of two gradients of the same texts has the covariance of their noise in it, over the number of pairs;
+    gradients of different texts have not. Variance: that of one half's product, of order 1 over the pairs.
+
+    Attributes:
+        whole: The alignment of the mean gradients of all pairs; biased.
+        product: (g+_A . g-_B + g+_B . g-_A) / 2.
+        norm_plus_squared: g+_A . g+_B; it may be negative.
+        norm_minus_squared: g-_A . g-_B.
+    """
+
+    whole: Alignment
+    product: Scalar
+    norm_plus_squared: Scalar
+    norm_minus_squared: Scalar
+
+
+def half_batches(
+    gradient: Callable[[Params, Batch], Params], params: Params, first: Halves, second: Halves
+) -> HalfBatches:
+    """The alignment of the mean gradients of two half-batches, whole and without bias.
+
+    Args:
+        gradient: Of the negative log-likelihood.
+        params: Where.
+        first: The one half-batch, of both sides.
+        second: The other, of as many pairs.
+    """
+    plus_a, plus_b = gradient(params, first.plus), gradient(params, second.plus)
+    minus_a, minus_b = (jax.tree.map(jnp.negative, gradient(params, half.minus)) for half in (first, second))
+    return _half_batches(plus_a, plus_b, minus_a, minus_b)
+
+
+@jax.jit
+def _half_batches(plus_a: Params, plus_b: Params, minus_a: Params, minus_b: Params) -> HalfBatches:
+    def mean(a: Params, b: Params) -> Params:
+        return jax.tree.map(lambda x, y: (x + y) / 2, a, b)
+
+    def product(a: Params, b: Params) -> Scalar:
+        return jnp.asarray(optax.tree.vdot(a, b))
+
+    return HalfBatches(
+        alignment.of_gradients(mean(minus_a, minus_b), mean(plus_a, plus_b)),
+        (product(plus_a, minus_b) + product(plus_b, minus_a)) / 2,
+        product(plus_a, plus_b),
+        product(minus_a, minus_b),
+    )
