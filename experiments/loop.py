@@ -360,7 +360,7 @@ class _Probe:
             given.codec,
             problems,
             is_chat=self._config.is_chat,
-            num_rows=min(16, len(problems)),
+            num_rows=min(64, len(problems)),
             max_new_tokens=self._measures.max_new_tokens,
             compute_dtype=self._config.compute_dtype,
         )
