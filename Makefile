@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python (3.11 or newer) and make:
-#   make run    installs the base and runs the proofs
+#   make run    the whole story: proofs, one comparison, two short runs of a real language model, one report
 #   make test   installs what the tests need, and runs lint, types and tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,9 +9,27 @@ DEFAULT = "not slow and not network and not reference"
 PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile -p no:benchmark
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run compare test test-slow test-network test-reference bench readme page clean
+.PHONY: run proofs compare test test-slow test-network test-reference bench readme page clean
 
-run: $(VENV)/base
+# Two solutions a half and six updates: what two cores do in minutes. Where the weights cannot be fetched, the tiny
+# model stands in.
+STORY = --updates 6 --set num_pairs=2 --set max_tokens=256 --set num_problems=100 --set measures.probe_pairs=4 \
+	--set measures.alignment_every=3 --set checkpoint_every=3
+
+run: $(VENV)/experiments
+	$(BIN)/python -m derivation.check
+	@mkdir -p out
+	$(BIN)/python -m numerics.compare --plot out/drift.svg
+	@if $(BIN)/python -m experiments fetch smollm2; then \
+		set -x; $(BIN)/python -m experiments run --preset smollm2 $(STORY) --out out/runs/smollm2 && \
+		$(BIN)/python -m experiments report out/runs/smollm2 --out out/report; \
+	else \
+		echo "The weights could not be fetched; the tiny model stands in for SmolLM2."; \
+		set -x; $(BIN)/python -m experiments run --preset tiny --out out/runs/tiny && \
+		$(BIN)/python -m experiments report out/runs/tiny --out out/report; \
+	fi
+
+proofs: $(VENV)/base
 	$(BIN)/python -m derivation.check
 
 compare: $(VENV)/numerics
@@ -52,6 +70,10 @@ $(VENV)/base: pyproject.toml constraints.txt
 
 $(VENV)/numerics: $(VENV)/base
 	$(INSTALL) --editable '.[numerics]'
+	@touch $@
+
+$(VENV)/experiments: $(VENV)/base
+	$(INSTALL) --editable '.[experiments]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base

@@ -7,32 +7,26 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from console.command import Parser
 from console.values import input_folder
-
-if TYPE_CHECKING:
-    from experiments.policy import Architecture
 
 __all__ = ["Finding", "Need", "findings", "main", "needs"]
 
 State = Literal["good", "missing", "short", "optional"]
 
 _EPILOG = """\
-A preset's memory is that of six numbers of four bytes for every parameter
-(parameters, gradient, two moments, displacement, displaced parameters), over
-all devices; activations come on top. Its disk is the model's folder and four
-checkpoints of parameters and moments.
+A preset's memory is what `run --preset NAME --dry-run` reckons, over all its
+devices; its disk is that of the model's folder and of the checkpoints that one
+run keeps.
 
 exit status: 0 where the preset `tiny` can run, 1 where it cannot.
 """
 _INSTALL = "python -m pip install --constraint constraints.txt --editable '.[{}]'"
 _PYTHON = (3, 11)
 _JAX = (0, 10)
-_ARRAYS_IN_MEMORY = 6
-_ARRAYS_IN_A_CHECKPOINT = 3
-_CHECKPOINTS = 4
+_ARRAYS_IN_A_CHECKPOINT = 3  # parameters and two moments
 _OPTIONAL = {
     "openai": ("teacher", "the command `teacher`"),
     "datasets": ("hub", "--data hub"),
@@ -65,31 +59,18 @@ class Need(NamedTuple):
 
 
 def needs() -> dict[str, Need]:
-    """What each preset takes."""
-    from experiments import policy, tiny  # noqa: PLC0415
+    """What each preset takes, over all its devices."""
+    from experiments import config, memory, policy  # noqa: PLC0415
 
     found = {}
-    for name, architecture in {"tiny": tiny.ARCHITECTURE, **_published()}.items():
-        count = policy.num_parameters(architecture)
-        disk = 4 * count * (1 + _ARRAYS_IN_A_CHECKPOINT * _CHECKPOINTS)
-        found[name] = Need(count, 4 * count * _ARRAYS_IN_MEMORY, disk)
+    for name in config.PRESETS:
+        preset, architecture = config.preset(name), memory.PUBLISHED[name]
+        count, shape = policy.num_parameters(architecture), preset.mesh
+        devices = shape.data * shape.fsdp * shape.tensor
+        on_each = sum(need.num_bytes for need in memory.of_run(preset, architecture))
+        disk = 4 * count * (1 + _ARRAYS_IN_A_CHECKPOINT * (preset.keep + 1))
+        found[name] = Need(count, on_each * devices, disk)
     return found
-
-
-def _published() -> "dict[str, Architecture]":
-    from experiments.policy import Architecture  # noqa: PLC0415
-
-    common = {"norm_epsilon": 1e-5, "rope_scaling": None, "context": 8192}
-    return {
-        "smollm2": Architecture(
-            vocabulary=49152, width=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, mlp_width=1536,
-            rope_theta=1e5, is_tied=True, **common,
-        ),
-        "llama3-8b": Architecture(
-            vocabulary=128256, width=4096, num_layers=32, num_heads=32, num_kv_heads=8, head_dim=128, mlp_width=14336,
-            rope_theta=5e5, is_tied=False, **common,
-        ),
-    }  # fmt: skip
 
 
 def _size(count: int) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -120,8 +119,11 @@ def run(
             started = time.perf_counter()
             halves = source(update, state.params)
             is_plus_first = sampling.coin(config.seed, update)
-            state, told = step(state, given.params, sharding.placed(halves, given.mesh), is_plus_first)
+            moved, told = step(state, given.params, sharding.placed(halves, given.mesh), is_plus_first)
             told = jax.tree.map(sharding.on_host, told)
+            if told.is_finite:
+                state = moved
+            del moved
             seconds = time.perf_counter() - started
             row = {
                 "kind": "update",
@@ -181,8 +183,7 @@ def _start(config: Config, given: Materials, source: Source) -> State:
         loss = materials.loss_of(config, given.architecture, given.mesh)
         placed = [sharding.placed(halves, given.mesh) for halves in several]
         second = training.second_moment(loss, given.params, placed)
-    # A copy: the update consumes its state, and the distance is measured from the start.
-    return training.initial(config.arm, config.rule, jax.tree.map(jnp.copy, given.params), second)
+    return training.initial(config.arm, config.rule, given.params, second)
 
 
 def _restored(

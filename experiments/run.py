@@ -113,6 +113,8 @@ def configs(options: "Namespace") -> "list[Config]":
             settings[key] = value
     if options.rate is not None:
         settings["learning_rate"] = options.rate
+    if "data" not in settings and not Path(config.preset(options.preset).data).is_dir():
+        settings["data"] = "generated"  # `main` says so
     for key in settings:
         if key in ("preset", "seed") or key.split(".")[0] == "arm":
             option = {"preset": "--preset", "seed": "--seeds"}.get(key, "--arm NAME:key=value")
@@ -147,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if options.dry_run:
         return _dry_run(parser, wanted)
+    if options.data is None and options.preset != "tiny" and wanted[0].data == "generated":
+        print("no folder data/gsm8k: with generated problems. `fetch gsm8k`, or --data PATH.", file=sys.stderr)
     out: Path = options.out or Path("runs") / options.preset
     return carried_out(parser, {out / c.arm.name / f"seed-{c.seed}": c for c in wanted}, options)
 

@@ -6,6 +6,7 @@ rule the numerics are called; what is measured is read from the gradients that t
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -73,7 +74,7 @@ class Told(NamedTuple):
         squares: The squared norm of each side's gradient by group of parameters, in the order of `GROUPS`.
         update_norm: The norm of the displacement.
         distance: The norm of the parameters minus those of the start.
-        is_finite: Whether all of it is. Where not, parameters and state are left as they were.
+        is_finite: Whether all of it is.
     """
 
     losses: Float[Array, " 2"]
@@ -167,17 +168,13 @@ def update(
 
 def _group_squares(gradient: Params) -> Float[Array, " groups"]:
     """Squared norms by group, in the order of `GROUPS`; 0 for a head that is not there."""
-    zero = jnp.zeros((), jnp.float32)
-
-    def square(leaf: Array) -> Scalar:
-        return jnp.vdot(leaf, leaf)
-
-    quarters = [zero] * 4
-    for leaf in gradient["layers"].values():
-        cuts = [round(leaf.shape[0] * k / 4) for k in range(5)]
-        quarters = [q + square(leaf[a:b]) for q, a, b in zip(quarters, cuts[:-1], cuts[1:], strict=True)]
-    head = square(gradient["head"]) if "head" in gradient else zero
-    return jnp.stack([square(gradient["embedding"]), *quarters, square(gradient["norm"]), head])
+    by_layer = [jnp.sum(leaf * leaf, axis=tuple(range(1, leaf.ndim))) for leaf in gradient["layers"].values()]
+    layers = jnp.sum(jnp.stack(by_layer), axis=0)
+    cuts = [round(layers.shape[0] * k / 4) for k in range(5)]
+    quarters = [jnp.sum(layers[a:b]) for a, b in pairwise(cuts)]
+    others = [jnp.sum(gradient[name] ** 2) for name in ("embedding", "norm")]
+    head = jnp.sum(gradient["head"] ** 2) if "head" in gradient else jnp.zeros_like(others[0])
+    return jnp.stack([others[0], *quarters, others[1], head])
 
 
 def _observe(gradient: Params, before: Params) -> tuple[Scalar, Float[Array, " groups"]]:
@@ -215,8 +212,9 @@ def stepper(
         mesh: Where everything lies on several devices.
 
     Returns:
-        A function of the state (which it consumes), the parameters at the start of the run, the halves, and whether a
-        random start begins with L+; it returns the next state and what the update tells.
+        A function of the state, the parameters at the start of the run, the halves, and whether a random start begins
+        with L+; it returns the next state and what the update tells. The state that it is given stays as it is, for
+        the case that the next one is not finite.
     """
 
     def step(state: State, start: Params, halves: Halves, numbers: Array) -> tuple[State, Told]:
@@ -243,8 +241,7 @@ def stepper(
         norm_plus, norm_minus = jnp.sqrt(jnp.sum(both, axis=1))
         update_norm = optax.tree.norm(made.displacement)
         is_finite = jnp.isfinite(update_norm) & jnp.isfinite(values).all()
-        moved = (updates.displaced(state.params, made.displacement), made.state)
-        params, kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), moved, (state.params, state.rule))
+        params = updates.displaced(state.params, made.displacement)
         told = Told(
             losses=jnp.stack([values[plus], values[minus] * absent]) / weight,
             log_probs=jnp.stack([log_probs[plus], log_probs[minus] * absent]),
@@ -254,15 +251,15 @@ def stepper(
             distance=optax.tree.norm(jax.tree.map(jnp.subtract, params, start)),
             is_finite=is_finite,
         )
-        return State(params, kept, state.second_moment), told
+        return State(params, made.state, state.second_moment), told
 
     @cache
     def compiled(structure: Hashable, places: tuple[Sharding, ...]) -> Callable[..., tuple[State, Told]]:
         """The step, whose state stays where it lies and whose tale every process can read."""
         if mesh is None:
-            return jax.jit(step, donate_argnums=0)
+            return jax.jit(step)
         state = jax.tree.unflatten(structure, places)
-        return jax.jit(step, donate_argnums=0, out_shardings=(state, sharding.everywhere(mesh)))
+        return jax.jit(step, out_shardings=(state, sharding.everywhere(mesh)))
 
     def placed(state: State, start: Params, halves: Halves, is_plus_first: bool) -> tuple[State, Told]:
         leaves, structure = jax.tree.flatten(state)

@@ -1,0 +1,76 @@
+"""What the measurements of a run cost beside the update alone: the same update, turn about; the ratio is printed.
+
+With SMOLLM2 (a folder made by `fetch smollm2`) on that model, else on random parameters of 19 million.
+
+    SMOLLM2=models/smollm2 python -m pytest benchmarks/test_experiment_cost.py
+"""
+
+import os
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import arms, objectives, policy, pretrained, sampling, tokens, training
+from experiments.policy import Architecture
+from numerics import updates
+from numerics.schedules import Schedule
+
+LIMIT = 1.05
+ROUNDS = 5
+RANDOM = Architecture(
+    vocabulary=8192, width=384, num_layers=8, num_heads=6, num_kv_heads=2, head_dim=64, mlp_width=1024,
+    norm_epsilon=1e-5, rope_theta=1e4, rope_scaling=None, is_tied=True, context=512,
+)  # fmt: skip
+
+
+def model():
+    if "SMOLLM2" in os.environ:
+        return pretrained.load(Path(os.environ["SMOLLM2"]))
+    return policy.init(RANDOM, jax.random.key(0)), RANDOM
+
+
+@pytest.mark.parametrize("name", ["accumulated", "sequential"])
+def test_measurements(name, capsys):
+    params, architecture = model()
+    rng = np.random.default_rng(0)
+    texts = [
+        tokens.Encoded(*(rng.integers(0, architecture.vocabulary, size).tolist() for size in (110, 110)))
+        for _ in range(8)
+    ]
+    halves = sampling.halves(texts[:4], texts[4:], "token-half", (256, 128))
+    halves = jax.tree.map(jnp.asarray, halves)
+    arm, rule, rate = arms.BY_NAME[name], arms.Rule(), 1e-5
+    told = objectives.negative_log_likelihood(architecture, has_aux=True)
+    numbers = training.schedule_of(arm, is_plus_first=True).losses
+
+    def alone(state, halves):
+        schedule = Schedule(numbers, np.ones(numbers.shape))
+        made = training.update(arm, rule, rate, told, halves, schedule, state.params, state.rule, None)
+        return training.State(updates.displaced(state.params, made.displacement), made.state, None)
+
+    plain = jax.jit(alone)
+    measured = training.stepper(arm, rule, rate, told)
+    states = {}
+    for key in ("alone", "measured"):
+        states[key] = training.initial(arm, rule, params, None)
+    seconds = {"alone": [], "measured": []}
+    for _ in range(ROUNDS + 1):
+        started = perf_counter()
+        states["alone"] = jax.block_until_ready(plain(states["alone"], halves))
+        middle = perf_counter()
+        states["measured"], _ = jax.block_until_ready(measured(states["measured"], params, halves, True))
+        seconds["alone"].append(middle - started)
+        seconds["measured"].append(perf_counter() - middle)
+    # The first round compiles. A ratio is taken inside a round: a busy machine slows down both.
+    ratio = median(b / a for a, b in list(zip(*seconds.values(), strict=True))[1:])
+    with capsys.disabled():
+        count = policy.num_parameters(architecture)
+        print(
+            f"\n{name}, {count / 1e6:.0f} million parameters, 4 pairs: update {median(seconds['alone'][1:]):.2f} s, "
+            f"with measurements {ratio:.3f} times that (limit {LIMIT})"
+        )
