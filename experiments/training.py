@@ -110,10 +110,11 @@ def losses_of(arm: Arm, learning_rate: float, loss: LossFn, halves: Halves) -> L
     )
 
     def told(params: Params, batch: tuple) -> tuple[Scalar, Array]:
-        return term(params, batch), jnp.zeros(jnp.shape(batch[1].lengths), jnp.float32)
+        _, kind = jax.eval_shape(loss, params, batch[1])
+        return term(params, batch), jnp.zeros(kind.shape, kind.dtype)
 
     plain_plus, plain_minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], halves)
-    batch = (jnp.full((1,), coefficient, jnp.float32), plain_plus, plain_minus)
+    batch = (jnp.full((1,), coefficient), plain_plus, plain_minus)
     return Losses((*made.functions, told), (*made.batches, batch), ("-", "+", "term"), has_aux=True)
 
 
@@ -240,7 +241,8 @@ def stepper(
         both = jnp.stack([squares[plus], squares[minus] * absent]) / weight**2
         norm_plus, norm_minus = jnp.sqrt(jnp.sum(both, axis=1))
         update_norm = optax.tree.norm(made.displacement)
-        is_finite = jnp.isfinite(update_norm) & jnp.isfinite(values).all()
+        # The squares too: where they overflow, Adam's second moment would be infinite for good, and its updates zero.
+        is_finite = jnp.isfinite(update_norm) & jnp.isfinite(values).all() & jnp.isfinite(squares).all()
         params = updates.displaced(state.params, made.displacement)
         told = Told(
             losses=jnp.stack([values[plus], values[minus] * absent]) / weight,

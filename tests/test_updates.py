@@ -218,3 +218,130 @@ def test_scaling_every_loss_is_scaling_the_step(seed, factor):
     once = updates.sequential(made.losses, schedule, rule, made.params, step_size=0.01)
     other = updates.sequential(scaled, schedule, rule, made.params, step_size=0.01 / factor)
     assert_equal_to_round_off(other.displacement, once.displacement, scale=1.0)
+
+
+# What losses tell, what is observed, and what is done to each gradient ----------------------------------------------
+
+
+def cubes(params, batch):
+    """A loss that is no quadratic, with the batch and two numbers of the place told beside it."""
+    value = batch["c"] * jnp.sum(params["x"] ** 3) + params["x"] @ batch["a"]
+    return value, {"batch": batch["c"], "at": params["x"]}
+
+
+def told_pairs(is_one_function):
+    """Pairs with aux whose L- is negated, of one function or of two that are chosen by `lax.switch`."""
+    rng = np.random.default_rng(0)
+    sides = [{"c": jnp.asarray(rng.normal(size=N)), "a": jnp.asarray(rng.normal(size=(N, 2)))} for _ in "-+"]
+
+    def quartics(params, batch):
+        return batch["c"] * jnp.sum(params["x"] ** 4), {"batch": batch["c"], "at": params["x"]}
+
+    minus = losses.negated(cubes if is_one_function else quartics)
+    made = losses.pairs(minus, sides[0], cubes, sides[1], has_aux=True)
+    x = np.array([0.7, -1.1])
+
+    def gradient(number, at):
+        side, k = divmod(number, N)
+        c, a = np.asarray(sides[side]["c"])[k], np.asarray(sides[side]["a"])[k]
+        if side == 1 or is_one_function:
+            return (-1) ** (side == 0) * (3 * c * at**2 + a)
+        return -4 * c * at**3
+
+    return made, {"x": jnp.asarray(x)}, gradient, [float(sides[b // N]["c"][b % N]) for b in range(2 * N)]
+
+
+@pytest.mark.parametrize("is_one_function", [True, False], ids=["one function", "two"])
+def test_what_losses_tell_arrives_step_by_step_and_without_their_sign(is_one_function):
+    made, params, gradient, constants = told_pairs(is_one_function)
+    word = [1, 3, 0, 2]
+    at, places = np.asarray(params["x"]), []
+    for number in word:
+        places.append(at)
+        at = at - 0.05 * gradient(number, at)
+    rule = optimizers.gradient_descent()
+    update = updates.sequential(made, schedules.steps(word), rule, params, step_size=0.05)
+    assert update.info.aux["batch"].tolist() == [constants[number] for number in word]
+    assert_equal_to_round_off(update.info.aux["at"], np.stack(places))
+    assert_equal_to_round_off(update.displacement, {"x": at - np.asarray(params["x"])}, scale=1.0)
+    together = updates.accumulated(
+        made, schedules.steps(word), rule, params, step_size=0.05, per="pair", reduction="sum"
+    )
+    assert together.info.aux["batch"].tolist() == [constants[number] for number in word]
+    assert (together.info.aux["at"][0] == together.info.aux["at"][1]).all()
+    assert (together.info.aux["at"][1] != together.info.aux["at"][2]).all()
+
+
+def test_losses_that_tell_nothing_have_no_aux_and_wrong_ones_are_refused():
+    made = problems.make("quadratic", N, seed=0)
+    rule = optimizers.gradient_descent()
+    word = schedules.interleaved(N, first="-")
+    info = updates.sequential(made.losses, word, rule, made.params, step_size=0.1).info
+    assert info.aux is None
+    assert info.observed is None
+    silent = losses.Losses(made.losses.functions, made.losses.batches, made.losses.names, has_aux=True)
+    with pytest.raises(TypeError, match="must return a pair, as has_aux says"):
+        updates.sequential(silent, word, rule, made.params, step_size=0.1)
+
+
+def inner_product(gradient, before):
+    return optax.tree.vdot(gradient, before)
+
+
+@pytest.mark.parametrize("per", ["step", "pair", "schedule"])
+def test_observed_products_add_up_to_those_of_all_pairs_of_steps(per):
+    made, params, gradient, _ = told_pairs(is_one_function=True)
+    word, step = [0, 2, 1, 3], 0.05
+    rule = optimizers.gradient_descent()
+    size = {"step": 1, "pair": 2, "schedule": 4}[per]
+    at, read = np.asarray(params["x"]), []
+    for first in range(0, 4, size):
+        group = [gradient(number, at) for number in word[first : first + size]]
+        read += group
+        at = at - step * sum(group)
+    expected = sum(read[i] @ read[j] for j in range(4) for i in range(j))
+
+    def run(**more):
+        if per == "step":
+            return updates.sequential(made, schedules.steps(word), rule, params, step_size=step, **more)
+        return updates.accumulated(
+            made, schedules.steps(word), rule, params, step_size=step, per=per, reduction="sum", **more
+        )
+
+    seen, plain = run(observe=inner_product), run()
+    assert seen.info.observed.shape == (4,)
+    assert seen.info.observed[0] == 0
+    assert_equal_to_round_off(seen.info.observed[1], read[0] @ read[1], scale=sum(g @ g for g in read))
+    assert_equal_to_round_off(seen.info.observed.sum(), expected, scale=sum(g @ g for g in read))
+    # Looking changes nothing, to the last bit.
+    for one, other in zip(jax.tree.leaves(seen._replace(info=seen.info._replace(observed=None))),
+                          jax.tree.leaves(plain), strict=True):  # fmt: skip
+        assert (np.asarray(one) == np.asarray(other)).all()
+
+
+def clipped(gradient):
+    """To a norm of one, written out."""
+    size = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+    return jax.tree.map(lambda leaf: leaf / jnp.maximum(size, 1.0), gradient)
+
+
+def test_each_gradient_is_clipped_before_they_are_added_up():
+    made, params, gradient, _ = told_pairs(is_one_function=True)
+    word, start = [0, 2, 1, 3], np.asarray(params["x"])
+    read = [gradient(number, start) for number in word]
+    assert min(map(np.linalg.norm, read)) < 1 < max(map(np.linalg.norm, read))  # some are clipped and some not
+    by_hand = -0.1 * sum(g / max(1.0, np.linalg.norm(g)) for g in read)
+    rule = optimizers.gradient_descent()
+    made_of = updates.accumulated(
+        made, schedules.steps(word), rule, params, step_size=0.1, per="schedule", reduction="sum", each=clipped,
+        observe=inner_product,
+    )  # fmt: skip
+    assert_equal_to_round_off(made_of.displacement, {"x": by_hand})
+    # What is observed is the gradient as it was read.
+    assert_equal_to_round_off(made_of.info.observed[1], read[0] @ read[1], scale=sum(g @ g for g in read))
+    at = start
+    for number in word:
+        g = gradient(number, at)
+        at = at - 0.1 * g / max(1.0, np.linalg.norm(g))
+    one_by_one = updates.sequential(made, schedules.steps(word), rule, params, step_size=0.1, each=clipped)
+    assert_equal_to_round_off(one_by_one.displacement, {"x": at - start}, scale=1.0)
