@@ -26,15 +26,14 @@ START = vector(bag_of_words.params())
 
 
 def stepped(text, *, halves=HALVES, is_plus_first=True, loss=bag_of_words.loss, start=None, rule=None):
-    """One update by the stepper: the state before and after as it was handed over, and what is told."""
+    """One update by the stepper: the state that it was given, as it is afterwards; the next one; and what is told."""
     arm = arms.parse(text)
     rule = rule or Rule()
     params = start or bag_of_words.params()
     state = training.initial(arm, rule, params, None)
-    before = jax.tree.map(np.array, state)
     step = training.stepper(arm, rule, ETA, loss)
-    after, told = step(jax.tree.map(jnp.copy, state), params, halves, is_plus_first)
-    return before, after, told
+    after, told = step(state, params, halves, is_plus_first)
+    return jax.tree.map(np.array, state), after, told
 
 
 # The numerics' own objects --------------------------------------------------------------------------------------------
