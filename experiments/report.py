@@ -128,8 +128,8 @@ def _terminal_table(arms: Sequence["Arm"]) -> "TerminalTable":
     for heading in ("seeds", "updates"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("end", max_width=16)
-    for heading in ("Δ pref.", "Δ disp.", "g⁺·g⁻"):
-        table.add_column(heading, justify="right", max_width=7)
+    for heading, width in (("Δ pref.", len("+0.0123")), ("Δ disp.", len("+0.0123")), ("g⁺·g⁻", len("−1.23e+04"))):
+        table.add_column(heading, justify="right", min_width=width, no_wrap=True)  # a number cut short is another one
     for arm in arms:
         cells = [
             summary.signed(made.mean if (made := summary.change(arm, field)) else None)
