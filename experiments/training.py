@@ -242,8 +242,11 @@ def stepper(
         both = jnp.stack([squares[plus], squares[minus] * absent]) / weight**2
         norm_plus, norm_minus = jnp.sqrt(jnp.sum(both, axis=1))
         update_norm = optax.tree.norm(made.displacement)
-        is_finite = jnp.isfinite(update_norm) & jnp.isfinite(values).all()
         moved = (updates.displaced(state.params, made.displacement), made.state)
+        # Moments too: a second moment that overflows makes steps of zero, which are finite.
+        is_finite = jnp.isfinite(update_norm) & jnp.isfinite(values).all()
+        for leaf in jax.tree.leaves(moved):
+            is_finite &= jnp.isfinite(leaf).all()
         params, kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), moved, (state.params, state.rule))
         told = Told(
             losses=jnp.stack([values[plus], values[minus] * absent]) / weight,
