@@ -4,12 +4,13 @@ To be read from top to bottom. The update is `training.stepper`'s, which is the 
 the source's business. What is computed here is when to measure, what to write, and when to end.
 """
 
+import os
 import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -42,11 +43,13 @@ class Ending(NamedTuple):
         reason: All updates made; a value was not finite; or the user, or the system, asked for the end.
         update: Updates made.
         message: What to tell.
+        is_stop_wanted: Whether the user, or the system, asked for the end, be it that the run had come to its own.
     """
 
     reason: Literal["finished", "not-finite", "stopped"]
     update: int
     message: str
+    is_stop_wanted: bool
 
 
 def run(
@@ -84,7 +87,8 @@ def run(
     state, rows, notes = _restored(config, given, folder) or (_start(config, given, source), [], [])
     step, probe = _programs(replace(config, seed=0), given.architecture, given.mesh)
     measure = _Probe(config, given, probe)
-    best = max(rows, key=_score, default=None)
+    saved = set(checkpoint.numbers(folder / CHECKPOINTS))
+    best = max((row for row in rows if row["update"] in saved), key=_score, default=None)
     with ExitStack() as stack:
         file = stack.enter_context((folder / RECORDS).open("a", encoding="utf-8")) if is_writer else None
         is_asked_to_stop = stack.enter_context(_signals())
@@ -100,13 +104,15 @@ def run(
             nonlocal best
             if best is None or _score(row) > _score(best):
                 best = row
+            if file is not None:
+                os.fsync(file.fileno())  # a checkpoint without its line would be of no use
             about = {"fingerprint": given.fingerprint, "arm": config.arm.name}
             checkpoint.save(folder / CHECKPOINTS, int(str(row["update"])), state, about)
             checkpoint.prune(folder / CHECKPOINTS, keep=config.keep, best=int(str(best["update"])))
 
         def ended(reason: Literal["finished", "not-finite", "stopped"], update: int, message: str) -> Ending:
             write({"kind": "end", "reason": reason, "update": update, "message": message})
-            return Ending(reason, update, message)
+            return Ending(reason, update, message, is_asked_to_stop())
 
         write({"kind": "header", **header, "fingerprint": given.fingerprint})
         if not rows:
@@ -191,7 +197,9 @@ def _restored(
 ) -> tuple[State, list[dict[str, object]], list[str]] | None:
     """The newest whole checkpoint with the lines up to it, and what is to be told; None where there is none yet."""
     place = folder / CHECKPOINTS
-    if not checkpoint.numbers(place):
+    numbers = checkpoint.numbers(place)
+    _barrier("checkpoints are counted")  # before the first process can write one
+    if not numbers:
         if jax.process_index() == 0:
             (folder / RECORDS).unlink(missing_ok=True)  # killed before the first checkpoint: nothing is lost
         return None
@@ -236,7 +244,8 @@ def _signals() -> Iterator[Callable[[], bool]]:
         if caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
-        print("\nending after this update; once more ends at once", file=sys.stderr, flush=True)
+        with suppress(OSError):  # by the system: a print might have been interrupted, and refuses a second one
+            os.write(2, b"\nending after this update; once more ends at once\n")
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -73,6 +73,11 @@ def mesh_of(config: Config) -> Mesh | None:
     """
     shape = config.mesh
     if (shape.data, shape.fsdp, shape.tensor) == (1, 1, 1):
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"mesh must split the work among the {jax.process_count()} processes; got 1 x 1 x 1. Set mesh.data, "
+                "mesh.fsdp or mesh.tensor."
+            )
         return None
     return sharding.mesh(shape.data, shape.fsdp, shape.tensor)
 
@@ -143,7 +148,15 @@ def prepared(config: Config, show: Show) -> Materials:
         with show("loading", 100, "per cent") as advance:
             params, _ = pretrained.load(folder, sharding=place, report=lambda done, total: advance(done * 100 // total))
     return Materials(
-        params, architecture, codec, pairs, left_out, (probe[0], probe[1]), problems, mesh, fingerprint(params, pairs)
+        params,
+        architecture,
+        codec,
+        pairs,
+        left_out,
+        (probe[0], probe[1]),
+        problems,
+        mesh,
+        fingerprint(params, [*pairs, *held_out]),
     )
 
 

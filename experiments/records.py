@@ -156,8 +156,10 @@ def cut(path: Path, update: int) -> list[dict[str, object]]:
     Written aside and renamed, so that a kill leaves the old file or the new one.
 
     Raises:
-        ValueError: If there is no line of this update.
+        ValueError: If there is no line of this update, or no file.
     """
+    if not path.is_file():
+        raise ValueError(f"{path} must exist: without it a checkpoint cannot be gone on with.")
     kept = []
     for record in read(path):
         if record["kind"] == "update" and int(str(record["update"])) > update:

@@ -1,7 +1,8 @@
 """`python -m experiments run`: arms times seeds, each into a folder of its own; what is finished is passed over."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,8 +171,9 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
     shared: tuple[object, materials.Materials] | None = None
     for folder, wanted in runs.items():
         try:
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            with processes.first_alone(folder):
+            with processes.first_alone(folder), _empty_ones_removed(missing):
                 path, lines = folder / "config.json", folder / loop.RECORDS
                 content = config.to_json(wanted)
                 if path.is_file() and (differing := _differing(jsonl.read_object(path), content)):
@@ -181,14 +183,21 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
                     print(f"{folder}: {end['message']} (nothing to do)", file=sys.stderr)
                     continue
                 if processes.is_first() and not path.is_file():
+                    for unfinished in folder.glob(f".{path.name}.*"):  # of a start that was killed as it wrote it
+                        unfinished.unlink()
                     if foreign := sorted(entry.name for entry in folder.iterdir()):
                         raise ValueError(f"{folder} must be empty or a run; it holds {', '.join(foreign[:4])}.")
-                    write(path, _json(content))
                 key = materials.shared_key(wanted)
                 if shared is None or shared[0] != key:
                     shared = None  # before the next one is loaded
-                    shared = key, materials.prepared(wanted, progress)
+                    try:
+                        shared = key, materials.prepared(wanted, progress)
+                    except OSError as error:
+                        parser.error(str(error))
                 given = shared[1]
+                # Not before model and data are found: a wrong name would have become that of the run.
+                if processes.is_first() and not path.is_file():
+                    write(path, _json(content))
                 ending = loop.run(wanted, given, folder, header=processes.header(given), show=progress)
         except (locking.BusyError, checkpoint.DamagedError, ValueError, ModuleNotFoundError) as error:
             parser.error(str(error))
@@ -197,9 +206,20 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
             return 1
         if processes.is_first():
             print(f"{folder}: {ending.message}", flush=True)
-        if ending.reason == "stopped":
+        if ending.is_stop_wanted:
             return 130
     return 0
+
+
+@contextmanager
+def _empty_ones_removed(folders: Sequence[Path]) -> Iterator[None]:
+    """Removes at the end those of the folders, the innermost first, that nothing has come into."""
+    try:
+        yield
+    finally:
+        for folder in folders:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
 
 
 def _json(content: dict[str, object]) -> str:
