@@ -13,6 +13,8 @@ AXES = {
     "examples": ("examples", "examples"),
     "optimizer-steps": ("optimizer_steps", "optimizer steps"),
     "learning-rates": ("learning_rate_sum", "sum of learning rates"),
+    # How far an arm has come, whatever its rate and its optimizer's normalisation: what is left is where it went.
+    "distance": ("distance", "distance of the parameters from the start"),
 }
 
 
@@ -65,9 +67,12 @@ def curve(run: Run, field: str, axis: str) -> Curve:
     """
     measured = [(whole(row, "update"), value(row, axis), value(row, field)) for row in run.updates]
     points = [(update, x, y) for update, x, y in measured if x is not None and y is not None]
-    num_finite = next((place for place, (_, _, y) in enumerate(points) if not isfinite(y)), len(points))
+    finite = [isfinite(x) and isfinite(y) for _, x, y in points]
+    num_finite = finite.index(False) if False in finite else len(points)
     is_cut = num_finite < len(points) or (bool(points) and run.state == "not-finite")
     cut_at = points[min(num_finite, len(points) - 1)][1] if is_cut else None
+    if cut_at is not None and not isfinite(cut_at):  # the distance ends with the values
+        cut_at = points[num_finite - 1][1] if num_finite else 0.0
     updates, x, y = ([point[place] for point in points[:num_finite]] for place in range(3))
     return Curve(tuple(map(int, updates)), tuple(x), tuple(y), is_cut, cut_at)
 

@@ -349,7 +349,7 @@ def test_the_page_is_whole_and_needs_nothing_else(made):
         assert target[1:] in page.ids
     assert "http" not in text
     assert "@import" not in text
-    assert page.tags.count("svg") == 7 * 3 + 2  # all panels but the one without bias, which was not recorded
+    assert page.tags.count("svg") == 7 * 4 + 2  # four axes; all panels but the one without bias, which was not recorded
     assert "prefers-color-scheme" not in text
     assert "seq &lt;0&gt;" in text
     assert "<0>" not in text
