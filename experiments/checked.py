@@ -9,8 +9,16 @@ from console.command import nearest
 __all__ = ["check_field", "check_keys"]
 
 
-def check_field(owner: object, field: Field) -> None:
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def check_field(owner: object, field: Field, where: str | None = None) -> None:
     """Refuses a value that its field's annotation does not allow; whole numbers are allowed where fractions are.
+
+    Args:
+        owner: The object that was made.
+        field: One of its fields.
+        where: What the object is called in a configuration; as its class unless given.
 
     Raises:
         TypeError: If the type is another one.
@@ -18,7 +26,7 @@ def check_field(owner: object, field: Field) -> None:
     """
     hint = get_type_hints(type(owner))[field.name]
     value = getattr(owner, field.name)
-    name = f"{type(owner).__name__.lower()}.{field.name}"
+    name = f"{where or type(owner).__name__.lower()}.{field.name}"
     if get_origin(hint) is Literal:
         words = get_args(hint)
         if value not in words:
@@ -29,8 +37,8 @@ def check_field(owner: object, field: Field) -> None:
     if float in allowed:
         allowed = (*allowed, int)
     if type(value) not in allowed and not (isinstance(value, allowed) and not isinstance(value, bool)):
-        kinds = " or ".join(kind.__name__ for kind in (get_args(hint) or (hint,)))
-        raise TypeError(f"{name} must be a {kinds}; got {str(value)[:60]!r}.")
+        kinds = " or ".join(_KINDS[kind] for kind in (get_args(hint) or (hint,)))
+        raise TypeError(f"{name} must be {kinds}; got {str(value)[:60]!r}.")
     if isinstance(value, float) and not isfinite(value):
         raise ValueError(f"{name} must be finite; got {value}.")
 

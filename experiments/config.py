@@ -145,14 +145,15 @@ class Config:
 
 def _check(owner: object, least: Mapping[str, int]) -> None:
     assert is_dataclass(owner)
+    where = type(owner).__name__.lower().replace("meshshape", "mesh")
     for item in fields(owner):
-        if not is_dataclass(getattr(owner, item.name)):
-            check_field(owner, item)
-        elif not isinstance(getattr(owner, item.name), _class_of(owner, item.name)):
-            raise TypeError(f"{item.name} must be a {_class_of(owner, item.name).__name__}.")
+        kind = _class_of(owner, item.name)
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            check_field(owner, item, where)
+        elif not isinstance(value := getattr(owner, item.name), kind):
+            raise TypeError(f"{where}.{item.name} must be of {kind.__name__}; got {str(value)[:60]!r}.")
     for name, bound in least.items():
         if getattr(owner, name) < bound:
-            where = type(owner).__name__.lower().replace("meshshape", "mesh")
             raise ValueError(f"{where}.{name} must be at least {bound}; got {getattr(owner, name)}.")
 
 
@@ -261,7 +262,10 @@ def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
         node = node if isinstance(node, dict) else {}
         if last not in node or isinstance(node[last], dict):
             check_keys({name: value}, _flat(changed), "settings")
-        node[last] = _read(value, node[last], name)
+        owner = Config
+        for part in path:
+            owner = _class_of(owner, part)
+        node[last] = _read(value, _class_of(owner, last), name)
     return from_json(changed)
 
 
@@ -279,19 +283,18 @@ def _flat(node: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return found
 
 
-def _read(value: object, like: object, name: str) -> object:
+def _read(value: object, kind: type, name: str) -> object:
     """A text from the command line as what it stands for."""
-    if not isinstance(value, str) or isinstance(like, str):
+    if not isinstance(value, str) or kind not in (bool, int, float):
         return value
-    if isinstance(like, bool):
+    if kind is bool:
         if value not in ("true", "false"):
             raise ValueError(f"{name} must be true or false; got {value!r}.")
         return value == "true"
     try:
-        return int(value) if isinstance(like, int) else float(value)
+        return kind(value)
     except ValueError:
-        kind = "whole number" if isinstance(like, int) else "number"
-        raise ValueError(f"{name} must be a {kind}; got {value!r}.") from None
+        raise ValueError(f"{name} must be a {'whole ' if kind is int else ''}number; got {value!r}.") from None
 
 
 def to_json(config: Config) -> dict[str, object]:

@@ -30,7 +30,7 @@ from experiments.sampling import Halves, Source
 from experiments.tokens import Batch
 from experiments.training import State
 
-__all__ = ["CHECKPOINTS", "RECORDS", "Ending", "run"]
+__all__ = ["CHECKPOINTS", "RECORDS", "Ending", "run", "source_of"]
 
 CHECKPOINTS, RECORDS = "checkpoints", "records.jsonl"
 _BATCHES_FOR_FROZEN = 4  # updates' worth of gradients that the frozen second moment is the mean of
@@ -76,13 +76,7 @@ def run(
         ValueError: If the folder holds a run of other parameters or data.
         checkpoint.DamagedError: If no checkpoint is whole.
     """
-    source = source or sampling.fixed_pairs(
-        given.pairs,
-        config.num_pairs,
-        seed=config.seed,
-        reduction=config.arm.reduction,
-        is_same_problems=config.pairing == "same",
-    )
+    source = source or source_of(config, given)
     is_writer = jax.process_index() == 0
     state, rows, notes = _restored(config, given, folder) or (_start(config, given, source), [], [])
     step, probe = _programs(replace(config, seed=0), given.architecture, given.mesh)
@@ -160,6 +154,21 @@ def run(
             if is_stopping and not is_last:
                 return ended("stopped", update + 1, f"stopped after update {update + 1}, which is saved")
         return ended("finished", config.num_updates, f"{config.num_updates} updates made")
+
+
+def source_of(config: Config, given: Materials) -> Source:
+    """Fixed pairs, as a configuration has them.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    return sampling.fixed_pairs(
+        given.pairs,
+        config.num_pairs,
+        seed=config.seed,
+        reduction=config.arm.reduction,
+        is_same_problems=config.pairing == "same",
+    )
 
 
 class _ProbePrograms(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import policy, pretrained, tiny
-from experiments.config import Config
+from experiments.config import Config, preset
 from experiments.policy import Architecture
 
 __all__ = ["PUBLISHED", "Need", "arrays", "of_run", "show"]
@@ -78,23 +78,29 @@ def show(config: Config) -> None:
 
     Raises:
         OSError: If the model's folder cannot be read.
-        ValueError: If it holds no model of the family.
+        ValueError: If it holds no model of the family, or is another than the preset's and not there.
     """
     from rich.table import Table  # noqa: PLC0415
 
     from console.terminal import Terminal  # noqa: PLC0415
 
     folder = Path(config.model)
-    is_there = config.model != "tiny" and folder.is_dir()
-    architecture = pretrained.load_architecture(folder) if is_there else PUBLISHED[config.preset]
+    is_tiny, is_there = config.model == "tiny", folder.is_dir()
+    if not (is_tiny or is_there or config.model == preset(config.preset).model):
+        raise ValueError(f"{config.model} must be a model's folder; there is none.")
+    if is_there and not is_tiny:
+        architecture = pretrained.load_architecture(folder)
+    else:
+        architecture = PUBLISHED["tiny" if is_tiny else config.preset]
     needs = of_run(config, architecture)
     shape = config.mesh
     devices = shape.data * shape.fsdp * shape.tensor
     terminal = Terminal(highlight=False, markup=False)
     terminal.print(
         f"{config.preset}: {policy.num_parameters(architecture):,} parameters"
-        f"{'' if is_there else ', as published'}; {config.arm.update} updates, {config.arm.optimizer}; "
-        f"{config.num_pairs} pairs of up to {config.max_tokens} tokens in {config.num_parts} parts; "
+        f"{'' if is_there or is_tiny else ', as published'}; {config.arm.update} updates, {config.arm.optimizer}; "
+        f"{config.num_pairs} pairs of up to {config.max_tokens} tokens in {config.num_parts} "
+        f"part{'s' if config.num_parts > 1 else ''}; "
         f"mesh data {shape.data} x fsdp {shape.fsdp} x tensor {shape.tensor}, {devices} "
         f"device{'s' if devices > 1 else ''}",
         soft_wrap=False,

@@ -37,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"{folder} must hold a run: a folder with config.json and records.jsonl.")
         for path in paths:
             try:
-                found[path.parent] = config.from_json(jsonl.read_object(path))
-            except (OSError, TypeError, ValueError) as error:
+                content = jsonl.read_object(path)
+            except (OSError, ValueError) as error:  # which name the file
+                parser.error(str(error))
+            try:
+                found[path.parent] = config.from_json(content)
+            except (TypeError, ValueError) as error:
                 parser.error(f"{path}: {error}")
     return run.carried_out(parser, found, options)

@@ -171,9 +171,7 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
     shared: tuple[object, materials.Materials] | None = None
     for folder, wanted in runs.items():
         try:
-            missing = [path for path in (folder, *folder.parents) if not path.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
-            with processes.first_alone(folder), _empty_ones_removed(missing):
+            with _made(folder), processes.first_alone(folder):
                 path, lines = folder / "config.json", folder / loop.RECORDS
                 content = config.to_json(wanted)
                 if path.is_file() and (differing := _differing(jsonl.read_object(path), content)):
@@ -195,10 +193,11 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
                     except OSError as error:
                         parser.error(str(error))
                 given = shared[1]
-                # Not before model and data are found: a wrong name would have become that of the run.
+                source = loop.source_of(wanted, given)
+                # Not before model and data are found and enough: what is wrong would have become that of the run.
                 if processes.is_first() and not path.is_file():
                     write(path, _json(content))
-                ending = loop.run(wanted, given, folder, header=processes.header(given), show=progress)
+                ending = loop.run(wanted, given, folder, header=processes.header(given), show=progress, source=source)
         except (locking.BusyError, checkpoint.DamagedError, ValueError, ModuleNotFoundError) as error:
             parser.error(str(error))
         except OSError as error:
@@ -212,14 +211,21 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
 
 
 @contextmanager
-def _empty_ones_removed(folders: Sequence[Path]) -> Iterator[None]:
-    """Removes at the end those of the folders, the innermost first, that nothing has come into."""
+def _made(folder: Path) -> Iterator[None]:
+    """A folder with those above it; those that are new and still empty when something fails are removed."""
+    from experiments import locking  # noqa: PLC0415
+
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield
-    finally:
-        for folder in folders:
+    except locking.BusyError:
+        raise  # what is empty is so for now: another run has just begun there
+    except BaseException:
+        for path in missing:
             with suppress(OSError):  # something is in it
-                folder.rmdir()
+                path.rmdir()
+        raise
 
 
 def _json(content: dict[str, object]) -> str:

@@ -77,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = config.from_json(jsonl.read_object(folder / "config.json"))
         name = options.optimizer or given.arm.optimizer
+        if name not in OPTIMIZERS:
+            raise ValueError(f"--optimizer must be given for a run of {name}: one of {', '.join(OPTIMIZERS)}.")
         out: Path = options.out or folder / f"twin-{name}.json"
         bench = twins.prepared(
             given, folder, name, options.update, options.pairs, options.rate, options.first, progress

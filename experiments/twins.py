@@ -406,7 +406,7 @@ def attributed(bench: Bench, learning_rate: float, *, num_warm_up: int = 10) -> 
         )
     else:
         stages = {"learning rate": attribution.adamw_stages(
-            max_norm=None, b1=own.b1, b2=own.b2, eps=own.eps, weight_decay=0
+            max_norm=None, b1=own.b1, b2=own.b2, eps=own.eps, weight_decay=0.0
         )["learning rate"]}  # fmt: skip
         if bench.sequential.optimizer == "heavy-ball":
             stages["memory"] = arms.optimizer(bench.sequential, own)

@@ -3,17 +3,20 @@
 Every token of a completion is predicted from the mean of the prompt's embeddings, by a few layers of tanh.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from experiments import sampling, tokens
+from experiments.objectives import Reduction
 
 VOCABULARY, WIDTH, NUM_LAYERS = 7, 3, 4
 
 
-def params(seed=0, dtype: type = np.float64):
+def params(seed=0, dtype: type = np.float64) -> Any:
     rng = np.random.default_rng(seed)
     return {
         "embedding": jnp.asarray(rng.normal(size=(VOCABULARY, WIDTH)), dtype),
@@ -50,7 +53,7 @@ def pairs(count, seed=0):
     return [sampling.PairTexts(str(place), text(rng), text(rng)) for place in range(count)]
 
 
-def halves(count=3, seed=0, reduction="token-half"):
+def halves(count=3, seed=0, reduction: Reduction = "token-half"):
     several = pairs(count, seed)
     return sampling.halves([p.plus for p in several], [p.minus for p in several], reduction, (8, 4))
 

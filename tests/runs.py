@@ -63,7 +63,7 @@ def given(seed=0, data_seed=0):
 
     pairs = [pair(str(number)) for number in range(10)]
     params = policy.init(ARCHITECTURE, jax.random.key(seed))
-    probe = (
+    probe, more = (
         sampling.halves([p.plus for p in half], [p.minus for p in half], "token-half", (16, 8))
         for half in (pairs[6:8], pairs[8:])
     )
@@ -73,7 +73,7 @@ def given(seed=0, data_seed=0):
         tiny.codec(),
         pairs[:6],
         Counter(),
-        tuple(probe),
+        (probe, more),
         [],
         None,
         materials.fingerprint(params, pairs),
@@ -92,6 +92,18 @@ def rows(folder, without=records.TIMINGS):
         for record in records.read(folder / loop.RECORDS)
         if record["kind"] == "update"
     ]
+
+
+def read(folder):
+    """All lines."""
+    return [json.loads(line) for line in (folder / loop.RECORDS).read_bytes().splitlines()]
+
+
+def end(folder):
+    """The last line, which says how the run ended."""
+    last = read(folder)[-1]
+    assert last["kind"] == "end"
+    return last
 
 
 def arrays(folder, number=NUM_UPDATES):

@@ -341,8 +341,8 @@ def test_arms_that_are_none_are_refused_by_name(text, message):
         ({"eps": -1e-9}, ValueError, "rule.eps must be at least 0"),
         ({"weight_decay": float("nan")}, ValueError, "rule.weight_decay must be finite"),
         ({"max_norm": 0.0}, ValueError, "rule.max_norm must be positive"),
-        ({"b1": "0.9"}, TypeError, "rule.b1 must be a float; got '0.9'"),
-        ({"b1": True}, TypeError, "rule.b1 must be a float; got 'True'"),
+        ({"b1": "0.9"}, TypeError, "rule.b1 must be a number; got '0.9'"),
+        ({"b1": True}, TypeError, "rule.b1 must be a number; got 'True'"),
     ],
 )
 def test_rules_that_are_none_are_refused(changed, error, message):

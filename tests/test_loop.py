@@ -47,9 +47,9 @@ def fixed(given, config):
     return sampling.fixed_pairs(given.pairs, config.num_pairs, seed=config.seed, reduction=config.arm.reduction)
 
 
-def run(folder, given, source=None, *, arm="sequential-random-start", **settings):
+def run(folder, given, source=None, arm="sequential-random-start", settings=None, **more):
     folder.mkdir(exist_ok=True)
-    config = configuration(arm, **settings)
+    config = configuration(arm, **(settings or {}), **more)
     return loop.run(config, given, folder, header={"commit": None}, show=quiet, source=source)
 
 
@@ -71,7 +71,7 @@ def finished(folder, given, whole):
     """Whether a run that is gone on with comes to the same."""
     ending = run(folder, given)
     assert (ending.reason, ending.update) == ("finished", NUM_UPDATES)
-    assert records.end(folder / loop.RECORDS)["reason"] == "finished"
+    assert runs.end(folder)["reason"] == "finished"
     return same(folder, whole)
 
 
@@ -84,7 +84,7 @@ def numbers(folder):
 
 def test_what_a_run_leaves(whole):
     assert {path.name for path in whole.iterdir()} == {loop.RECORDS, loop.CHECKPOINTS}
-    made = records.read(whole / loop.RECORDS)
+    made = runs.read(whole)
     assert [record["kind"] for record in made] == ["header", *["update"] * (NUM_UPDATES + 1), "end"]
     read_from_updates = {
         *(name for name in records.SCHEMA if name.startswith(("loss", "log_prob", "ratio", "norm"))),
@@ -190,7 +190,7 @@ def test_a_signal_saves_and_leaves(number, update, given, whole, tmp_path, capfd
     source = Signalling(fixed(given, configuration()), update, [number])
     ending = run(tmp_path / "run", given, source, checkpoint_every=100)
     assert (ending.reason, ending.update, ending.is_stop_wanted) == ("stopped", update + 1, True)
-    assert records.end(tmp_path / "run" / loop.RECORDS)["reason"] == "stopped"
+    assert runs.end(tmp_path / "run")["reason"] == "stopped"
     assert numbers(tmp_path / "run") == [update + 1, 0]
     assert "once more ends at once" in capfd.readouterr().err
     assert finished(tmp_path / "run", given, whole)
@@ -261,7 +261,7 @@ def test_a_value_that_is_not_finite(weight, every, given, whole, tmp_path):
     assert (ending.reason, ending.update) == ("not-finite", 3)
     assert "update 4 is not finite" in ending.message
     assert "checkpoint 3" in ending.message
-    made = records.read(folder / loop.RECORDS)
+    made = runs.read(folder)
     assert made[-1] == {"kind": "end", "reason": "not-finite", "update": 3, "message": ending.message}
     assert (made[-2]["update"], made[-2]["is_collapsed"], made[-2]["probe"]) == (4, True, None)
     assert any(not math.isfinite(made[-2][key]) for key in ("loss_plus", "norm_plus", "alignment", "update_norm"))
@@ -293,7 +293,7 @@ def test_collapse_counts_where_the_probe_is_read(given, tmp_path, monkeypatch):
         return {"log_prob_plus_per_token": next(readings)}
 
     monkeypatch.setattr(loop._Probe, "_probed", probed)
-    run(tmp_path / "run", given, **{"measures.probe_every": 2})
+    run(tmp_path / "run", given, settings={"measures.probe_every": 2})
     made = [json.loads(row) for row in rows(tmp_path / "run")]
     assert [row["probe"] is not None for row in made] == [True, False, True, False, True, False, True]
     assert [row["is_collapsed"] for row in made] == [False] * 4 + [True] * 3
@@ -315,7 +315,7 @@ def test_collapse_counts_where_the_probe_is_read(given, tmp_path, monkeypatch):
 @pytest.mark.parametrize("is_interrupted", [False, True])
 def test_the_newest_and_the_best_are_kept(readings, every, left, is_interrupted, given, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    current = [0]
+    current, interrupts = [0], [3] if is_interrupted else []
 
     def probed(self, params):
         return {"log_prob_plus_per_token": readings[current[0]]}
@@ -323,8 +323,8 @@ def test_the_newest_and_the_best_are_kept(readings, every, left, is_interrupted,
     class Counting:
         def __call__(self, update, params):
             current[0] = update + 1
-            if is_interrupted and update == 3 and current[-1] != "again":
-                current.append("again")
+            if update in interrupts:
+                interrupts.remove(update)
                 signal.raise_signal(signal.SIGINT)
             return fixed(given, configuration())(update, params)
 

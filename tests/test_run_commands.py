@@ -17,10 +17,12 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+import runs
 
 import experiments.__main__ as dispatcher
-from experiments import checkpoint, config, jsonl, loop, policy, records
+from experiments import checkpoint, config, jsonl, loop, policy, records, sampling
 
 ROOT = Path(__file__).parents[1]
 # Few and short texts, and no decoding: what is left is compiling.
@@ -34,10 +36,14 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("compiled")
 
 
-def start(cache, *arguments, num_devices=1, **options):
+ON_THE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def start(cache, *arguments, num_devices=1, before=(), **options):
     environment = {
         **os.environ,
-        "COLUMNS": "80",
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -46,7 +52,7 @@ def start(cache, *arguments, num_devices=1, **options):
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
     }
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    command = [sys.executable, "-m", "experiments", *map(str, arguments)]
+    command = [*before, sys.executable, "-m", "experiments", *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
 
 
@@ -83,7 +89,7 @@ def refused(capfd, *arguments):
 
 
 def rows(folder):
-    made = [record for record in records.read(folder / loop.RECORDS) if record["kind"] == "update"]
+    made = [record for record in runs.read(folder) if record["kind"] == "update"]
     return [{key: value for key, value in row.items() if key not in records.TIMINGS} for row in made]
 
 
@@ -107,7 +113,7 @@ def test_what_a_run_leaves(done):
         assert {path.name for path in folder.iterdir()} == {"config.json", loop.RECORDS, loop.CHECKPOINTS}
         given = config.from_json(jsonl.read_object(folder / "config.json"))
         assert (given.arm.name, given.num_updates, given.num_problems) == (arm.name, 4, 16)
-        made = records.read(folder / loop.RECORDS)
+        made = runs.read(folder)
         assert [record["kind"] for record in made] == ["header", *["update"] * 5, "end"]
         for row in made[2:-1]:
             assert set(row) == {"kind", *records.SCHEMA}
@@ -306,19 +312,29 @@ def test_a_full_disk(done, tmp_path, capfd, monkeypatch):
     assert same(folder, done)
 
 
-def test_a_value_that_is_not_finite(tmp_path, capfd):
-    call = ("run", *SMALL, "--arm", "accumulated:optimizer=sgd", "--rate", "900", "--out", tmp_path)
+def test_a_value_that_is_not_finite(tmp_path, capfd, monkeypatch):
+    fixed_pairs = sampling.fixed_pairs
+
+    def infinite(*arguments, **options):
+        source = fixed_pairs(*arguments, **options)
+
+        def made(update, params):
+            halves = source(update, params)
+            if update != 2:
+                return halves
+            return halves._replace(plus=halves.plus._replace(weights=halves.plus.weights * np.float32(np.inf)))
+
+        return made
+
+    monkeypatch.setattr(sampling, "fixed_pairs", infinite)
+    call = ("run", *SMALL, "--arm", "accumulated", "--arm", "sequential", "--out", tmp_path)
     status, out, _ = called(capfd, *call)
     assert status == 0
-    (folder,) = (tmp_path / "accumulated+optimizer=sgd").iterdir()
-    made = records.read(folder / loop.RECORDS)
-    assert made[-1]["reason"] == "not-finite"
-    last = made[-1]["update"]
-    message = f"update {last + 1} is not finite; parameters and moments before it are in checkpoint {last}"
-    assert out == f"{folder}: {message}\n"
-    assert checkpoint.numbers(folder / loop.CHECKPOINTS)[0] == last
+    folders = [tmp_path / arm / "seed-0" for arm in ("accumulated", "sequential")]
+    message = "update 3 is not finite; parameters and moments before it are in checkpoint 2"
+    assert out == "".join(f"{folder}: {message}\n" for folder in folders)
     before = contents(tmp_path)
-    assert called(capfd, *call) == (0, "", f"{folder}: {message} (nothing to do)\n")
+    assert called(capfd, *call) == (0, "", "".join(f"{folder}: {message} (nothing to do)\n" for folder in folders))
     assert contents(tmp_path) == before
 
 
@@ -339,7 +355,7 @@ class Terminal:
             stderr=theirs,
             text=False,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            before=(sys.executable, "-c", ON_THE_TERMINAL),
         )
         os.close(theirs)
         self.shown = ""
@@ -389,17 +405,21 @@ def test_on_a_terminal_two_at_once_and_an_interrupt(cache, tmp_path):
         assert terminal.end() == 130
     finally:
         terminal.process.kill()
-    assert max(map(len, lines_of(terminal.shown))) <= 80
+    live = [line.removeprefix("^C") for line in lines_of(terminal.shown) if "━" in line]  # the echo of the key
+    assert max(map(len, live)) <= 80
+    assert any("of 100,000" in line or "/100000" in line for line in live)
+    print(*live[-3:], sep="\n")
     assert "ending after this update; once more ends at once" in terminal.shown
     folder = tmp_path / "runs" / "accumulated" / "seed-0"
     assert not (tmp_path / "runs" / "sequential").exists()
-    end = records.end(folder / loop.RECORDS)
+    end = runs.end(folder)
     assert end["reason"] == "stopped"
     assert checkpoint.numbers(folder / loop.CHECKPOINTS)[0] == end["update"] == rows(folder)[-1]["update"]
     assert f"stopped after update {end['update']}, which is saved" in terminal.shown.replace("\r\n", "")
 
 
-def test_interrupts_before_the_first_update_leave_nothing_broken(cache, done, tmp_path):
+@pytest.mark.slow
+def test_interrupts_before_the_first_update_leave_nothing_broken(cache, tmp_path):
     """While the texts are made nothing is there yet; while the first program is compiled a second one ends at once."""
     call = ("run", *SMALL, "--arm", "accumulated", "--out", tmp_path / "runs")
     folder = tmp_path / "runs" / "accumulated" / "seed-0"
@@ -431,7 +451,7 @@ def test_interrupts_before_the_first_update_leave_nothing_broken(cache, done, tm
     assert re.search(r"^accumulated: 4 of 4 updates, L\+ ", err, re.MULTILINE) or "nothing to do" in err
     assert "\x1b" not in err
     assert [row["update"] for row in rows(folder)] == list(range(5))
-    assert records.end(folder / loop.RECORDS)["reason"] == "finished"
+    assert runs.end(folder)["reason"] == "finished"
 
 
 # Several devices, several processes -----------------------------------------------------------------------------------
@@ -484,12 +504,12 @@ def test_devices_and_processes_find_the_same(cache, tmp_path):
     for out in (eight, two):
         folder = out / "sequential" / "seed-0"
         assert {path.name for path in folder.iterdir()} == {"config.json", loop.RECORDS, loop.CHECKPOINTS}
-        made = records.read(folder / loop.RECORDS)
+        made = runs.read(folder)
         assert [record["kind"] for record in made] == ["header", *["update"] * 5, "end"]
         found = rows(folder)
         for row, own in zip(found, expected, strict=True):
             close(row, own)
-    assert records.read(two / "sequential" / "seed-0" / loop.RECORDS)[0]["num_processes"] == 2
+    assert runs.read(two / "sequential" / "seed-0")[0]["num_processes"] == 2
     # What eight devices saved is gone on with by one.
     folder = eight / "sequential" / "seed-0"
     lines = (folder / loop.RECORDS).read_text().splitlines(keepends=True)

@@ -1,6 +1,7 @@
 """Which pairs make up an update: laws of the order; and a source of another kind, which stepping must not notice."""
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 
 import bag_of_words
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from rounding import assert_equal_to_round_off
 
 from experiments import arms, sampling, tokens, training
+from experiments.objectives import Reduction
 from experiments.sampling import Halves, PairTexts
 from experiments.tokens import Encoded
 
@@ -77,12 +79,13 @@ def test_independent_halves_have_orders_of_their_own():
 
 def test_all_updates_have_one_shape_and_the_weights_of_their_reduction():
     """By hand: lengths of the preferred 1, 2, 3, of the dispreferred always 2."""
-    for reduction, weigh in {
+    kinds: dict[Reduction, Callable[[int, list[int], int], float]] = {
         "sum": lambda own, lengths, union: 1.0,
         "sequence": lambda own, lengths, union: 1 / (own * len(lengths)),
         "token-half": lambda own, lengths, union: 1 / sum(lengths),
         "token-union": lambda own, lengths, union: 2 / union,
-    }.items():
+    }
+    for reduction, weigh in kinds.items():
         source = sampling.fixed_pairs(labelled(7), 3, seed=0, reduction=reduction)
         made = [source(update, PARAMS) for update in range(5)]
         assert {half.tokens.shape for both in made for half in both} == {(3, 32)}

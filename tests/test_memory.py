@@ -1,0 +1,117 @@
+"""The reckoning of memory against what the compiler says of the compiled step."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+
+from experiments import arms, config, materials, memory, policy, pretrained, run, sampling, tiny, tokens, training
+
+
+class _CompiledError(Exception):
+    """Ends a step before it runs."""
+
+
+def analysed(c, architecture, monkeypatch):
+    """What XLA says of the step of a configuration: of the very program, which is not run."""
+    programs = []
+    real = jax.jit
+
+    def jit(function, **more):
+        made = real(function, **more)
+        if function.__name__ != "step":
+            return made
+
+        def compile_only(*arguments):
+            programs.append(made.lower(*arguments).compile().memory_analysis())
+            raise _CompiledError
+
+        return compile_only
+
+    params = jax.eval_shape(lambda: policy.init(architecture, jax.random.key(0)))
+    params = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), params)
+    state = training.initial(c.arm, c.rule, params, params if c.arm.optimizer == "frozen-adamw" else None)
+    batch = tokens.batch([tokens.Encoded([1], [2])] * c.num_pairs, shape=(c.max_tokens, c.max_tokens))
+    step = training.stepper(c.arm, c.rule, c.learning_rate, materials.loss_of(c, architecture, None))
+    with monkeypatch.context() as patch:
+        patch.setattr(training.jax, "jit", jit)
+        with pytest.raises(_CompiledError):
+            step(state, params, sampling.Halves(batch, batch), True)
+    return programs[0]
+
+
+def in_all(program):
+    return (
+        program.argument_size_in_bytes
+        + program.output_size_in_bytes
+        - program.alias_size_in_bytes
+        + program.temp_size_in_bytes
+    )
+
+
+def test_the_tiny_preset_needs_what_is_reckoned(monkeypatch):
+    """Where activations are nearly all of it."""
+    c = config.preset("tiny")
+    needs = memory.of_run(c, tiny.ARCHITECTURE)
+    total = sum(need.num_bytes for need in needs)
+    assert total / 2 < in_all(analysed(c, tiny.ARCHITECTURE, monkeypatch)) < total * 2
+
+
+# Wide enough that the parameters are nearly all of it.
+WIDE = replace(tiny.ARCHITECTURE, vocabulary=8192, width=512, mlp_width=2048, head_dim=128)
+
+
+@pytest.mark.parametrize(
+    ("text", "num_given"),
+    [("sequential", 4), ("accumulated:optimizer=sgd", 2), ("accumulated:optimizer=frozen-adamw", 4)],
+)
+def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch):
+    """What is handed over is exactly parameters, start and moments; in all it is no more than is reckoned."""
+    c = replace(config.preset("tiny", arms.parse(text)), num_pairs=1, max_tokens=16)
+    one = 4 * policy.num_parameters(WIDE)
+    program = analysed(c, WIDE, monkeypatch)
+    assert program.argument_size_in_bytes == pytest.approx(num_given * one, rel=1e-3)
+    counted = memory.arrays(c.arm.optimizer)
+    assert sum(counted[what] for what in list(counted)[:3]) == num_given
+    total = sum(need.num_bytes for need in memory.of_run(c, WIDE))
+    assert total / 2 < in_all(program) <= total
+
+
+def test_devices_share_what_is_split_among_them():
+    base = config.preset("llama3-8b")
+    architecture = memory.PUBLISHED["llama3-8b"]
+    assert policy.num_parameters(architecture) == 8_030_261_248  # as its model card says
+    by_what = {need.what: need.num_bytes for need in memory.of_run(base, architecture)}
+    alone = {need.what: need.num_bytes for need in memory.of_run(replace(base, mesh=config.MeshShape()), architecture)}
+    for what in memory.arrays("adamw"):
+        assert by_what[what] * 8 == alone[what]
+    assert by_what["parameters"] == 4 * 8_030_261_248 // 8
+    kept = "activations kept for the backward pass"
+    assert by_what[kept] * 8 == alone[kept]
+
+
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_a_dry_run_loads_nothing_and_fits_the_terminal(preset, capfd, monkeypatch, tmp_path):
+    def loaded(*_, **__):
+        raise AssertionError("something was loaded")
+
+    monkeypatch.setattr(materials, "prepared", loaded)
+    monkeypatch.setattr(pretrained, "load", loaded)
+    monkeypatch.setattr(policy, "init", loaded)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["--preset", preset, "--dry-run", "--arm", "accumulated-plus-term", "--arm", "sequential"]) == 0
+    said = capfd.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert f"{policy.num_parameters(memory.PUBLISHED[preset]):,}" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_is_of_the_model_that_is_named(capfd, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["--preset", "smollm2", "--model", "tiny", "--dry-run"]) == 0
+    assert f"{policy.num_parameters(tiny.ARCHITECTURE):,} parameters" in capfd.readouterr().out.replace("\n", " ")
+    with pytest.raises(SystemExit) as stop:
+        run.main(["--preset", "smollm2", "--model", "nowhere", "--dry-run"])
+    assert stop.value.code == 2
+    assert "nowhere must be a model's folder" in capfd.readouterr().err
