@@ -60,7 +60,7 @@ def halves(count=3, seed=0, reduction: Reduction = "token-half"):
 
 def sides(both):
     """The values of L+ and L- as functions of one vector, and the way back from it: L- is what is ascended."""
-    _, tree = ravel_pytree(params())
+    tree: Any = ravel_pytree(params())[1]
 
     def plus(vector):
         return loss(tree(vector), both.plus)[0]
