@@ -151,6 +151,15 @@ def test_clipping_is_of_the_mean_or_of_its_parts(clipping):
     assert_equal_to_round_off(one_by_one, end - START, scale=np.abs(START).max())
 
 
+def test_clipping_comes_before_the_rule():
+    """Adam's update of a clipped gradient; clipping what Adam makes of it would be something else."""
+    most = 0.1
+    assert np.linalg.norm(both(START)) > most
+    got = stepped(arms.parse("accumulated:clipping=update"), replace(RULE, max_norm=most))
+    expected = by_hand(adamw(), ETA, [lambda theta: clip(both(theta), most)])
+    assert_equal_to_round_off(got, expected, scale=np.abs(START).max())
+
+
 # Weight decay ---------------------------------------------------------------------------------------------------------
 
 
