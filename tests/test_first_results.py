@@ -1,0 +1,81 @@
+"""Every number in the tables of docs/first-results.md, recomputed from the records beside it."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "first-results.md").read_text(encoding="utf-8")
+RUNS = {"adamw": "adamw/{}/seed-{}", "sgd": "sgd/{}+optimizer=sgd/seed-{}"}
+UPDATES = (0, 20, 40, 60)
+
+
+def table(name):
+    block = re.search(rf"<!-- {name} -->\n(.*?)<!-- end -->", PAGE, re.DOTALL)
+    assert block is not None
+    _, _, *lines = block.group(1).strip().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def rows(group, arm, seed):
+    path = DOCS / "first-results" / RUNS[group].format(arm, seed) / "records.jsonl"
+    records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [record for record in records if record["kind"] == "update"]
+
+
+def probe(row):
+    return row["probe"]["log_prob_plus_per_token"]
+
+
+def products(updates):
+    found = [row["probe_alignment"]["product"] for row in updates if row["probe_alignment"]]
+    return [f"{found[0]:.0f}", f"{found[-1]:.0f}"]
+
+
+@pytest.mark.parametrize("line", table("adamw"), ids=lambda line: f"{line[0]}-{line[1]}")
+def test_under_adamw(line):
+    updates = rows("adamw", *line[:2])
+    collapsed = [str(row["update"]) for row in updates if row["is_collapsed"]]
+    accuracies = [row["accuracy"] for row in updates if row["accuracy"]]
+    assert line[2:] == [
+        *(f"{probe(updates[k]):.2f}" for k in (*UPDATES, 80)),
+        collapsed[0] if collapsed else "-",
+        *products(updates),
+        *(f"{found['right']}/{found['total']}" for found in (accuracies[0], accuracies[-1])),
+    ]
+    assert updates[-1]["update"] == 80
+
+
+@pytest.mark.parametrize("line", table("sgd"), ids=lambda line: line[0])
+def test_under_gradient_descent(line):
+    updates = rows("sgd", *line[:2])
+    last = [row for row in updates if row["probe"]][-1]
+    assert line[2:] == [
+        *(f"{probe(updates[k]):.2f}" for k in UPDATES),
+        f"{probe(last):.2f}",
+        str(updates[-1]["update"]),
+        *products(updates),
+    ]
+
+
+@pytest.mark.parametrize("line", table("distance"), ids=lambda line: line[0])
+def test_at_the_same_distance(line):
+    seeds = [other[1] for other in table("adamw") if other[0] == line[0]]
+    runs = [rows("adamw", line[0], seed) for seed in seeds]
+    assert line[1] == f"{np.mean([row['update_norm'] for run in runs for row in run[21:41]]):.4f}"
+    for cell, distance in zip(line[2:], (0.5, 0.8, 1.2), strict=True):
+        read = [[(row["distance"], probe(row)) for row in run if row["probe"]] for run in runs]
+        if any(max(x for x, _ in points) < distance for points in read):
+            assert cell == "-"
+        else:
+            at = [np.interp(distance, *zip(*points, strict=True)) for points in read]
+            assert cell == f"{np.mean(at):.2f}"
+
+
+def test_all_runs_are_in_a_table():
+    there = {path.parent.relative_to(DOCS / "first-results").as_posix() for path in DOCS.rglob("records.jsonl")}
+    told = {RUNS[group].format(*line[:2]) for group in RUNS for line in table(group)}
+    assert there == told
