@@ -467,7 +467,7 @@ def killed(folder, num_kills, seed):
     assert done.returncode == 0, done.stderr[-3000:]
     made = [json.loads(line) for line in done.stdout.splitlines()]
     counts = Counter(record["how"] for record in made)
-    assert sum(counts.values()) - counts["done"] == num_kills
+    assert sum(counts.values()) - counts["done"] >= num_kills
     for record in made:
         if record["how"] == "done":
             assert same(Path(record["folder"]), folder / "whole")

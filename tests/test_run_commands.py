@@ -499,7 +499,8 @@ def test_devices_and_processes_find_the_same(cache, tmp_path):
             process.kill()
     assert (status, other_status) == (0, 0), err + other_err
     assert out.endswith("4 updates made\n")
-    assert not other_out
+    # The library that connects the processes says so itself.
+    assert all(line.startswith("[Gloo]") for line in other_out.splitlines())
     expected = rows(alone / "sequential" / "seed-0")
     for out in (eight, two):
         folder = out / "sequential" / "seed-0"
