@@ -83,16 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bench = twins.prepared(
             given, folder, name, options.update, options.pairs, options.rate, options.first, progress
         )
+        terminal = Terminal(highlight=False, markup=False)
+
+        def kept(twin: "Twin") -> None:
+            write(out, json.dumps(twin.record(), indent=1) + "\n")
+
+        def reported(twin: "Twin") -> None:
+            _report(terminal, twin)
+            kept(twin)
+
         twin = twins.measured(
             bench,
             largest=options.largest,
             num_halvings=options.halvings,
             has_alignment=not options.no_alignment,
             show=progress,
+            on_gap=reported,
         )
-        terminal = Terminal(highlight=False, markup=False)
-        _report(terminal, twin)
-        write(out, json.dumps(twin.record(), indent=1) + "\n")
+        kept(twin)
         print(f"wrote {out}")
         if options.attribution:
             causes, apart = twins.attributed(bench, options.attribution)

@@ -245,7 +245,15 @@ def _read(real: Params, frozen: Params, slope: Params, accumulated: Params, step
     )
 
 
-def measured(bench: Bench, *, largest: float | None, num_halvings: int, has_alignment: bool, show: Show) -> Twin:
+def measured(
+    bench: Bench,
+    *,
+    largest: float | None,
+    num_halvings: int,
+    has_alignment: bool,
+    show: Show,
+    on_gap: Callable[[Twin], None] = lambda _: None,
+) -> Twin:
     """Both updates over a range of learning rates.
 
     Args:
@@ -254,6 +262,7 @@ def measured(bench: Bench, *, largest: float | None, num_halvings: int, has_alig
         num_halvings: Of it.
         has_alignment: Whether g+ . g- is read after the updates.
         show: How progress is shown.
+        on_gap: Is given what is there before g+ . g- is read, the longer part of the work.
 
     Raises:
         FloatingPointError: If a derivative or a displacement is not finite.
@@ -310,8 +319,11 @@ def measured(bench: Bench, *, largest: float | None, num_halvings: int, has_alig
         order.fit(eta, columns["remainder_first"], columns["round_off"], eta * rate * float(_norm(frozen)), theory=2),
         order.fit(eta, columns["remainder_second"], columns["round_off"], second, theory=3),
     )
-    there = _alignments(bench, frozen, slope, accumulated, rates, maps, show) if has_alignment else None
-    return Twin(bench, {name: values.tolist() for name, values in columns.items()}, fits, there)
+    twin = Twin(bench, {name: values.tolist() for name, values in columns.items()}, fits, None)
+    on_gap(twin)
+    if not has_alignment:
+        return twin
+    return replace(twin, alignment=_alignments(bench, frozen, slope, accumulated, rates, maps, show))
 
 
 def _alignments(
@@ -338,16 +350,20 @@ def _alignments(
     def value(params: Params, displacement: Params, size: Scalar, halves: Halves) -> Scalar:
         return product(updates.displaced(params, displacement, size), halves)
 
+    zero, one = jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32)
+
+    def slope_at(params: Params, direction: Params, halves: Halves, t: Scalar) -> Scalar:
+        """The derivative of the alignment along a direction, at a place on it."""
+        return jax.jvp(lambda s: product(updates.displaced(params, direction, s), halves), (t,), (one,))[1]
+
+    @jax.jit
+    def first_slope(params: Params, direction: Params, halves: Halves) -> Scalar:
+        return slope_at(params, direction, halves, zero)
+
     @jax.jit
     def slopes(params: Params, direction: Params, halves: Halves) -> tuple[Scalar, Scalar]:
-        """First derivative and half the second of the alignment along a direction."""
-        zero = jnp.zeros((), jnp.float32)
-
-        def along(t: Scalar) -> Scalar:
-            return product(updates.displaced(params, direction, t), halves)
-
-        one = jnp.ones_like(zero)
-        first, second = jax.jvp(lambda t: jax.jvp(along, (t,), (one,))[1], (zero,), (one,))
+        """The first derivative and half the second."""
+        first, second = jax.jvp(lambda t: slope_at(params, direction, halves, t), (zero,), (one,))
         return first, second / 2
 
     with show("alignment after", 3 + 2 * len(rates), "readings") as advance:
@@ -362,7 +378,7 @@ def _alignments(
             advance(place)
         size = float(_norm(slope))
         if size > 0:
-            along_slope, _ = slopes(bench.params, _combined((slope,), (1 / size,)), bench.halves)
+            along_slope = first_slope(bench.params, _combined((slope,), (1 / size,)), bench.halves)
             first, second = coefficients["sequential"]
             coefficients["sequential"] = first, second + rate**2 * size * float(along_slope)
         start = float(value(bench.params, accumulated, jnp.float32(0), bench.halves))
