@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
-from experiments import answers, equations, quantities, steps, unknowns
+from experiments import equations, quantities, steps, unknowns
 from experiments.equations import Equation, Token
 
 __all__ = ["KINDS", "Finding", "FindingId", "Kind", "findings", "notes"]
@@ -120,7 +120,7 @@ def _record_findings(record: Mapping[str, object]) -> Iterator[Finding]:
         if type(value) is not kind or value == "":
             said = f"{key} must be {'a whole number' if kind is int else 'a text'}; got {value!r:.60}."
             yield Finding("record", said)
-        elif key in ("gold", "wrong", "old", "new") and answers.number(str(value)) is None:
+        elif key in ("gold", "wrong", "old", "new") and _number(str(value)) is None:
             yield Finding("record", f"{key} must be a number; got {value!r:.60}.")
     step, num_steps = record.get("step"), record.get("num_steps")
     if isinstance(step, int) and isinstance(num_steps, int) and not 1 <= step <= num_steps:
@@ -133,12 +133,24 @@ def _record_findings(record: Mapping[str, object]) -> Iterator[Finding]:
 
 
 _LAST_LINE = re.compile(r"#### (.+)")
+# What an answer and the fields of a record may be: $1,234.50, -3, .5 or 1/2.
+_NUMBER = re.compile(r"([-−]?)\$?(\d{1,3}(?:,\d{3})+|\d*)(\.\d+)?(?:/(0*[1-9]\d*))?", re.ASCII)
+_MOST_CHARACTERS = 100  # Python refuses to read a number of thousands of digits
+
+
+def _number(text: str) -> Fraction | None:
+    """The number that a whole text is, exactly; None if it is none."""
+    match = _NUMBER.fullmatch(text.strip()) if len(text) <= _MOST_CHARACTERS else None
+    if match is None or not (match[2] or match[3]):
+        return None
+    size = Fraction(f"{match[2].replace(',', '') or 0}{match[3] or ''}") / int(match[4] or 1)
+    return -size if match[1] else size
 
 
 def _stated(text: str) -> str | None:
     """The number N of the last line `#### N`."""
     match = _LAST_LINE.fullmatch(text.rpartition("\n")[2])
-    return match.group(1) if match and answers.number(match.group(1)) is not None else None
+    return match.group(1) if match and _number(match.group(1)) is not None else None
 
 
 def _has_decimals(value: Fraction, most: int) -> bool:
@@ -188,7 +200,7 @@ class _Audit:
         for equation in self.equations:
             if self.new[equation.result] is None:
                 if equation == self.named:
-                    self._record_change(equation, answers.number(self.pair.new))
+                    self._record_change(equation, _number(self.pair.new))
                 continue
             yield from self._equation(equation)
             self._record_change(equation, self._value(equation.result))
@@ -218,7 +230,7 @@ class _Audit:
         numbered = [read[pair.step - 1] for read in counted]
         admitted = [e for e in self.equations if steps.admits(self.old, self.equations, e, pair.step, pair.num_steps)]
         places = steps.open_places(self.old, self.equations)
-        old = answers.number(pair.old)
+        old = _number(pair.old)
         ranked = [e for e in (*numbered, *admitted) if self.old[e.result].value == old]
         altered = [e for e in ranked if self._is_altered(e)]
         singled_out = [e for e in self.equations if self.old[e.result].value == old and self._is_altered(e)]
@@ -241,7 +253,7 @@ class _Audit:
         is_operator = any(a != b for a, b in arithmetic if a.kind == "op")
         is_operand = any(a.value != b.value for a, b in arithmetic)
         return (
-            beside[-1][1].value == answers.number(self.pair.new)
+            beside[-1][1].value == _number(self.pair.new)
             and is_operator == (self.pair.kind == "wrong-operator")
             and is_operand == (self.pair.kind in _OPERAND_KINDS)
         )
@@ -254,9 +266,9 @@ class _Audit:
             stated, said = _stated(getattr(pair, field)), getattr(pair, name)
             if stated is None:
                 yield Finding("last-line", f"the last line of {field} is not '#### N' with a number N.")
-            elif answers.number(stated) != answers.number(said):
+            elif _number(stated) != _number(said):
                 yield Finding("last-line", f"the last line of {field} says {stated}; {name} says {said}.")
-        if answers.number(pair.gold) in (answers.number(pair.wrong), answers.number(_stated(pair.dispreferred) or "")):
+        if _number(pair.gold) in (_number(pair.wrong), _number(_stated(pair.dispreferred) or "")):
             yield Finding("same-answer", f"wrong is {pair.wrong}, which is the right answer {pair.gold}.")
         before, after = pair.preferred.count("\n") + 1, pair.dispreferred.count("\n") + 1
         if after != before - self.is_dropped:
@@ -391,19 +403,19 @@ class _Audit:
         """Whether the named step was altered as its kind says, and from and to the values of the record."""
         pair, old = self.pair, self.old[named.result]
         where = f"line {named.line}, step {pair.step}"
-        if old.value != answers.number(pair.old):
+        if old.value != _number(pair.old):
             yield Finding("step-value", f"{where} is {old.text}; old says {pair.old}.")
-        if answers.number(pair.old) == answers.number(pair.new):
+        if _number(pair.old) == _number(pair.new):
             yield Finding("step-value", f"{where}: new is {pair.new}, which is old.")
         numbers = self._numbers(named.first, named.stop)
         if self.is_dropped:
             known = (
                 {self.old[i].value for i in self._numbers(0, named.stop)} | self.given | quantities.implied(self.words)
             )
-            if answers.number(pair.new) not in known:
+            if _number(pair.new) not in known:
                 yield Finding("stand-in", f"{where}: {pair.new} is none of the quantities known there.")
             return
-        if self._value(named.result) != answers.number(pair.new):
+        if self._value(named.result) != _number(pair.new):
             yield Finding("step-value", f"{where} became {self._written(named.result)}; new says {pair.new}.")
         is_operator = any(
             self.old[i] != self.new[i] for i in range(named.first, named.stop) if self.old[i].kind == "op"
@@ -723,7 +735,7 @@ class _Audit:
 
     def _answer(self) -> Iterator[Finding]:
         """Whether the answer is what became of the value that gave it."""
-        gold, wrong = (answers.number(_stated(text) or "") for text in (self.pair.preferred, self.pair.dispreferred))
+        gold, wrong = (_number(_stated(text) or "") for text in (self.pair.preferred, self.pair.dispreferred))
         if gold is None or wrong is None or gold == wrong:
             return
         sources = [e for e in self.equations if self.old[e.result].value == gold]

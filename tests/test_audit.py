@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import audit, equations, quantities, steps, unknowns
+from experiments import answers, audit, equations, quantities, steps, unknowns
 
 
 def _pair(kind: str, step: str, values: str, question: str, texts: str) -> dict[str, object]:
@@ -969,7 +969,7 @@ def test_numbers_are_read_as_they_are_written(text, value):
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        (audit, {f"experiments.{name}" for name in ("answers", "equations", "quantities", "steps", "unknowns")}),
+        (audit, {f"experiments.{name}" for name in ("equations", "quantities", "steps", "unknowns")}),
         (equations, set()),
         (quantities, {"experiments.equations"}),
         (steps, {"experiments.equations"}),
@@ -987,6 +987,35 @@ def test_it_imports_nothing_of_the_experiments_but_its_own_reading(module, allow
     } | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}  # fmt: skip
     assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree))
     assert {name for name in imported if name.partition(".")[0] == "experiments"} <= allowed
+
+
+def _needed(name: str) -> set[str]:
+    """A module of the experiments and all that it imports of them, directly or not."""
+    found, left = set(), {name}
+    while left:
+        found.add(module := left.pop())
+        tree = ast.parse((Path(audit.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "experiments":
+                left |= {alias.name for alias in node.names} - found
+            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("experiments."):
+                left |= {str(node.module).split(".")[1]} - found
+    return found
+
+
+def test_it_shares_no_module_with_what_makes_the_pairs():
+    assert {"audit", "equations"} <= _needed("audit")
+    assert {"corruption", "gsm8k", "solutions"} <= _needed("corruption")
+    assert not _needed("audit") & _needed("corruption")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5", "-5", "−5", "$1,234", "1,234,567.25", "5.00", ".5", "-.5", "1/2", "-$3", " 7 ", "3/0", "3/00", "1,23",
+     "1234,567", "", "$", "-", ".", "5.", "1/", "/2", "--5", "5 apples", "٣", "²", "1e3", "0x1", "1_000", "7" * 101],
+)  # fmt: skip
+def test_it_reads_the_same_numbers_as_the_evaluation(text):
+    assert audit._number(text) == answers.number(text)
 
 
 # What is said of a pair of which nothing was altered.
