@@ -108,7 +108,7 @@ def findings(model: Path, data: Path) -> Iterator[Finding]:
         remedy = "" if find_spec(name) else _INSTALL.format("experiments")
         yield Finding(name, "missing" if remedy else "good", _version(name), remedy)
     for name, (extra, purpose) in _OPTIONAL.items():
-        remedy = "" if find_spec(name) else f"for {purpose}: pip install 'composite-updates[{extra}]'"
+        remedy = "" if find_spec(name) else f"for {purpose}: {_INSTALL.format(extra)}"
         yield Finding(name, "optional" if remedy else "good", _version(name), remedy)
     if not find_spec("jax"):
         return  # what follows is known once it is there
@@ -180,7 +180,8 @@ def _data(folder: Path) -> Iterator[Finding]:
     try:
         counts = [f"{sum(1 for _ in gsm8k.from_folder(folder, split)):,} {split}" for split in gsm8k.SPLITS]
     except (OSError, ValueError) as error:
-        yield Finding("data", "missing", str(error), remedy)
+        # `fetch` leaves a folder that is there as it is.
+        yield Finding("data", "missing", str(error), f"remove it; {remedy}")
         return
     yield Finding("data", "good", f"{folder}: {', '.join(counts)}")
 

@@ -375,6 +375,12 @@ def test_the_doctor_names_the_remedies(tmp_path, model, capfd, monkeypatch):
     broken.mkdir()
     assert dispatcher.main(["doctor", "--model", str(broken)]) == 1
     assert "config.json must exist" in capfd.readouterr().out
+    assert dispatcher.main(["doctor", "--data", str(broken)]) == 1
+    assert f"remove it; python -m experiments fetch gsm8k --out {broken}" in capfd.readouterr().out
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "openai" else True)
+    assert dispatcher.main(["doctor"]) == 0
+    said = capfd.readouterr().out
+    assert "python -m pip install --constraint constraints.txt --editable '.[teacher]'" in said
 
 
 def test_the_doctor_compares_memory_and_disk(tmp_path, monkeypatch):
