@@ -68,6 +68,8 @@ def records(
                 made = convert(record, number)
             except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are ValueErrors
                 what = "is nested too deeply" if isinstance(error, RecursionError) else str(error).removesuffix(".")
+                if isinstance(error, json.JSONDecodeError):  # it counts lines of its own, from 1
+                    what = f"is no JSON: {error.msg} at character {error.pos + 1}"
                 message = f"{path}, line {number}: {what}."
                 if skipped is None:
                     raise BrokenLineError(message) from None

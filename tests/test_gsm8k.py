@@ -15,7 +15,7 @@ from experiments import gsm8k
 
 GOOD = {"question": "How many are 2 and 3?", "answer": "2+3 = <<2+3=5>>5\n#### 5"}
 BROKEN = {
-    "bad JSON": (b'{"question": "q", "answer"', "Expecting"),
+    "bad JSON": (b'{"question": "q", "answer"', "is no JSON: Expecting ':' delimiter at character 2"),
     "bad UTF-8": (b'{"question": "\xff", "answer": "#### 5"}', "can't decode byte 0xff"),
     "two records": (json.dumps(GOOD).encode() * 2, "Extra data"),
     "a list": (b'["question", "answer"]', "must be a JSON object; got list"),
