@@ -1,6 +1,8 @@
 """Run by test_sharding.py in a process of its own with eight virtual devices: prints the largest relative errors."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpy as np
 import optax
 from test_policy import random_params, texts
 
-from experiments import decoding, objectives, policy, sharding, tokens
+from experiments import decoding, objectives, policy, pretrained, sharding, tokens
 from numerics import losses, schedules, updates
 
 MESHES = [(8, 1, 1), (1, 4, 2), (2, 2, 2)]
@@ -64,6 +66,19 @@ def results(params, batch, mesh, optimizer):
     return made, decoded, state
 
 
+def is_loaded_in_place(params, mesh, folder):
+    """Whether a folder's parameters come as they are, each in its place."""
+    narrow = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+    if not any(folder.iterdir()):
+        pretrained.save(narrow, A, folder)
+    loaded, _ = pretrained.load(folder, sharding=sharding.of_parameter(mesh))
+    where = sharding.of_parameters(mesh, A)
+    same = jax.tree.map(
+        lambda got, leaf, place: got.sharding == place and np.array_equal(got, leaf), loaded, narrow, where
+    )
+    return all(jax.tree.leaves(same))
+
+
 def main():
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_disable_most_optimizations", True)
@@ -72,6 +87,7 @@ def main():
     batch = tokens.batch(texts(A, 8), [0.1 * i + 0.1 for i in range(8)], shape=(16, 8))
     optimizer = optax.adamw(1.0)
     expected, decoded, _ = results(params, batch, None, optimizer)
+    folder = tempfile.TemporaryDirectory()
     for sizes in MESHES:
         mesh = sharding.mesh(*sizes)
         sharding.check(mesh, A, 8)
@@ -99,6 +115,7 @@ def main():
                             jax.tree.leaves(tree), jax.tree.leaves(where), jax.tree.leaves(placed), strict=True
                         )
                     ),
+                    "is loaded in place": is_loaded_in_place(params, mesh, Path(folder.name)),
                     "a device holds": max(
                         leaf.addressable_shards[0].data.size / leaf.size
                         for leaf in jax.tree.leaves(placed)

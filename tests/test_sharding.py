@@ -40,6 +40,7 @@ def test_equal_to_one_device(found, mesh):
     assert record["state"] < 1e-10
     assert record["decoding"] == 0
     assert record["moments lie like their parameters"]
+    assert record["is loaded in place"]
 
 
 @pytest.mark.parametrize("mesh", MESHES)
