@@ -71,7 +71,7 @@ def test_at_the_same_distance(line):
         if any(max(x for x, _ in points) < distance for points in read):
             assert cell == "-"
         else:
-            at = [np.interp(distance, *zip(*points, strict=True)) for points in read]
+            at = [np.interp(distance, [x for x, _ in points], [y for _, y in points]) for points in read]
             assert cell == f"{np.mean(at):.2f}"
 
 
