@@ -27,6 +27,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column  # noqa: PLC0415
 
     from console.terminal import Terminal  # noqa: PLC0415
 
@@ -34,9 +35,10 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        # Where it is narrow the bar gives way, not the numbers.
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     last = time.monotonic()
     with Progress(*columns, console=Terminal(stderr=True), transient=True, disable=not is_terminal) as bar:

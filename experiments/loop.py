@@ -89,6 +89,8 @@ def run(
         advance = stack.enter_context(show(config.arm.name, config.num_updates, "updates"))
         for note in notes:
             print(note, file=sys.stderr)
+        if best is not None and not notes:  # what a kill left half removed; nothing, where the newest is not whole
+            checkpoint.prune(folder / CHECKPOINTS, keep=config.keep, best=int(str(best["update"])))
 
         def write(record: Mapping[str, object]) -> None:
             if file is not None:

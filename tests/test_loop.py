@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,6 +216,7 @@ def test_a_second_interrupt_ends_at_once(given, whole, tmp_path):
         assert finished(folder, given, whole)
 
 
+@pytest.mark.slow
 def test_a_measured_second_moment_comes_back(given, tmp_path):
     arm = "sequential:optimizer=frozen-adamw"
     assert run(tmp_path / "whole", given, arm=arm).reason == "finished"
@@ -360,6 +362,18 @@ def damage(folder, number):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def test_a_kill_as_the_last_checkpoint_is_pruned(given, whole, tmp_path):
+    """Nothing is left to be saved after it, and what was half removed goes all the same."""
+    folder = tmp_path / "run"
+    run(folder, given)
+    path = folder / loop.RECORDS
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    left = {entry.name for entry in (folder / loop.CHECKPOINTS).iterdir()}
+    shutil.copytree(folder / loop.CHECKPOINTS / "00000006", folder / loop.CHECKPOINTS / ".00000003.part")
+    assert finished(folder, given, whole)
+    assert {entry.name for entry in (folder / loop.CHECKPOINTS).iterdir()} == left
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(given, whole, tmp_path, capfd):

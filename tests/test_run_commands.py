@@ -390,7 +390,7 @@ def lines_of(shown):
 
 
 def test_on_a_terminal_two_at_once_and_an_interrupt(cache, tmp_path):
-    call = ("run", *SMALL, "--updates", "100000", "--set", "checkpoint_every=1000", "--out", tmp_path / "runs")
+    call = ("run", *SMALL, "--updates", "1000", "--set", "checkpoint_every=1000", "--out", tmp_path / "runs")
     terminal = Terminal(cache, *call)
     try:
         assert terminal.until("accumulated"), terminal.shown
@@ -405,10 +405,9 @@ def test_on_a_terminal_two_at_once_and_an_interrupt(cache, tmp_path):
         assert terminal.end() == 130
     finally:
         terminal.process.kill()
-    live = [line.removeprefix("^C") for line in lines_of(terminal.shown) if "━" in line]  # the echo of the key
+    live = [line.replace("^C", "") for line in lines_of(terminal.shown) if "━" in line]  # without the key's echo
     assert max(map(len, live)) <= 80
-    assert any("of 100,000" in line or "/100000" in line for line in live)
-    print(*live[-3:], sep="\n")
+    assert any(re.match(r"L\+ .* g\+\.g- .*[0-9]/", line) for line in live)
     assert "ending after this update; once more ends at once" in terminal.shown
     folder = tmp_path / "runs" / "accumulated" / "seed-0"
     assert not (tmp_path / "runs" / "sequential").exists()
