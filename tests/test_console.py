@@ -131,10 +131,14 @@ def test_an_output_folder_is_there_or_can_be_made(place, monkeypatch):
     assert refusal(values.output_folder, "file") == "must be a folder; got the file file."
     assert refusal(values.output_folder, "") == "must name a folder; got nothing."
     assert refusal(values.output_folder, "-") == "must name a folder; got -."
-    assert refusal(values.output_folder, "a/b") == "must lie in a folder that exists; got a/b. Create a first."
+    assert values.output_folder("a/b/c") == Path("a/b/c")
+    assert (
+        refusal(values.output_folder, "file/b")
+        == "must be a folder that can be made; got file/b: " + str(Path("file").absolute()) + " cannot hold it."
+    )
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     assert refusal(values.output_folder, "folder") == "must be a folder that can be written to; got folder."
-    assert refusal(values.output_folder, "new") == "must be writable; got new."
+    assert refusal(values.output_folder, "new").startswith("must be a folder that can be made; got new: ")
 
 
 # Progress -------------------------------------------------------------------------------------------------------------
