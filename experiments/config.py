@@ -167,9 +167,8 @@ LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         # Two random layers have no pretraining to lose; large enough for seconds to show something.
         "tiny": {"adamw": 3e-3, "frozen-adamw": 3e-3, "sgd": 0.3, "heavy-ball": 0.03},
-        # AdamW's is usual for the full fine-tuning of small models. Gradient descent's moves the parameters about as
-        # far in the first updates as one tenth of the largest step at which its losses still fall (measured; see
-        # docs/first-results.md); heavy ball with momentum 0.9 ends up at ten times its own.
+        # At AdamW's the post's collapse shows in some thirty updates, at gradient descent's in some seventy
+        # (docs/first-results.md); heavy ball with momentum 0.9 ends up at ten times its own.
         "smollm2": {"adamw": 2e-5, "frozen-adamw": 2e-5, "sgd": 1e-2, "heavy-ball": 1e-3},
         # The post does not give its rate; this one is usual for models of this size.
         "llama3-8b": {"adamw": 1e-6, "frozen-adamw": 1e-6, "sgd": 1e-3, "heavy-ball": 1e-4},

@@ -75,6 +75,35 @@ def test_at_the_same_distance(line):
             assert cell == f"{np.mean(at):.2f}"
 
 
+TWIN = json.loads((DOCS / "first-results" / "sgd" / "twin-sgd.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("line", table("twin"), ids=lambda line: line[0])
+def test_twin(line):
+    there = TWIN["alignment"]
+    k = [f"{rate:.2e}" for rate in TWIN["learning_rates"]].index(line[0])
+    assert line[1:] == [
+        *(f"{TWIN[name][k]:.2e}" for name in ("gap", "second", "remainder_second")),
+        f"{TWIN['cosine'][k]:.4f}",
+        *(
+            f"{there[name][k]:.2f}"
+            for name in ("accumulated", "predicted_accumulated", "sequential", "predicted_sequential")
+        ),
+    ]
+
+
+def test_what_is_said_of_the_twin():
+    fits = TWIN["fits"]
+    assert (f"{fits['first']['order']:.2f}", fits["first"]["verdict"]) == ("2.02", "met")
+    assert (f"{fits['second']['order']:.2f}", fits["second"]["verdict"]) == ("2.87", "not resolved")
+    rest = TWIN["remainder_second"]
+    smallest = [f"{rate:.2e}" for rate in TWIN["learning_rates"]].index("3.62e-04")
+    assert [f"{rest[k - 1] / rest[k]:.1f}" for k in (smallest - 1, smallest)] == ["7.9", "7.9"]
+    assert f"{TWIN['gradient_part'][0] / TWIN['bracket'][0]:.1f}" == "2.4"
+    assert f"{TWIN['alignment']['start']:.2f}" == "-24.37"
+    assert max(TWIN["first"]) == 0
+
+
 def test_all_runs_are_in_a_table():
     there = {path.parent.relative_to(DOCS / "first-results").as_posix() for path in DOCS.rglob("records.jsonl")}
     told = {RUNS[group].format(*line[:2]) for group in RUNS for line in table(group)}
