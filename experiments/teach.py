@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             if not problems:
                 raise ValueError(f"--data must hold a problem; {options.data} has none in its {options.split} split.")
-            out.mkdir(exist_ok=True)
+            out.mkdir(parents=True, exist_ok=True)
             store = stack.enter_context(cache.opened(cache_path))
         except (ValueError, OSError, cache.CacheInUseError, ModuleNotFoundError) as error:
             parser.error(str(error))

@@ -595,7 +595,7 @@ def test_help_does_not_wait_for_openai_and_fits():
         (["--cache", "{out}/train.jsonl"], "--cache must be a file of its own"),
         (["--out", "{data}"], "--out must be another folder than --data"),
         (["--out", "{data}/train.jsonl"], "must be a folder; got the file"),
-        (["--out", "{data}/a/b"], "must lie in a folder that exists"),
+        (["--out", "{data}/train.jsonl/b"], "must be a folder that can be made"),
         (["--data", "{data}-two"], "There is no such folder"),
         (["--split", "test"], "test.jsonl must exist"),
     ],
