@@ -102,6 +102,11 @@ def test_what_is_said_of_the_twin():
     assert f"{TWIN['gradient_part'][0] / TWIN['bracket'][0]:.1f}" == "2.4"
     assert f"{TWIN['alignment']['start']:.2f}" == "-24.37"
     assert max(TWIN["first"]) == 0
+    causes = json.loads((DOCS / "first-results" / "sgd" / "attribution-sgd.json").read_text(encoding="utf-8"))["rows"]
+    shares = {row["cause"]: f"{row['share']:.1%}".replace("%", " %") for row in causes}
+    told = ("gradient part", "bracket", "remainder", "learning rate")
+    assert [shares[cause] for cause in told] == ["83.9 %", "10.7 %", "5.4 %", "0.0 %"]
+    assert "gradient part 83.9 %, the bracket 10.7 %, third and higher\norders 5.4 %, first order nothing" in PAGE
 
 
 def test_all_runs_are_in_a_table():
