@@ -75,6 +75,18 @@ def test_at_the_same_distance(line):
             assert cell == f"{np.mean(at):.2f}"
 
 
+def alignments(group, arm, seed):
+    return [row["probe_alignment"] for row in rows(group, arm, seed) if row["probe_alignment"]]
+
+
+def test_what_is_said_of_the_gradients():
+    every = [(group, *line[:2]) for group in RUNS for line in table(group)]
+    assert max(found["cosine"] for run in every for found in alignments(*run)) < -0.9
+    sequential, accumulated = (alignments("sgd", arm, 0) for arm in ("sequential-matched", "accumulated"))
+    norms = (sequential[0], sequential[-1], accumulated[-1])
+    assert [f"{found['norm_plus']:.1f}" for found in norms] == ["6.1", "2.4", "17.4"]
+
+
 TWIN = json.loads((DOCS / "first-results" / "sgd" / "twin-sgd.json").read_text(encoding="utf-8"))
 
 
