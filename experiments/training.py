@@ -32,8 +32,6 @@ __all__ = [
     "HalfBatches",
     "State",
     "Told",
-    "alignment_of",
-    "group_norms",
     "half_batches",
     "initial",
     "losses_of",
@@ -182,24 +180,6 @@ def _observe(gradient: Params, before: Params) -> tuple[Scalar, Float[Array, " g
     return jnp.asarray(optax.tree.vdot(gradient, before)), _group_squares(gradient)
 
 
-def alignment_of(product: Scalar, norm_minus: Scalar, norm_plus: Scalar) -> Alignment:
-    """The alignment of two gradients of this inner product and these norms; NaN where one is zero."""
-    return Alignment(
-        product,
-        product / (norm_minus * norm_plus),
-        norm_minus,
-        norm_plus,
-        product / norm_minus**2,
-        product / norm_plus**2,
-    )
-
-
-def group_norms(squares: Sequence[float], architecture_has_head: bool) -> dict[str, float]:
-    """Norms by name of the group."""
-    names = GROUPS if architecture_has_head else GROUPS[:-1]
-    return {name: float(np.sqrt(square)) for name, square in zip(names, squares, strict=False)}
-
-
 def stepper(
     arm: Arm, rule: Rule, learning_rate: float, loss: LossFn, mesh: Mesh | None = None
 ) -> Callable[[State, Params, Halves, bool], tuple[State, Told]]:
@@ -247,7 +227,7 @@ def stepper(
         told = Told(
             losses=jnp.stack([values[plus], values[minus] * absent]) / weight,
             log_probs=jnp.stack([log_probs[plus], log_probs[minus] * absent]),
-            alignment=alignment_of(products[0 if is_alone else 1] * absent / weight**2, norm_minus, norm_plus),
+            alignment=alignment.of_products(products[0 if is_alone else 1] * absent / weight**2, norm_minus, norm_plus),
             squares=both,
             update_norm=update_norm,
             distance=optax.tree.norm(jax.tree.map(jnp.subtract, params, start)),

@@ -18,7 +18,7 @@ from numerics.schedules import Schedule
 from numerics.types import Params, Scalar
 from numerics.updates import Grouping, displaced
 
-__all__ = ["Alignment", "Change", "Quantity", "Split", "change", "measured", "of_gradients", "split"]
+__all__ = ["Alignment", "Change", "Quantity", "Split", "change", "measured", "of_gradients", "of_products", "split"]
 
 Quantity: TypeAlias = Literal["pair-mean", "mean-gradients"]
 """E_k[g+_k . g-_k], or (E_k g+_k) . (E_k g-_k)."""
@@ -55,8 +55,17 @@ def of_gradients(minus: Params, plus: Params) -> Alignment:
 
     Source: claim `entanglement`; Yuan et al. 2024 (2410.13828).
     """
-    product = _product(minus, plus)
-    norm_minus, norm_plus = jnp.asarray(optax.tree.norm(minus)), jnp.asarray(optax.tree.norm(plus))
+    return of_products(_product(minus, plus), jnp.asarray(optax.tree.norm(minus)), jnp.asarray(optax.tree.norm(plus)))
+
+
+def of_products(product: Scalar, norm_minus: Scalar, norm_plus: Scalar) -> Alignment:
+    """The alignment of two gradients of this inner product and these norms.
+
+    Args:
+        product: g+ . g-.
+        norm_minus: |g-|.
+        norm_plus: |g+|.
+    """
     return Alignment(
         product,
         product / (norm_minus * norm_plus),

@@ -169,7 +169,7 @@ def test_parts_of_the_language_model_tell_the_same():
     by_hand = jax.jit(jax.grad(lambda params: loss(params, halves.plus)[0]))(random_params(architecture))
     assert_equal_to_round_off(whole[2].squares[0].sum(), vector(by_hand) @ vector(by_hand))
     assert_equal_to_round_off(whole[2].squares[0][-1], np.sum(np.square(by_hand["head"])))
-    names = training.group_norms(np.asarray(whole[2].squares[0]).tolist(), architecture_has_head=True)
+    names = dict(zip(training.GROUPS, np.sqrt(np.asarray(whole[2].squares[0])).tolist(), strict=True))
     assert list(names) == list(training.GROUPS)
     assert names["head"] == pytest.approx(float(np.linalg.norm(np.asarray(by_hand["head"]))))
 
