@@ -235,10 +235,10 @@ def parse(text: str) -> Arm:
     changed: dict[str, object] = {}
     for item in filter(None, given.split(",")):
         key, _, value = (part.strip() for part in item.partition("="))
-        if key not in known or key in changed:
-            raise ValueError(
-                f"arm must be changed by keys among {', '.join(known)}, each once; got {key!r}.{nearest(key, known)}"
-            )
+        if key in changed:
+            raise ValueError(f"arm must be changed by each key once; got {key!r} twice.")
+        if key not in known:
+            raise ValueError(f"arm must be changed by keys among {', '.join(known)}; got {key!r}.{nearest(key, known)}")
         if key == "term":
             try:
                 changed[key] = float(value)

@@ -170,8 +170,8 @@ def _whole(value: jax.Array | np.ndarray | np.generic) -> np.ndarray:
         return np.asarray(value)
     if not (value.is_fully_addressable or value.is_fully_replicated):
         return multihost_utils.process_allgather(value, tiled=True)
-    # An array keeps its copy on the host for as long as it lives; this second one, of the same buffers, is let go. Newer
-    # versions of JAX hold it in a cycle, which only the collector sees: the one before this goes now.
+    # An array keeps its copy on the host for as long as it lives; this second one, of the same buffers, is let go.
+    # Newer versions of JAX hold it in a cycle, which only the collector sees: the one before this goes now.
     gc.collect()
     again = jax.make_array_from_single_device_arrays(
         value.shape, value.sharding, [shard.data for shard in value.addressable_shards]

@@ -101,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for run in runs:
             event_files.write(options.tensorboard, run)
     terminal = Terminal(highlight=False, markup=False)
-    terminal.print(_terminal_table(arms))
+    terminal.width = max(terminal.width, 80)  # a number that is cut short, or left out, is another number
+    terminal.print(_terminal_table(arms), soft_wrap=True)
     for note in notes:
         terminal.print(note, soft_wrap=True)
     if options.tensorboard is not None:

@@ -1,5 +1,6 @@
 """`python -m experiments run`: arms times seeds, each into a folder of its own; what is finished is passed over."""
 
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -168,6 +169,9 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
     from console.progress import progress  # noqa: PLC0415
     from experiments import checkpoint, config, jsonl, locking, loop, materials, records  # noqa: PLC0415
 
+    # Like Ctrl-C, from here on: what has been made is left in order. The loop has a way of its own.
+    with suppress(ValueError):  # not the main thread: nobody signals it
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     shared: tuple[object, materials.Materials] | None = None
     for folder, wanted in runs.items():
         try:
@@ -176,6 +180,8 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
                 content = config.to_json(wanted)
                 if path.is_file() and (differing := _differing(jsonl.read_object(path), content)):
                     raise ValueError(f"{folder} must be a run of this configuration; {differing}. Give another --out.")
+                if lines.is_file() and not path.is_file():
+                    raise ValueError(f"{folder} must have its config.json: records without it are of no known run.")
                 end = records.end(lines) if lines.is_file() else None
                 if end is not None and end["reason"] != "stopped":
                     print(f"{folder}: {end['message']} (nothing to do)", file=sys.stderr)
@@ -199,7 +205,7 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
                     write(path, _json(content))
                 ending = loop.run(wanted, given, folder, header=processes.header(given), show=progress, source=source)
         except (locking.BusyError, checkpoint.DamagedError, ValueError, ModuleNotFoundError) as error:
-            parser.error(str(error))
+            parser.error(str(error).removesuffix(" Skip such lines with --skip-broken."))  # an option of other commands
         except OSError as error:
             print(f"{parser.prog}: {folder}: {error}. What was saved before is whole.", file=sys.stderr)
             return 1

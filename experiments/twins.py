@@ -121,19 +121,21 @@ def prepared(
         OSError: If something cannot be read.
         ValueError: If there is no such checkpoint, or it is damaged.
     """
+    place = folder / loop.CHECKPOINTS
+    there = checkpoint.numbers(place)
+    if not there:
+        raise ValueError(f"{place} must hold a checkpoint.")
+    if update is not None and update not in there:
+        raise ValueError(f"--update must be one of {', '.join(map(str, there[::-1]))}; got {update}.")
     config = replace(config, num_pairs=num_pairs or config.num_pairs, num_parts=1)
     given: Materials = materials.prepared(config, show)
     second = given.params if config.arm.optimizer == "frozen-adamw" else None
     like = training.initial(config.arm, config.rule, given.params, second)
-    place = folder / loop.CHECKPOINTS
     if update is None:
         found = checkpoint.newest(place, like)
-        if found is None:
-            raise ValueError(f"{place} must hold a checkpoint.")
+        assert found is not None  # there are some
         number, state = found.number, found.tree
     else:
-        if update not in (there := checkpoint.numbers(place)):
-            raise ValueError(f"--update must be one of {', '.join(map(str, there[::-1]))}; got {update}.")
         number, (state, _) = update, checkpoint.load(place / f"{update:08}", like)
     # Clipping has a kink, and what it does is first order: it is left out of both arms.
     plain = replace(config.arm, optimizer=optimizer, clipping="none", term=0.0, sides="both", update="accumulated",

@@ -325,7 +325,7 @@ def test_arms_with_equal_names_are_equal(chosen):
         ("sequential:rate", "arm.rate must be one of"),
         ("sequential:rate=eta/3", "Did you mean eta/"),
         ("sequential:optimizer=adam", "Did you mean adamw?"),
-        ("sequential:rate=eta,rate=eta", "each once"),
+        ("sequential:rate=eta,rate=eta", "by each key once; got 'rate' twice"),
         ("accumulated:term=much", "arm.term must be a number; got 'much'"),
         ("accumulated:term=nan", "arm.term must be finite"),
         ("accumulated:term=inf", "arm.term must be finite"),
