@@ -121,6 +121,24 @@ def test_what_is_said_of_the_twin():
     assert "gradient part 83.9 %, the bracket 10.7 %, third and higher\norders 5.4 %, first order nothing" in PAGE
 
 
+ADAMW_TWIN = json.loads((DOCS / "first-results" / "adamw" / "twin-adamw.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("line", table("twin-adamw"), ids=lambda line: line[0])
+def test_twin_under_adamw(line):
+    k = [f"{rate:.2e}" for rate in ADAMW_TWIN["learning_rates"]].index(line[0])
+    columns = ("gap", "first", "second", "remainder_second")
+    assert line[1:] == [*(f"{ADAMW_TWIN[name][k]:.2e}" for name in columns), f"{ADAMW_TWIN['cosine'][k]:.4f}"]
+
+
+def test_what_is_said_of_the_twin_under_adamw():
+    k = [f"{rate:.2e}" for rate in ADAMW_TWIN["learning_rates"]].index("2.23e-05")
+    assert f"{ADAMW_TWIN['second'][k] / ADAMW_TWIN['gap'][k]:.1%}" == "3.7%"
+    fits = ADAMW_TWIN["fits"]
+    assert (f"{fits['first']['order']:.2f}", fits["first"]["verdict"]) == ("2.00", "met")
+    assert (f"{fits['second']['order']:.2f}", fits["second"]["verdict"]) == ("2.73", "missed")
+
+
 def test_all_runs_are_in_a_table():
     there = {path.parent.relative_to(DOCS / "first-results").as_posix() for path in DOCS.rglob("records.jsonl")}
     told = {RUNS[group].format(*line[:2]) for group in RUNS for line in table(group)}
