@@ -8,7 +8,6 @@ What stands beside the checkpoints is hidden. `.<name>.part` is half written or 
 `.<8 digits>.old` is a checkpoint while another takes its place: it counts for as long as there is no other.
 """
 
-import gc
 import hashlib
 import json
 import os
@@ -142,7 +141,6 @@ def save(
             deque(arrays, maxlen=0)  # every process takes part in gathering every leaf, whoever has failed
             # Nobody has the flag before the first process sends it: so this is where the others wait for it.
             is_saved = bool(multihost_utils.broadcast_one_to_all(np.int32(is_saved)))
-    gc.collect()  # the last of the copies, as in `_whole`
     if not is_saved:
         raise OSError(f"{final} must be written by the first process, which could not. Its own error says why.")
     return final
@@ -170,13 +168,14 @@ def _whole(value: jax.Array | np.ndarray | np.generic) -> np.ndarray:
         return np.asarray(value)
     if not (value.is_fully_addressable or value.is_fully_replicated):
         return multihost_utils.process_allgather(value, tiled=True)
-    # An array keeps its copy on the host for as long as it lives; this second one, of the same buffers, is let go.
-    # Newer versions of JAX hold it in a cycle, which only the collector sees: the one before this goes now.
-    gc.collect()
-    again = jax.make_array_from_single_device_arrays(
-        value.shape, value.sharding, [shard.data for shard in value.addressable_shards]
-    )
-    return np.asarray(again)
+    # Piece by piece: an array that is asked for all of itself keeps that copy on the host for as long as it lives.
+    if value.is_fully_replicated:
+        return np.asarray(value.addressable_shards[0].data)
+    whole = np.empty(value.shape, value.dtype)
+    for shard in value.addressable_shards:
+        if shard.replica_id == 0:
+            whole[shard.index] = np.asarray(shard.data)
+    return whole
 
 
 def _write(
