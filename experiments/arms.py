@@ -179,10 +179,13 @@ def optimizer(arm: Arm, rule: Rule, second_moment: Params | None = None) -> opta
 
 
 def each(arm: Arm, rule: Rule) -> Callable[[Params], Params] | None:
-    """What is done to the gradient of each half before they are added up."""
+    """What is done to the gradient of each half before they are added up: a mean of clips, where a mean is taken.
+
+    A half's gradient comes with its weight in that mean, and so does the norm that it is clipped to.
+    """
     if arm.clipping != "step":
         return None
-    clip = optax.clip_by_global_norm(rule.max_norm)
+    clip = optax.clip_by_global_norm(rule.max_norm * arm.side_weight)
 
     def clipped(gradient: Params) -> Params:
         made, _ = clip.update(gradient, clip.init(gradient))

@@ -96,9 +96,7 @@ def losses_of(arm: Arm, learning_rate: float, loss: LossFn, halves: Halves) -> L
     weighed = Halves(*(half._replace(weights=half.weights * arm.side_weight) for half in halves))
     plus, minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], weighed)
     ascended = losses.negated(loss)
-    if arm.sides == "preferred":
-        # Still a pair, so that every arm tells the same; the schedule never steps on L-.
-        return losses.pairs(ascended, minus, loss, plus, has_aux=True)
+    # A pair also where the preferred half is alone, so that every arm tells the same: the schedule never steps on L-.
     made = losses.pairs(ascended, minus, loss, plus, has_aux=True)
     if not arm.term:
         return made

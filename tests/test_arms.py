@@ -139,7 +139,7 @@ def test_clipping_is_of_the_mean_or_of_its_parts(clipping):
     most = 0.1
     expected = {
         "update": clip((plus + minus) / 2, most),
-        "step": clip(plus / 2, most) + clip(minus / 2, most),
+        "step": (clip(plus, most) + clip(minus, most)) / 2,
     }[clipping]
     got = stepped(arms.parse(f"accumulated:optimizer=sgd,clipping={clipping}"), replace(RULE, max_norm=most))
     assert_equal_to_round_off(got, -ETA * expected, scale=np.abs(START).max())
