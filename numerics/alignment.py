@@ -14,6 +14,7 @@ from jaxtyping import Array, Int
 
 from numerics import schedules, updates
 from numerics.losses import Losses, require_finite
+from numerics.rules import Rule
 from numerics.schedules import Schedule
 from numerics.types import Params, Scalar
 from numerics.updates import Grouping, displaced
@@ -108,7 +109,9 @@ class Split(NamedTuple):
     """E_k[H+_k g-_k] = gradient_part + bracket: what a fixed start with L- adds per pair and step_size^2.
 
     Attributes:
-        gradient_part: grad E_k[g+_k . g-_k] / 2, which a random start keeps.
+        gradient_part: E_k[H+_k g-_k + H-_k g+_k] / 2, which a random start keeps. For losses it is
+            grad E_k[g+_k . g-_k] / 2; where `stop_gradient` makes g a field that is no gradient, H is its Jacobian and
+            this need not be a gradient.
         bracket: E_k[H+_k g-_k - H-_k g+_k] / 2, which changes sign with the start and is in general no gradient.
     """
 
@@ -218,22 +221,20 @@ def _change(
     losses: Losses,
     schedule: Schedule,
     backwards: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     step_size: Scalar | float,
     grouping: Grouping,
     quantity: Quantity,
 ) -> Change:
-    def unit(word: Schedule, read: Scalar) -> Params:
-        return updates.unit_displacement(
-            losses, word, optimizer, params, state, read, grouping=grouping, reduction="sum"
-        ).displacement
+    def series(word: Schedule) -> tuple[Params, ...]:
+        return updates.series(losses, word, optimizer, params, state, grouping=grouping, reduction="sum", order=2)
 
     zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
     one = jnp.ones_like(zero)
-    first, second = jax.jvp(lambda s: unit(schedule, s), (zero,), (one,))
-    _, mirrored = jax.jvp(lambda s: unit(backwards, s), (zero,), (one,))
+    first, second = series(schedule)
+    _, mirrored = series(backwards)
 
     def along(direction: Params, at: Scalar) -> Scalar:
         return _value(losses, displaced(params, direction, at), quantity)
@@ -243,7 +244,10 @@ def _change(
 
     of_first, curvature = jax.jvp(lambda t: slope(first, t), (zero,), (one,))
     size = jnp.asarray(step_size, zero.dtype)
-    real = jax.tree.map(lambda by: size * by, unit(schedule, size))
+    unit = updates.unit_displacement(
+        losses, schedule, optimizer, params, state, size, grouping=grouping, reduction="sum"
+    )
+    real = jax.tree.map(lambda by: size * by, unit.displacement)
     return Change(
         measured=_difference(losses, params, real, quantity),
         first=of_first,
@@ -256,7 +260,7 @@ def _change(
 def change(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
     state: optax.OptState | None = None,
     *,
@@ -269,9 +273,9 @@ def change(
     Args:
         losses: n pairs.
         schedule: The steps.
-        optimizer: The rule, at learning rate 1.
+        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
         params: The start.
-        state: The state of the rule; `optimizer.init(params)` unless given.
+        state: The state of the rule; that of its `init` unless given.
         step_size: The step size of the measured update.
         grouping: "step" for sequential updates, "pair" or "schedule" for accumulated ones, whose gradients are added
             up.
@@ -284,12 +288,12 @@ def change(
 
     Source: claim `bias-sign`.
     """
-    updates.check(losses, schedule, params)
+    updates.check(losses, schedule, params, optimizer)
     updates.group_size(grouping, len(schedule.losses))
     _ = losses.num_pairs
     if quantity not in get_args(Quantity):
         raise ValueError(f'quantity must be "pair-mean" or "mean-gradients"; got {quantity!r}.')
-    state = optimizer.init(params) if state is None else state
+    updates.check_expansion(losses, schedule, optimizer, params, state)
     backwards = schedules.reverse(schedule)
     found = _change(losses, schedule, backwards, optimizer, params, state, step_size, grouping, quantity)
     require_finite(found, updates.NOT_FINITE)

@@ -16,6 +16,7 @@ import optax
 
 from numerics import drift, optimizers, schedules, updates
 from numerics.losses import Losses, require_finite
+from numerics.rules import Rule, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Params, Reduction, Scalar
 
@@ -116,7 +117,7 @@ def _derivative(
 def gap(
     losses: Losses,
     schedule: Schedule,
-    stages: Mapping[str, optax.GradientTransformation],
+    stages: Mapping[str, Rule],
     params: Params,
     *,
     step_size: Scalar | float,
@@ -129,8 +130,9 @@ def gap(
     Args:
         losses: The losses.
         schedule: The steps.
-        stages: The rule, built up cause by cause: names and rules at learning rate 1, from the simplest to the one that
-            is compared. The first stage's gap goes by its name: for gradient descent it is the mismatch of the rates.
+        stages: The rule, built up cause by cause: names and rules at learning rate 1 with updates proportional to the
+            rate (`numerics.rules`), from the simplest to the one that is compared. The first stage's gap goes by its
+            name: for gradient descent it is the mismatch of the rates.
         params: The start.
         step_size: The step size of the accumulated update.
         rate: The step size of the sequential updates, in units of it: 1/2 matches gradient descent on a mean over two
@@ -146,9 +148,15 @@ def gap(
 
     Source: claims `lr-match`, `optimizer-map`, `adamw-alternation`.
     """
-    updates.check(losses, schedule, params)
     if not stages:
         raise ValueError("stages must hold at least one rule; got none.")
+    for name, stage in stages.items():
+        if is_function_of_rate(stage):
+            raise ValueError(
+                f"stages must be rules at learning rate 1; got a function of the rate for {name!r}. What frozen "
+                "gradients do is read at rate 1; `comparison.compare` takes such a rule."
+            )
+        updates.check(losses, schedule, params, stage)
     if num_warm_up < 0:
         raise ValueError(f"num_warm_up must not be negative; got {num_warm_up}.")
     dtype = jnp.result_type(*jax.tree.leaves(params))

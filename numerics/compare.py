@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["FRAMES", "OPTIMIZERS", "PROBLEMS", "RANDOM", "SCHEDULES", "main", "schedule_named"]
 
 # Named here so that --help and a typo are answered without JAX; a test compares them with the modules that know.
-PROBLEMS = ("quadratic", "commuting-quadratic", "polynomial", "logistic", "softmax", "bandit", "mlp", "transformer")
+PROBLEMS = (
+    *("quadratic", "commuting-quadratic", "polynomial", "logistic", "softmax", "bandit", "ratio-bandit"),
+    *("mlp", "transformer"),
+)
 OPTIMIZERS = ("sgd", "heavy-ball", "nesterov", "adam", "adamw", "clipped-sgd", "clipped-adamw")
 FRAMES = ("accumulated", "pair-accumulated", "gradient-flow", "start")
 FIXED = ("minus-first", "plus-first", "blocks", "reversed", "palindrome")

@@ -10,10 +10,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from numerics import averages, drift, optimizers, order, smoothness, updates
+from numerics import averages, drift, flow, optimizers, order, smoothness, updates
 from numerics.averages import RandomOrder, Words
 from numerics.losses import Losses, require_finite
 from numerics.order import Fit
+from numerics.rules import Rule, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Frame, Params, Scalar
 
@@ -35,7 +36,8 @@ class Comparison:
         measured: |drift| of real updates.
         predicted: |prediction| through order 1, 2, 3: one row each.
         remainders: |measured - predicted|, one row for each.
-        round_off: What round-off alone may make of a drift, estimated from the drift's own difference table.
+        round_off: What round-off alone may make of a drift, estimated from the drift's own difference table; in the
+            frame of the gradient flow at least the error of its integrator.
         fits: The observed order of each remainder; in theory 2, 3 and 4.
         kink: The smallest interval of step sizes in which the update map is seen not to be smooth, or None; orders are
             fitted below it. Of a random order only the word with the pairs as numbered is looked at.
@@ -59,7 +61,7 @@ class Comparison:
 def predicted(
     losses: Losses,
     schedule: Schedule | RandomOrder,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
     state: optax.OptState | None = None,
     *,
@@ -70,7 +72,6 @@ def predicted(
     For gradient descent by closed forms, of the mean in O(n) to second order; else, and at third order of a mean, by
     forward derivatives and enumeration.
     """
-    state = optimizer.init(params) if state is None else state
     is_descent = optimizer is optimizers.gradient_descent()
     if isinstance(schedule, Schedule):
         if is_descent:
@@ -78,6 +79,7 @@ def predicted(
         else:
             found = drift.taylor(losses, schedule, optimizer, params, state, frame=frame, order=3)
     else:
+        updates.check_expansion(losses, averages.first_word(schedule, losses.num_pairs), optimizer, params, state)
         words = averages.all_words(schedule, losses.num_pairs)
         found = _mean_coefficients(losses, words, optimizer, params, state, frame)
         if is_descent and schedule.pairs != "fixed":
@@ -91,9 +93,9 @@ def predicted(
 def _mean_coefficients(
     losses: Losses,
     words: Words,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     frame: Frame,
 ) -> tuple[Params, ...]:
     def coefficients(schedule: Schedule) -> tuple[Params, ...]:
@@ -132,9 +134,9 @@ def _readings(length: Scalar, unit: Params, coefficients: tuple[Params, ...], si
 def _read_word(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     coefficients: tuple[Params, ...],
     points: Float[Array, "k 17"],
     frame: Frame,
@@ -160,9 +162,9 @@ def _read_word(
 def _read_mean(
     losses: Losses,
     words: Words,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     coefficients: tuple[Params, ...],
     step_sizes: Float[Array, " k"],
     frame: Frame,
@@ -206,7 +208,7 @@ def _last_term(
 def compare(
     losses: Losses,
     schedule: Schedule | RandomOrder,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
     state: optax.OptState | None = None,
     *,
@@ -220,9 +222,9 @@ def compare(
     Args:
         losses: The losses.
         schedule: The steps, or a random order whose exact mean is compared.
-        optimizer: The rule, at learning rate 1.
+        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
         params: The start.
-        state: The state of the rule; `optimizer.init(params)` unless given.
+        state: The state of the rule; that of its `init` unless given.
         frame: What the displacement is compared with.
         coefficients: The prediction; that of `predicted` unless given.
         largest_step: The largest step size; a share of that at which one order is as large as the next unless
@@ -237,11 +239,10 @@ def compare(
     """
     is_word = isinstance(schedule, Schedule)
     first_word = schedule if is_word else averages.first_word(schedule, losses.num_pairs)
-    updates.check(losses, first_word, params)
+    updates.check(losses, first_word, params, optimizer)
     drift.check_frame(frame, first_word, optimizer)
     if num_halvings < 1:
         raise ValueError(f"num_halvings must be at least 1; got {num_halvings}.")
-    state = optimizer.init(params) if state is None else state
     if coefficients is None:
         coefficients = predicted(losses, schedule, optimizer, params, state, frame=frame)
     elif [jax.tree.structure(c) for c in coefficients] != [jax.tree.structure(params)] * 3:
@@ -259,7 +260,7 @@ def compare(
             params,
             state,
             coefficients,
-            jnp.asarray(smoothness.points(step_sizes), dtype),
+            jnp.asarray(smoothness.points(step_sizes, is_one_sided=is_function_of_rate(optimizer)), dtype),
             frame,
         )
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), readings), np.asarray(differences), step_sizes
@@ -285,10 +286,13 @@ def compare(
         words = averages.all_words(schedule, losses.num_pairs)
         means = _read_mean(losses, words, optimizer, params, state, coefficients, jnp.asarray(step_sizes, dtype), frame)
         readings = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), means)
+    frame_errors = np.zeros_like(step_sizes)
+    if frame == "gradient-flow":  # the same for every word
+        frame_errors = np.array([flow.error(losses, first_word, params, size) for size in step_sizes.astype(dtype)])
     with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest number there is no verdict
         measured = step_sizes * readings.measured
         remainders = step_sizes * readings.remainders.T
-        round_off = step_sizes * noise
+        round_off = step_sizes * np.maximum(noise, frame_errors)
         # Below the first kink the map is smooth from the start on, and there theory speaks, as far as it converges.
         is_usable, excluded = step_sizes <= limit, "the expansion does not converge: smaller steps are needed"
         if kink is not None and kink[0] < limit:

@@ -8,9 +8,7 @@ A drift has coefficients c_1, c_2, c_3: step_size * c_1 + step_size^2 * c_2 + st
 Relative to the accumulated or the pair-accumulated frame, or to the flow, c_1 is zero for gradient descent.
 """
 
-from collections.abc import Callable
 from functools import partial
-from math import factorial
 from typing import get_args
 
 import jax
@@ -20,6 +18,7 @@ from jaxtyping import Array
 
 from numerics import flow, optimizers, updates
 from numerics.losses import Losses, require_finite
+from numerics.rules import Rule, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Frame, Params, Scalar
 from numerics.updates import Grouping, displaced
@@ -41,9 +40,7 @@ _GROUPING: dict[Frame, Grouping] = {"accumulated": "schedule", "pair-accumulated
 HIGHEST_ORDER = 3
 
 
-def check_frame(
-    frame: Frame, schedule: Schedule, optimizer: optax.GradientTransformation | None, order: int = HIGHEST_ORDER
-) -> None:
+def check_frame(frame: Frame, schedule: Schedule, optimizer: Rule | None, order: int = HIGHEST_ORDER) -> None:
     """Refuses a frame that does not fit.
 
     Args:
@@ -192,9 +189,9 @@ def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Fr
 def unit_parts(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     read: Scalar | float,
     frame: Frame,
 ) -> tuple[updates.Update, Params]:
@@ -204,8 +201,8 @@ def unit_parts(
     """
 
     def update(grouping: Grouping) -> updates.Update:
-        # One accumulated update reads the start, whatever the step size.
-        place = 0.0 if grouping == "schedule" else read
+        # One accumulated update reads the start, whatever the step size; its rate may still be in the rule.
+        place = 0.0 if grouping == "schedule" and not is_function_of_rate(optimizer) else read
         return updates.unit_displacement(
             losses, schedule, optimizer, params, state, place, grouping=grouping, reduction="sum"
         )
@@ -223,9 +220,9 @@ def unit_parts(
 def unit_drift(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     read: Scalar | float,
     frame: Frame,
 ) -> Params:
@@ -237,33 +234,30 @@ def unit_drift(
 def taylor_coefficients(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     frame: Frame,
     order: int,
 ) -> tuple[Params, ...]:
     """What `taylor` returns; to be transformed, so it validates nothing."""
 
-    def unit(read: Scalar) -> Params:
-        return unit_drift(losses, schedule, optimizer, params, state, read, frame)
+    def series(grouping: Grouping, order: int) -> tuple[Params, ...]:
+        return updates.series(
+            losses, schedule, optimizer, params, state, grouping=grouping, reduction="sum", order=order
+        )
 
-    def with_derivative(function: Callable[[Scalar], tuple]) -> Callable[[Scalar], tuple]:
-        """(f, f', ...) -> (f, f', ..., and the derivative of the last): one pass, compiled once."""
-
-        def extended(at: Scalar) -> tuple:
-            values, derivatives = jax.jvp(function, (at,), (jnp.ones_like(at),))
-            return (*values, derivatives[-1])
-
-        return extended
-
-    expansion: Callable[[Scalar], tuple] = lambda read: (unit(read),)  # noqa: E731
-    for _ in range(order - 1):
-        expansion = with_derivative(expansion)
-    derivatives = expansion(jnp.zeros((), jnp.result_type(*jax.tree.leaves(params))))
-    return tuple(
-        jax.tree.map(lambda leaf, k=k: leaf / factorial(k), derivative) for k, derivative in enumerate(derivatives)
-    )
+    sequential = series("step", order)
+    match frame:
+        case "start":
+            return sequential
+        case "gradient-flow":
+            of_frame = flow.coefficients(losses, schedule, params)[:order]
+        case "accumulated" if not is_function_of_rate(optimizer):  # linear in the step size
+            return _minus(sequential[0], series("schedule", 1)[0]), *sequential[1:]
+        case _:
+            of_frame = series(_GROUPING[frame], order)
+    return tuple(map(_minus, sequential, of_frame))
 
 
 _taylor = jax.jit(taylor_coefficients, static_argnames=("optimizer", "frame", "order"))
@@ -272,7 +266,7 @@ _taylor = jax.jit(taylor_coefficients, static_argnames=("optimizer", "frame", "o
 def taylor(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
     state: optax.OptState | None = None,
     *,
@@ -281,16 +275,17 @@ def taylor(
 ) -> tuple[Params, ...]:
     """The drift of any rule by forward derivatives in the step: c_1 = D(0), c_2 = D'(0), c_3 = D''(0)/2.
 
-    D(0) is the displacement with frozen gradients. The coefficients mean something where the update map is smooth:
+    D(0) is the displacement with frozen gradients; of a function of the rate the derivatives are those of the
+    displacement in the rate, at zero. The coefficients mean something where the update map is smooth:
     not with a clip at its threshold, nor with an Adam whose eps is small beside a gradient that changes sign
     (`comparison.compare` looks).
 
     Args:
         losses: The losses.
         schedule: The steps.
-        optimizer: The rule, at learning rate 1.
+        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
         params: The start.
-        state: The state of the rule; `optimizer.init(params)` unless given. It is held fixed.
+        state: The state of the rule; that of its `init` unless given. It is held fixed.
         frame: What the displacement is compared with, under the same rule and the same step size.
         order: The highest power of the step size, 1 to 3.
 
@@ -305,7 +300,7 @@ def taylor(
     Source: claim `optimizer-map`.
     """
     _check(losses, schedule, params, frame, optimizer, order)
-    state = optimizer.init(params) if state is None else state
+    updates.check_expansion(losses, schedule, optimizer, params, state)
     coefficients = _taylor(losses, schedule, optimizer, params, state, frame, order)
     require_finite(coefficients, updates.NOT_FINITE)
     return coefficients
@@ -318,9 +313,9 @@ def taylor(
 def _measured(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     step_size: Scalar | float,
     frame: Frame,
 ) -> Params:
@@ -331,7 +326,7 @@ def _measured(
 def measured(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
     state: optax.OptState | None = None,
     *,
@@ -346,9 +341,9 @@ def measured(
     Args:
         losses: The losses.
         schedule: The steps.
-        optimizer: The rule, at learning rate 1.
+        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
         params: The start.
-        state: The state of the rule; `optimizer.init(params)` unless given.
+        state: The state of the rule; that of its `init` unless given.
         step_size: The step size epsilon.
         frame: What the displacement is compared with, under the same rule and the same step size.
 
@@ -359,12 +354,11 @@ def measured(
     Raises:
         TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
         ValueError: If the schedule is empty, or the frame does not fit it or the rule.
-        FloatingPointError: If a gradient is NaN or infinite on the way.
+        FloatingPointError: If a gradient is NaN or infinite on the way, or the flow of the frame cannot be integrated.
     """
     _check(losses, schedule, params, frame, optimizer, 1)
-    state = optimizer.init(params) if state is None else state
     drift = _measured(losses, schedule, optimizer, params, state, step_size, frame)
-    require_finite(drift, updates.NOT_FINITE)
+    require_finite(drift, flow.NOT_FINITE if frame == "gradient-flow" else updates.NOT_FINITE)
     return drift
 
 
@@ -373,8 +367,8 @@ def _check(
     schedule: Schedule,
     params: Params,
     frame: Frame,
-    optimizer: optax.GradientTransformation | None,
+    optimizer: Rule | None,
     order: int,
 ) -> None:
-    updates.check(losses, schedule, params)
+    updates.check(losses, schedule, params, optimizer)
     check_frame(frame, schedule, optimizer, order)

@@ -15,6 +15,7 @@ from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Int, PyTree
 
 from numerics.types import Batch, LossFn, Params, Scalar
+from numerics.vector_fields import as_computed
 
 __all__ = ["Losses", "check", "negated", "of_params", "pairs", "require_finite"]
 
@@ -112,11 +113,22 @@ class Losses:
         return self._applied(lambda f: lambda at, batch: (self._scalar(f)(at, batch), None), params, index)[0]
 
     def gradient(self, params: Params, index: Int[Array, ""]) -> Params:
-        """The gradient of the loss with this number."""
-        return self._applied(lambda f: lambda at, batch: (jax.grad(self._scalar(f))(at, batch), None), params, index)[0]
+        """The gradient of the loss with this number; its derivatives are those of the field that an update follows.
+
+        Where a loss uses `jax.lax.stop_gradient` they are not those that JAX gives (`vector_fields.as_computed`).
+        """
+
+        def transform(function: LossFn) -> Callable[[Params, Batch], tuple]:
+            field = as_computed(jax.grad(self._scalar(function)))
+            return lambda at, batch: (field(at, batch), None)
+
+        return self._applied(transform, params, index)[0]
 
     def value_gradient_and_aux(self, params: Params, index: Int[Array, ""]) -> tuple[Scalar, Params, PyTree]:
-        """The loss with this number, its gradient, and what it tells beside its value; None where it tells nothing."""
+        """The loss with this number, its gradient, and what it tells beside its value; None where it tells nothing.
+
+        Derivatives of the gradient are as in `gradient`.
+        """
 
         def transform(function: LossFn) -> Callable[[Params, Batch], tuple]:
             def read(at: Params, batch: Batch) -> tuple:
@@ -124,7 +136,7 @@ class Losses:
                 value, aux = found if self.has_aux else (found, None)
                 return (value, gradient), aux
 
-            return read
+            return as_computed(read)
 
         (value, gradient), aux = self._applied(transform, params, index)
         return value, gradient, aux

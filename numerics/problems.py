@@ -147,7 +147,18 @@ def _bandit_loss(params: Params, batch: tuple[Float[Array, "b d"], Int[Array, " 
     return -jnp.mean(advantages * _log_probs(params, contexts, actions))
 
 
-def _bandit(random: np.random.Generator, num_pairs: int, *, is_opposite: bool) -> _Draw:
+def _ratio_loss(params: Params, batch: tuple[Float[Array, "b d"], Int[Array, " b"], Float[Array, " b"]]) -> Scalar:
+    """-advantage * pi(action | context) / stop_gradient(pi(action | context)), mean over actions.
+
+    The loss as on-policy trainers write it. Its gradient is that of `_bandit_loss` at all parameters, and so is the
+    update; the second derivatives that JAX gives are not.
+    """
+    contexts, actions, advantages = batch
+    log_probs = _log_probs(params, contexts, actions)
+    return -jnp.mean(advantages * jnp.exp(log_probs - jax.lax.stop_gradient(log_probs)))
+
+
+def _bandit(random: np.random.Generator, num_pairs: int, *, is_opposite: bool, loss: LossFn = _bandit_loss) -> _Draw:
     """A softmax policy over contexts: L+ holds actions with positive advantage, L- those with negative advantage."""
 
     def stack(sign: float) -> tuple[np.ndarray, ...]:
@@ -155,7 +166,7 @@ def _bandit(random: np.random.Generator, num_pairs: int, *, is_opposite: bool) -
         return _features(random, num_pairs), _classes(random, num_pairs), advantages
 
     # The opposite of the function has the sign already.
-    return _Draw(_bandit_loss, _linear_params(random), stack(1.0 if is_opposite else -1.0), stack(1.0))
+    return _Draw(loss, _linear_params(random), stack(1.0 if is_opposite else -1.0), stack(1.0))
 
 
 # Networks -------------------------------------------------------------------------------------------------------------
@@ -192,6 +203,7 @@ BY_NAME: Mapping[str, Callable[..., _Draw]] = MappingProxyType(
         "logistic": _logistic,
         "softmax": _softmax,
         "bandit": _bandit,
+        "ratio-bandit": partial(_bandit, loss=_ratio_loss),
         "mlp": _perceptron,
         "transformer": _language_model,
     }
@@ -228,7 +240,7 @@ def make(
         raise ValueError(f"dtype must be float32 or float64; got {dtype}. Fewer digits do not hold second order.")
     if dtype == "float64" and jnp.zeros((), float).dtype != np.float64:
         raise ValueError('dtype must be float32 unless float64 is on; call jax.config.update("jax_enable_x64", True).')
-    options = {"is_opposite": is_opposite} if name == "bandit" else {}
+    options = {"is_opposite": is_opposite} if name in ("bandit", "ratio-bandit") else {}
     drawn = BY_NAME[name](np.random.default_rng(seed), num_pairs, **options, **sizes)
 
     def placed(tree: Batch) -> Batch:

@@ -19,15 +19,17 @@ _SPREAD = sqrt(70.0)  # the standard deviation of 1, -4, 6, -4, 1 times independ
 _OUTLIER = 10.0
 
 
-def points(step_sizes: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k+1 17"]:
+def points(step_sizes: Float[np.ndarray, " k"], *, is_one_sided: bool = False) -> Float[np.ndarray, "k+1 17"]:
     """Evenly spaced step sizes: one row that ends in each, from half of it, and a row across zero at the end.
 
     Args:
         step_sizes: Descending, each half of the one before.
+        is_one_sided: Whether the last row keeps to positive sizes, for a map that need not have a value elsewhere.
     """
     share = np.linspace(0.5, 1.0, NUM_POINTS)
     smallest = step_sizes[-1]
-    return np.concatenate([step_sizes[:, None] * share, smallest * np.linspace(-1.0, 1.0, NUM_POINTS)[None]])
+    around_zero = np.linspace(1 / NUM_POINTS if is_one_sided else -1.0, 1.0, NUM_POINTS)
+    return np.concatenate([step_sizes[:, None] * share, smallest * around_zero[None]])
 
 
 def round_off(fourth_differences: Float[np.ndarray, " 13"]) -> float:

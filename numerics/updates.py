@@ -8,23 +8,28 @@ subtracting two parameter trees would lose in float32 exactly what is to be meas
 The rule is an `optax.GradientTransformation` at learning rate 1, such as `optax.adamw(1.0)`; the step size multiplies
 its updates. So the displacement is step_size * D(step_size), where D(s) is what the rule makes when every read of the
 parameters (gradient, weight decay, trust ratio) is at start + s * (what D has reached so far): `unit_displacement`
-(claim `optimizer-map`).
+(claim `optimizer-map`). A rule that is not linear in its rate is given as a function of the rate (`numerics.rules`);
+its displacement is carried as it is.
 """
 
 from collections.abc import Callable
 from functools import partial
+from math import factorial
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
 from numerics import losses as losses_module
-from numerics import schedules
+from numerics import rules, schedules
 from numerics.losses import Losses
+from numerics.rules import RateRule, Rule, initial_state, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Params, Reduction, Scalar
+from numerics.vector_fields import as_computed
 
 __all__ = [
     "NOT_FINITE",
@@ -34,9 +39,11 @@ __all__ = [
     "Update",
     "accumulated",
     "check",
+    "check_expansion",
     "displaced",
     "group_size",
     "sequential",
+    "series",
     "unit_displacement",
 ]
 
@@ -117,9 +124,9 @@ def group_size(grouping: Grouping, num_steps: int) -> int:
 def unit_displacement(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     read: Scalar | float,
     *,
     grouping: Grouping,
@@ -129,27 +136,197 @@ def unit_displacement(
 ) -> Update:
     """D(read): the displacement in units of the step size when the parameters are read at start + read * D so far.
 
-    D(0) is the displacement with frozen gradients; step_size * D(step_size) is the update itself. To be transformed:
-    it validates nothing.
+    D(0) is the displacement with frozen gradients; step_size * D(step_size) is the update itself. For a function of the
+    rate D(read) is the displacement at that rate, divided by it; it has no value at zero (`series` has the limit). To
+    be transformed: it validates nothing.
 
     Args:
         losses: The losses.
         schedule: The steps; a scale multiplies the update of its step, and within a group it weighs the gradient.
-        optimizer: The rule, at learning rate 1.
+        optimizer: The rule.
         params: The start.
-        state: The state of the rule before the first step.
+        state: The state of the rule before the first step; None for that of its `init`, at this rate.
         read: The scalar s above.
         grouping: Over how many steps gradients are accumulated.
         reduction: Whether the gradients of a group are added up or averaged.
         each: What is done to the gradient of every step before it is accumulated, such as a clip of its norm.
         observe: What to keep of the gradient of every step, as it was read; it takes the memory of one more tree.
     """
+    made = _walk(
+        losses,
+        schedule,
+        optimizer,
+        params,
+        state,
+        read,
+        grouping=grouping,
+        reduction=reduction,
+        each=each,
+        observe=observe,
+    )
+    if not is_function_of_rate(optimizer):
+        return made
+    displacement, norms = jax.tree.map(lambda leaf: leaf / read, (made.displacement, made.info.update_norms))
+    return made._replace(displacement=displacement, info=made.info._replace(update_norms=norms))
+
+
+def series(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: Rule,
+    params: Params,
+    state: optax.OptState | None,
+    *,
+    grouping: Grouping,
+    reduction: Reduction,
+    order: int,
+) -> tuple[Params, ...]:
+    """The coefficients of step_size, step_size^2, ... of an update, by forward derivatives in the step size at zero.
+
+    To be transformed: it validates nothing.
+
+    Args:
+        losses: The losses.
+        schedule: The steps.
+        optimizer: The rule.
+        params: The start.
+        state: The state of the rule before the first step; None for that of its `init`.
+        grouping: Over how many steps gradients are accumulated.
+        reduction: Whether the gradients of a group are added up or averaged.
+        order: The highest power.
+    """
+    first = int(is_function_of_rate(optimizer))  # such a displacement is not divided by its rate
+    coefficients = _series(
+        losses,
+        schedule,
+        optimizer,
+        params,
+        state,
+        grouping=grouping,
+        reduction=reduction,
+        order=order - 1 + first,
+    )
+    return coefficients[first:]
+
+
+def _series(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: Rule,
+    params: Params,
+    state: optax.OptState | None,
+    *,
+    grouping: Grouping,
+    reduction: Reduction,
+    order: int,
+    at: float = 0.0,
+) -> tuple[Params, ...]:
+    """The derivatives 0 ... order of `_walk` in the step size, over their factorials."""
+
+    def displacement(size: Scalar) -> Params:
+        return _walk(
+            losses, schedule, optimizer, params, state, size, grouping=grouping, reduction=reduction
+        ).displacement
+
+    def with_derivative(function: Callable[[Scalar], tuple]) -> Callable[[Scalar], tuple]:
+        """(f, f', ...) -> (f, f', ..., and the derivative of the last): one pass, compiled once."""
+
+        def extended(at: Scalar) -> tuple:
+            values, derivatives = jax.jvp(function, (at,), (jnp.ones_like(at),))
+            return (*values, derivatives[-1])
+
+        return extended
+
+    expansion: Callable[[Scalar], tuple] = lambda size: (displacement(size),)  # noqa: E731
+    for _ in range(order):
+        expansion = with_derivative(expansion)
+    derivatives = expansion(jnp.asarray(at, jnp.result_type(*jax.tree.leaves(params))))
+    return tuple(
+        jax.tree.map(lambda leaf, k=k: leaf / factorial(k), derivative) for k, derivative in enumerate(derivatives)
+    )
+
+
+NEXT_TO_ZERO = 1e-6  # a rate at which a smooth rule is as at zero but for some millionths
+
+
+@partial(jax.jit, static_argnames=("rule",))
+def _next_to_zero(
+    losses: Losses, schedule: Schedule, rule: RateRule, params: Params, state: optax.OptState | None
+) -> tuple[Scalar, Float[Array, " 3"], Float[Array, " 3"]]:
+    """The length of the displacement at rate zero, |c_k| there, and how far c_k is from that next to zero."""
+
+    def series(at: float) -> tuple[Params, ...]:
+        return _series(losses, schedule, rule, params, state, grouping="step", reduction="sum", order=3, at=at)
+
+    displacement, *zero = series(0.0)
+    _, *near = series(NEXT_TO_ZERO)
+    jumps = [optax.tree.norm(jax.tree.map(jnp.subtract, *both)) for both in zip(zero, near, strict=True)]
+    return optax.tree.norm(displacement), jnp.stack([*map(optax.tree.norm, zero)]), jnp.stack(jumps)
+
+
+def check_expansion(
+    losses: Losses, schedule: Schedule, rule: Rule, params: Params, state: optax.OptState | None
+) -> None:
+    """Refuses a function of the rate that has no expansion in the rate at zero; its updates can still be measured.
+
+    Args:
+        losses: The losses.
+        schedule: The steps.
+        rule: The rule; nothing is asked of one at learning rate 1.
+        params: The start.
+        state: The state of the rule; None for that of its `init`.
+
+    Raises:
+        ValueError: If the rule moves the parameters at rate zero, or one of the first three derivatives is not finite
+            or jumps there.
+    """
+    if not is_function_of_rate(rule):
+        return
+    remedy = "Its updates can be measured, with `updates` and `drift.measured`, and not predicted"
+    moved, sizes, jumps = map(np.asarray, _next_to_zero(losses, schedule, rule, params, state))
+    if not moved == 0:
+        raise ValueError(
+            f"a rule must leave the parameters alone at rate 0; this one moves them by {moved:.3g}. {remedy}."
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = (sizes[0] / sizes[1:]) ** (1.0 / np.arange(1, len(sizes)))
+    scale = np.min(ratios, initial=1.0, where=np.isfinite(ratios) & (ratios > 0))
+    powers = scale ** np.arange(len(sizes))
+    for k, is_jump in enumerate(~(jumps * powers <= 0.01 * np.max(sizes * powers)), start=1):
+        if is_jump:
+            raise ValueError(
+                f"a rule must have derivatives in the rate at rate 0; derivative {k} of this one jumps there or is not "
+                f"finite. {remedy}."
+            )
+
+
+def _walk(
+    losses: Losses,
+    schedule: Schedule,
+    optimizer: Rule,
+    params: Params,
+    state: optax.OptState | None,
+    read: Scalar | float,
+    *,
+    grouping: Grouping,
+    reduction: Reduction,
+    each: Callable[[Params], Params] | None = None,
+    observe: Observe | None = None,
+) -> Update:
+    """The steps; in units of the step size unless the rule is a function of it."""
     num_steps = schedule.losses.shape[0]
     size = group_size(grouping, num_steps)
     dtype = jnp.result_type(*jax.tree.leaves(params))
+    read = jnp.asarray(read, dtype)
+    if state is None:
+        state = initial_state(optimizer, params, read)
     numbers = jnp.asarray(schedule.losses).reshape(-1, size)
     scales = jnp.asarray(schedule.scales).astype(dtype).reshape(-1, size)
     zero = jax.tree.map(jnp.zeros_like, params)
+
+    def rule_update(rate: Scalar, gradient: Params, state: optax.OptState, here: Params) -> tuple:
+        rule = optimizer(rate) if is_function_of_rate(optimizer) else optimizer
+        return rule.update(gradient, state, here)
 
     def read_step(here: Params, before: Params | None, number: Array) -> tuple[Params, Params | None, tuple]:
         """The gradient of one step, the sum of all so far, and what is told of it."""
@@ -166,7 +343,9 @@ def unit_displacement(
         # group of one keeps its gradient as it is, and for gradient descent sum and scale come to the same.
         scale = jnp.mean(scales)
         weights = scales / scale if reduction == "sum" else scales / (scale * size)
-        here = displaced(params, reached, read)
+        # With the rate in the rule, the displacement is not in units of it.
+        read_scale, update_scale = (1.0, 1.0) if is_function_of_rate(optimizer) else (read, scale)
+        here = displaced(params, reached, read_scale)
 
         def add(sums: tuple, step: tuple[Array, Array]) -> tuple:
             total, before = sums
@@ -179,9 +358,9 @@ def unit_displacement(
             told = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], told)
         else:
             (gradient, before), told = jax.lax.scan(add, (zero, before), (numbers, weights))
-        update, state = optimizer.update(gradient, state, here)
-        norms = optax.tree.norm(gradient), optax.tree.norm(update) * scale
-        return (displaced(reached, update, scale), state, before), (told, *norms)
+        update, state = as_computed(rule_update)(read * scale, gradient, state, here)
+        norms = optax.tree.norm(gradient), optax.tree.norm(update) * update_scale
+        return (displaced(reached, update, update_scale), state, before), (told, *norms)
 
     start = zero, state, None if observe is None else zero
     end, (told, gradient_norms, update_norms) = jax.lax.scan(one_group, start, (numbers, scales))
@@ -194,16 +373,16 @@ def unit_displacement(
 def _update(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
-    state: optax.OptState,
+    state: optax.OptState | None,
     step_size: Scalar | float,
     grouping: Grouping,
     reduction: Reduction,
     each: Callable[[Params], Params] | None,
     observe: Observe | None,
 ) -> Update:
-    unit = unit_displacement(
+    made = _walk(
         losses,
         schedule,
         optimizer,
@@ -215,16 +394,18 @@ def _update(
         each=each,
         observe=observe,
     )
-    return unit._replace(
-        displacement=jax.tree.map(lambda by: jnp.asarray(step_size, by.dtype) * by, unit.displacement),
-        info=unit.info._replace(update_norms=step_size * unit.info.update_norms),
+    if is_function_of_rate(optimizer):
+        return made
+    return made._replace(
+        displacement=jax.tree.map(lambda by: jnp.asarray(step_size, by.dtype) * by, made.displacement),
+        info=made.info._replace(update_norms=step_size * made.info.update_norms),
     )
 
 
 def sequential(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
     state: optax.OptState | None = None,
     *,
@@ -239,29 +420,30 @@ def sequential(
     Args:
         losses: The losses.
         schedule: The steps.
-        optimizer: The rule, at learning rate 1 (`optax.sgd(1.0)`); one object per rule, for what is compiled is kept
-            by object.
+        optimizer: The rule, at learning rate 1 (`optax.sgd(1.0)`), with updates proportional to the rate; any other
+            rule as a function of the rate (`lambda rate: optax.fromage(rate)`). One object per rule: what is compiled
+            is kept by object.
         params: The start.
-        state: The state of the rule; `optimizer.init(params)` unless given.
+        state: The state of the rule; that of its `init` unless given.
         step_size: The step size epsilon.
         each: What is done to every gradient before the rule sees it; one object, as for the rule.
         observe: What to keep of every gradient as it was read, for `info.observed`; one object, as for the rule.
 
     Raises:
         TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
-        ValueError: If the schedule is empty or names a loss that is not there.
+        ValueError: If the schedule is empty or names a loss that is not there, or the updates of a rule at learning
+            rate 1 are not proportional to the rate.
 
     Source: claim `m-step`; Smith, Dherin, Barrett & De 2021, section 2.2.
     """
-    check(losses, schedule, params)
-    state = optimizer.init(params) if state is None else state
+    check(losses, schedule, params, optimizer)
     return _update(losses, schedule, optimizer, params, state, step_size, "step", "sum", each, observe)
 
 
 def accumulated(
     losses: Losses,
     schedule: Schedule,
-    optimizer: optax.GradientTransformation,
+    optimizer: Rule,
     params: Params,
     state: optax.OptState | None = None,
     *,
@@ -279,9 +461,9 @@ def accumulated(
     Args:
         losses: The losses.
         schedule: The steps.
-        optimizer: The rule, at learning rate 1.
+        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
         params: The start.
-        state: The state of the rule; `optimizer.init(params)` unless given.
+        state: The state of the rule; that of its `init` unless given.
         step_size: The step size epsilon.
         per: "schedule" for one update on everything, "pair" for one update for every two steps.
         reduction: Whether gradients are added up or averaged.
@@ -291,13 +473,21 @@ def accumulated(
     Raises:
         ValueError: If `per` is "pair" and the number of steps is odd.
     """
-    check(losses, schedule, params)
+    check(losses, schedule, params, optimizer)
     group_size(per, len(schedule.losses))
-    state = optimizer.init(params) if state is None else state
     return _update(losses, schedule, optimizer, params, state, step_size, per, reduction, each, observe)
 
 
-def check(losses: Losses, schedule: Schedule, params: Params) -> None:
-    """Refuses losses, schedules and parameters that no update can be computed for; raises what `sequential` raises."""
+def check(losses: Losses, schedule: Schedule, params: Params, optimizer: Rule | None = None) -> None:
+    """Refuses losses, schedules, parameters and rules that no update can be computed for, as `sequential` does.
+
+    Args:
+        losses: The losses.
+        schedule: The steps.
+        params: The start.
+        optimizer: The rule; None stands for gradient descent.
+    """
     losses_module.check(losses, params)
     schedules.check(schedule, losses.num_losses)
+    if optimizer is not None:
+        rules.check(optimizer, params)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
@@ -365,3 +366,49 @@ def test_no_step_size_makes_a_wrong_verdict(problem, largest):
         )
         for fit in found.fits:
             assert fit.verdict != "missed", (dtype, fit)
+
+
+# The flow of a long epoch ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_steps", [1, 16, 128, 512, 4096])
+def test_the_flow_of_a_long_epoch_is_the_exponential(num_steps):
+    """On x^2/2 the flow of m steps of 0.1 multiplies x by exp(-m/10), from 0.9 to 1e-178."""
+    made = losses.of_params([lambda p: p["x"] ** 2 / 2])
+    word = schedules.steps([0] * num_steps)
+    moved = flow.unit_displacement(made, word, {"x": jnp.ones(())}, 0.1)
+    # The integrator's tolerance at every of its steps: 64 roundings, some hundred steps.
+    assert_equal_to_round_off(0.1 * moved["x"], np.expm1(-0.1 * num_steps), operations=64 * 100)
+
+
+def test_a_stiff_flow_is_the_exponential_of_its_matrix():
+    random = np.random.default_rng(8)
+    basis = np.linalg.qr(random.normal(size=(4, 4)))[0]
+    matrix = basis @ np.diag([100.0, 1.0, 0.01, -0.5]) @ basis.T
+    made = losses.of_params([lambda p: p @ jnp.asarray(matrix) @ p / 2])
+    start = random.normal(size=4)
+    moved = flow.unit_displacement(made, schedules.steps([0] * 8), jnp.asarray(start), 0.25)
+    exact = scipy.linalg.expm(-2.0 * matrix) @ start - start
+    assert_equal_to_round_off(0.25 * moved, exact, operations=64 * 100)
+    assert float(flow.error(made, schedules.steps([0] * 8), jnp.asarray(start), 0.25)) < 1e-9
+
+
+def test_a_flow_that_runs_off_to_infinity_is_refused():
+    """x' = x^3 from 1 is infinite at t = 1/2; before it is 1/sqrt(1 - 2t)."""
+    made = losses.of_params([lambda p: -(p**4) / 4])
+    word, start = schedules.steps([0, 0]), jnp.ones(())
+    before = flow.unit_displacement(made, word, start, 0.2)
+    assert_equal_to_round_off(0.2 * before, 1 / np.sqrt(1 - 0.8) - 1, operations=64 * 100)
+    with pytest.raises(FloatingPointError, match="gradient-flow"):
+        drift.measured(made, word, SGD, start, step_size=0.3, frame="gradient-flow")
+
+
+def test_the_error_of_the_flow_is_part_of_the_round_off():
+    """Where many steps of the integrator are needed, its error and not rounding bounds what can be seen."""
+    made = problems.make("logistic", 2, seed=0)
+    word = schedules.steps([0, 1, 2, 3] * 32)
+    found = comparison.compare(made.losses, word, SGD, made.params, frame="gradient-flow", largest_step=4.0)
+    errors = [float(flow.error(made.losses, word, made.params, size)) for size in found.step_sizes]
+    assert max(errors) > 1e-12
+    assert (found.round_off >= 0.99 * found.step_sizes * np.array(errors)).all()
+    assert not any(fit.is_refuted for fit in found.fits)

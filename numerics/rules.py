@@ -1,0 +1,197 @@
+"""Rules: what an Optax optimizer is to the update maps, and whether it is what they take it for.
+
+A rule is given in one of two ways.
+
+At learning rate 1, as `optax.adamw(1.0)`: the step size multiplies its updates, so that a step of size s adds
+s * rule.update(...). That is `optax.adamw(s)` only where the updates are proportional to the learning rate, as those of
+most optimizers are. They are not where something else stands behind the rate (a clip, a decay, a projection), where
+the rate enters elsewhere (fromage, rprop), or where the state holds parameters (schedule-free): `check` refuses these.
+
+As a function of the learning rate, as `lambda rate: optax.fromage(rate)`: every step makes the rule of its own rate and
+takes it as it is, whatever the rate does in it. Predictions are then derivatives in the rate at zero.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from types import CellType, FunctionType
+from typing import Any, TypeAlias, TypeGuard
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import PyTreeDef
+from jaxtyping import Array, Bool
+
+from numerics.types import Params, Scalar
+
+__all__ = ["RateRule", "Rule", "check", "initial_state", "is_function_of_rate"]
+
+RateRule: TypeAlias = Callable[[Any], optax.GradientTransformation]
+"""From the learning rate, which may be traced, to the rule."""
+
+Rule: TypeAlias = optax.GradientTransformation | RateRule
+
+
+def is_function_of_rate(rule: Rule) -> TypeGuard[RateRule]:
+    """Whether the rule is given as a function of the rate; else it is given at learning rate 1."""
+    return not isinstance(rule, optax.GradientTransformation)
+
+
+def initial_state(rule: Rule, params: Params, rate: Scalar | float) -> optax.OptState:
+    """The state of the rule before its first step, at this rate where it is a function of the rate."""
+    return (rule(rate) if is_function_of_rate(rule) else rule).init(params)
+
+
+# Whether a rule is linear in its rate ---------------------------------------------------------------------------------
+#
+# Optax keeps the rate in variables that the functions of a transformation close over. A copy of these functions with
+# another rate in its place is the rule at that rate; a few steps of both then tell.
+
+_RATES = ("step_size", "step_size_fn", "learning_rate")
+_NUMBERS = int | float | np.generic | np.ndarray | jax.Array
+_PLUMBING = ("chain", "named_chain", "with_extra_args_support", "identity", "scale", "scale_by_schedule")
+SMALLER = 1 / 16  # the other rate, in units of the first; a power of two adds no round-off
+MAGNITUDES = (1e-3, 1.0, 1e3)  # of gradients beside parameters of order one: a clip may act at one and not at another
+NUM_STEPS = 64  # most show it at the second or third; rprop when its steps have shrunk to the least that it makes
+TOLERANCE = 1e4  # machine epsilons, relative to the displacement
+
+
+def check(rule: Rule, params: Params) -> None:
+    """Refuses a rule at learning rate 1 whose updates are not proportional to its rate, as far as a few steps show it.
+
+    A rule whose rate is not kept where Optax keeps it is taken at its word.
+
+    Args:
+        rule: The rule; a function of the rate is never refused here.
+        params: Their shapes and dtypes are those of the parameters that will be stepped.
+
+    Raises:
+        ValueError: If the same steps at a smaller rate do not lead proportionally less far.
+    """
+    if is_function_of_rate(rule):
+        return
+    leaves, structure = jax.tree.flatten(params)
+    if not _is_linear(rule, structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)):
+        raise ValueError(
+            "a rule at learning rate 1 must make updates that are proportional to the rate; those of "
+            f"{', '.join(_names(rule)) or 'this one'} are not. Give the rule as a function of the rate, such as "
+            "`lambda rate: optax.fromage(rate)`."
+        )
+
+
+@cache
+def _is_linear(
+    rule: optax.GradientTransformation,
+    structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
+    described: tuple[tuple[tuple[int, ...], np.dtype], ...],
+) -> bool:
+    others = [_at_smaller_rate(rule, is_last=is_last) for is_last in (True, False)]
+    random = np.random.default_rng(0)
+
+    def drawn(*axes: int) -> Params:
+        return structure.unflatten([random.normal(size=(*axes, *shape)).astype(dtype) for shape, dtype in described])
+
+    params, gradients = drawn(), drawn(NUM_STEPS)
+    return any(other is None or bool(_agree(rule, other, params, gradients)) for other in others)
+
+
+@partial(jax.jit, static_argnames=("rule", "other"))
+def _agree(
+    rule: optax.GradientTransformation, other: optax.GradientTransformation, params: Params, gradients: Params
+) -> Bool[Array, ""]:
+    """Whether SMALLER times the updates of the rule are the updates of the other, at the places that these reach."""
+
+    def displacement(of: optax.GradientTransformation, scale: float, magnitude: Scalar) -> Params:
+        def step(carry: tuple[Params, optax.OptState], gradient: Params) -> tuple[tuple, None]:
+            reached, state = carry
+            gradient = jax.tree.map(lambda g: magnitude.astype(g.dtype) * g, gradient)
+            update, state = of.update(gradient, state, jax.tree.map(jnp.add, params, reached))
+            return (jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, reached, update), state), None
+
+        start = jax.tree.map(jnp.zeros_like, params), of.init(params)
+        return jax.lax.scan(step, start, gradients)[0][0]
+
+    def at(magnitude: Scalar) -> Bool[Array, ""]:
+        ours, theirs = displacement(rule, SMALLER, magnitude), displacement(other, 1.0, magnitude)
+        eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(params))
+        difference = optax.tree.norm(jax.tree.map(jnp.subtract, ours, theirs))
+        return ~(difference > TOLERANCE * eps * optax.tree.norm(theirs))  # where a rule overflows nothing is seen
+
+    return jnp.all(jax.lax.map(at, jnp.asarray(MAGNITUDES)))
+
+
+def _at_smaller_rate(rule: optax.GradientTransformation, *, is_last: bool) -> optax.GradientTransformation | None:
+    """The rule at SMALLER times its rate; None where no rate is seen.
+
+    Args:
+        rule: The rule.
+        is_last: Whether in a chain only the last transformation with a rate is taken to hold it, so that a factor in
+            front of a clip stays as it is.
+    """
+    num_rates = 0
+    open_functions: set[int] = set()  # a function may close over itself
+
+    def named(name: str, value: Any) -> object:  # noqa: ANN401  # whatever a function closes over
+        nonlocal num_rates
+        if name not in _RATES or not (callable(value) or isinstance(value, _NUMBERS)):
+            return copy(value)
+        num_rates += 1
+        return (lambda *args: SMALLER * value(*args)) if callable(value) else SMALLER * value
+
+    def chain(parts: tuple) -> tuple:
+        for place in reversed(range(len(parts))):
+            before = num_rates
+            part = copy(parts[place])
+            if num_rates > before:
+                return (*parts[:place], part, *parts[place + 1 :])
+        return parts
+
+    def copy(tree: Any) -> Any:  # noqa: ANN401
+        if isinstance(tree, optax.GradientTransformation):
+            return type(tree)(*map(copy, tree))
+        if isinstance(tree, dict):
+            return {key: named(str(key), value) for key, value in tree.items()}
+        if type(tree) in (tuple, list):
+            return chain(tuple(tree)) if is_last and all(map(callable, tree)) else type(tree)(map(copy, tree))
+        if isinstance(tree, partial):
+            return partial(copy(tree.func), *map(copy, tree.args), **copy(tree.keywords))
+        if not isinstance(tree, FunctionType) or tree.__closure__ is None or id(tree) in open_functions:
+            return tree
+        open_functions.add(id(tree))
+        cells = tuple(CellType(named(name, value)) for name, value in _closure(tree).items())
+        open_functions.remove(id(tree))
+        twin = FunctionType(tree.__code__, tree.__globals__, tree.__name__, tree.__defaults__, cells)
+        twin.__kwdefaults__ = tree.__kwdefaults__
+        return twin
+
+    other = copy(rule)
+    return other if num_rates else None
+
+
+def _closure(function: FunctionType) -> dict[str, Any]:
+    """The variables that a function closes over."""
+    cells = function.__closure__ or ()
+    return dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in cells), strict=True))
+
+
+def _names(rule: optax.GradientTransformation) -> list[str]:
+    """The names of the transformations that a rule is made of, as Optax calls them."""
+    names: dict[str, None] = {}
+    seen: set[int] = set()
+
+    def visit(tree: object) -> None:
+        if isinstance(tree, dict):
+            tree = tuple(tree.values())
+        if isinstance(tree, tuple | list):
+            for part in tree:
+                visit(part)
+        elif isinstance(tree, FunctionType) and id(tree) not in seen:
+            seen.add(id(tree))
+            name, _, inner = tree.__qualname__.partition(".<locals>.")
+            if inner in ("update_fn", "update") and name not in _PLUMBING:
+                names[name] = None
+            visit(_closure(tree))
+
+    visit(rule.update)
+    return list(names)

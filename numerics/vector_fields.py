@@ -1,0 +1,129 @@
+"""Derivatives of what a function computes, where `jax.lax.stop_gradient` would leave a part of them out.
+
+Gradient descent follows `jax.grad(loss)`, whatever was stopped on the way to it: the gradient of the on-policy ratio
+exp(l - stop_gradient(l)) is the gradient of l at every parameter. The next orders need the derivative of that field as
+it is computed, in which a stopped value moves with the parameters. `jax.jvp(jax.grad(loss))` holds it constant. A field
+of this kind need not be a gradient, and its Jacobian need not be symmetric.
+
+So the field is traced to its program (a jaxpr), every `stop_gradient` in the program becomes the identity, and the rest
+is differentiated. Where nothing is differentiated nothing is changed.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+from jax.extend import core
+from jaxtyping import PyTree
+
+__all__ = ["as_computed"]
+
+
+def as_computed(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """The same function with the derivatives, of every order, of what it computes.
+
+    `jax.lax.stop_gradient` inside it counts as the identity, also in loops, branches, nested programs and the rules of
+    `jax.custom_jvp`. Such a rule is otherwise taken at its word. A function with a `jax.custom_vjp` has the derivative
+    of its forward pass.
+
+    Args:
+        function: From arrays and trees of them to the same. A gradient that it takes inside is taken as JAX takes it,
+            with everything stopped that its author stopped.
+    """
+
+    @jax.custom_jvp
+    def value(*args: PyTree) -> PyTree:
+        return function(*args)
+
+    @value.defjvp
+    def derivative(primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*primals)
+        run = core.jaxpr_as_fun(_closed_without_stops(program))
+
+        def unstopped(*args: PyTree) -> PyTree:
+            return jax.tree.unflatten(jax.tree.structure(shape), run(*jax.tree.leaves(args)))
+
+        return jax.jvp(unstopped, primals, tangents)
+
+    return value
+
+
+def _closed_without_stops(program: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    stripped, new_consts = _without_stops(program.jaxpr)
+    return core.ClosedJaxpr(stripped, [*program.consts, *new_consts])
+
+
+def _without_stops(program: core.Jaxpr) -> tuple[core.Jaxpr, Sequence]:
+    """The program with every `stop_gradient` taken out, and the values of the constants that it has besides its own."""
+    renamed: dict[core.Var, core.Var | core.Literal] = {}
+    equations: list[core.JaxprEqn] = []
+    constvars, consts = list(program.constvars), []
+
+    def new(atom: core.Var | core.Literal) -> core.Var | core.Literal:
+        return atom if isinstance(atom, core.Literal) else renamed.get(atom, atom)
+
+    def inline(equation: core.JaxprEqn, inner: core.ClosedJaxpr) -> None:
+        renamed.update(zip(inner.jaxpr.invars, equation.invars, strict=True))
+        constvars.extend(inner.jaxpr.constvars)
+        consts.extend(inner.consts)
+        for inner_equation in inner.jaxpr.eqns:
+            equations.append(inner_equation.replace(invars=[new(atom) for atom in inner_equation.invars]))
+        renamed.update((out, new(atom)) for out, atom in zip(equation.outvars, inner.jaxpr.outvars, strict=True))
+
+    for original in program.eqns:
+        equation = original.replace(invars=[new(atom) for atom in original.invars])
+        if equation.primitive is core.primitives.stop_gradient_p:
+            renamed[equation.outvars[0]] = equation.invars[0]
+        elif equation.primitive is core.primitives.custom_jvp_call_p:
+            inline(equation, jax.make_jaxpr(_custom_jvp(equation))(*(atom.aval for atom in equation.invars)))
+        elif equation.primitive is core.primitives.custom_vjp_call_p:
+            inline(equation, _closed_without_stops(_only_program(equation)))
+        else:
+            equations.append(equation.replace(params=jax.tree.map(_stripped, equation.params, is_leaf=_is_program)))
+    outvars = [new(atom) for atom in program.outvars]
+    return program.replace(constvars=constvars, outvars=outvars, eqns=equations), consts
+
+
+def _is_program(leaf: object) -> bool:
+    return isinstance(leaf, core.Jaxpr | core.ClosedJaxpr)
+
+
+def _stripped(leaf: object) -> object:
+    """A parameter of an equation; a program without its stops."""
+    if isinstance(leaf, core.ClosedJaxpr):
+        return _closed_without_stops(leaf)
+    if isinstance(leaf, core.Jaxpr):
+        stripped, consts = _without_stops(leaf)
+        if consts:
+            raise NotImplementedError(
+                "a loss must not hold a jax.custom_jvp with arrays of its own inside jax.checkpoint; got one. Give it "
+                "these arrays as arguments."
+            )
+        return stripped
+    return leaf
+
+
+def _only_program(equation: core.JaxprEqn) -> core.ClosedJaxpr:
+    (program,) = (leaf for leaf in jax.tree.leaves(equation.params, is_leaf=_is_program) if _is_program(leaf))
+    return program
+
+
+def _custom_jvp(equation: core.JaxprEqn) -> Callable[..., list]:
+    """The function of a `custom_jvp_call`, with nothing stopped in it or in its rule."""
+    program = _only_program(equation)
+    inputs = program.jaxpr.invars  # one variable each; those of the equation may be literals, or one of them twice
+    alone = program.jaxpr.replace(
+        constvars=(), outvars=equation.outvars, eqns=[equation.replace(invars=inputs)], effects=equation.effects
+    )
+    original = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
+    run = jax.custom_jvp(core.jaxpr_as_fun(_closed_without_stops(program)))
+
+    @run.defjvp
+    def rule(primals: tuple, tangents: tuple) -> tuple[list, list]:
+        def pushed(primals: tuple, tangents: tuple) -> tuple[list, list]:
+            return jax.jvp(original, primals, tangents)
+
+        program, shape = jax.make_jaxpr(pushed, return_shape=True)(primals, tangents)
+        flat = core.jaxpr_as_fun(_closed_without_stops(program))(*jax.tree.leaves((primals, tangents)))
+        return jax.tree.unflatten(jax.tree.structure(shape), flat)
+
+    return run
