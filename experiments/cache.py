@@ -2,6 +2,10 @@
 
 A line holds a request and its reply with the SHA-256 of each; that of the request is its key. A line is on the disk
 before its reply is used. Nothing here knows what is asked, of whom, or what a good reply is.
+
+A key promises that the same was asked: the same words and parameters, of the same name at the same address. It does not
+promise that the same answer would come again. Another model may stand behind a name, and a server's rounding depends on
+what it computes at the same time and on what it has computed before. The cache holds the answer that was paid for.
 """
 
 import hashlib

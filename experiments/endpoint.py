@@ -3,10 +3,12 @@
 What comes of it is a reply, or why there is none. Tries are bounded in number and in time, secrets stay in the header,
 and what a stranger wrote is shown plain. Nothing here knows what is asked, whether an answer is right, or that replies
 are kept.
+
+Beside what is asked, `"cache_prompt": false` is sent where it is accepted. Without it, llama.cpp's server gives another
+text for the same request once its prompt cache holds the beginning of the prompt (xllamacpp 2026.10.11549).
 """
 
 import asyncio
-import json
 import random
 import re
 import time
@@ -16,12 +18,14 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urljoin, urlsplit
 
+from experiments import refusals, replies
 from experiments.cache import key
+from experiments.replies import NoCompletionError, Reply
 
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["OPENAI_URL", "Endpoint", "FailedError", "Reply", "Settings", "stored"]
+__all__ = ["HINT", "OPENAI_URL", "PARAMETERS", "Endpoint", "FailedError", "Settings"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 _FIRST_WAIT = 1 / 128  # of max_wait: seven doublings use it up
@@ -29,7 +33,11 @@ _SHORTEST_SECRET = 8  # a local server's "none" is no secret, and would be struc
 _HOST = re.compile(r"[A-Za-z0-9.:_-]+")
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _MOST_CONNECTIONS = 1000  # of the client
-_MOST_TOKENS = 10**9  # of an answer: a larger count is a mistake of the endpoint's
+PARAMETERS = ("temperature", "seed", "max_tokens")
+"""Of a request, beside the model and the messages."""
+HINT = "cache_prompt"
+"""Sent as false beside the parameters where it is accepted. It is no part of what is asked."""
+_NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Settings:
         max_wait: Seconds that one request may wait between its tries, all in all.
         retries: The most tries of a request after the first.
         seed: Of the first attempt, and of the jitter in the waits; attempt k is asked with seed + k - 1.
+        rename: Parameters that the endpoint knows by another name: the name here, and the other.
+        omit: Parameters that are not sent.
     """
 
     base_url: str = OPENAI_URL
@@ -57,6 +67,8 @@ class Settings:
     max_wait: float = 60.0
     retries: int = 5
     seed: int = 0
+    rename: tuple[tuple[str, str], ...] = ()
+    omit: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -76,38 +88,55 @@ class Settings:
         for name in ("timeout", "max_wait"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"`{name}` must be a positive number of seconds; got {getattr(self, name)}.")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        known = (*PARAMETERS, HINT)
+        for name in self.omit:
+            if name not in known:
+                raise ValueError(f"`omit` must name one of {', '.join(known)}; got {name[:60]}.")
+        others: set[str] = {"model", "messages", *known}
+        for place, (name, other) in enumerate(self.rename):
+            if name not in PARAMETERS:
+                raise ValueError(f"`rename` must name one of {', '.join(PARAMETERS)}; got {name[:60]}.")
+            if name in self.omit or any(name == earlier for earlier, _ in self.rename[:place]):
+                raise ValueError(f"`rename` must name a parameter once, and none that is left out; got {name} again.")
+            if other in others or not _NAME.fullmatch(other):
+                raise ValueError(f"`rename` must give {name} a name that no other parameter has; got {other[:60]!r}.")
+            others.add(other)
 
     @property
     def endpoint(self) -> str:
         """The base URL without a name and a password."""
         return _public(self.base_url)
 
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back and was paid for.
-
-    Attributes:
-        text: The answer; None where there is none.
-        finish_reason: Why it ends, in the endpoint's words; "stop" is the good one.
-        prompt_tokens: As the endpoint counts them; None where it does not say.
-        completion_tokens: Likewise.
-        model: The model that the endpoint says it was.
-    """
-
-    text: str | None
-    finish_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    model: str | None
+    @property
+    def sent_names(self) -> dict[str, str]:
+        """The parameters that are sent, and the name that each is sent by."""
+        renamed = dict(self.rename)
+        return {name: renamed.get(name, name) for name in PARAMETERS if name not in self.omit}
 
 
 class FailedError(Exception):
-    """One request failed. `ends` is what fails with it; `wait` the seconds that the endpoint asks for."""
+    """One request failed.
 
-    def __init__(self, message: str, ends: Literal["try", "problem", "run"] = "try", wait: float = 0.0) -> None:
+    Attributes:
+        ends: What fails with it.
+        wait: The seconds that the endpoint asks for.
+        is_refusal: Whether the endpoint does not accept the request as it is.
+        num_sent: How often it was sent.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        ends: Literal["try", "problem", "run"] = "try",
+        wait: float = 0.0,
+        *,
+        is_refusal: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.ends, self.wait, self.num_sent = ends, wait, 0
+        self.ends, self.wait, self.is_refusal, self.num_sent = ends, wait, is_refusal, 0
 
 
 class Endpoint:
@@ -119,6 +148,9 @@ class Endpoint:
         password = urlsplit(settings.base_url).password
         self._secrets = [secret for secret in (api_key, password) if secret and len(secret) >= _SHORTEST_SECRET]
         self._client: openai.AsyncOpenAI | None = None
+        # Whether the hint is accepted; None while that is open. OpenAI refuses what it does not know.
+        is_hint_sent = HINT not in settings.omit and settings.endpoint != OPENAI_URL
+        self._is_hint_accepted: bool | None = None if is_hint_sent else False
 
     def _connected(self) -> "openai.AsyncOpenAI":
         if self._client is None:
@@ -158,12 +190,16 @@ class Endpoint:
         body = {name: value for name, value in asked.items() if name not in ("base_url", "attempt")}
         jitter = random.Random(key(asked))  # reproducible, whatever the order in which requests fail
         waited, wait = 0.0, self._settings.max_wait * _FIRST_WAIT
-        num_sent = 0
+        num_sent, is_hint_refused = 0, False
         while True:
             num_sent += 1
+            has_hint = self._is_hint_accepted is not False and not is_hint_refused
             try:
-                return await self._tried(client, body), num_sent
+                reply = await self._tried(client, {**body, HINT: False} if has_hint else body)
             except FailedError as error:
+                if error.is_refusal and has_hint and self._is_hint_accepted is None:
+                    is_hint_refused = True  # or something else is: the same without it says which
+                    continue
                 error.num_sent = num_sent
                 if error.ends != "try":
                     raise
@@ -172,6 +208,10 @@ class Endpoint:
                 if reason:
                     error.args = (f"{error} {reason}",)
                     raise
+            else:
+                if has_hint or is_hint_refused:
+                    self._is_hint_accepted = has_hint
+                return reply, num_sent
             await asyncio.sleep(pause)
             waited += pause
             wait *= 2
@@ -189,10 +229,14 @@ class Endpoint:
         import openai  # noqa: PLC0415
 
         timeout = self._settings.timeout
+        asked = {name: body[name] for name in ("model", "messages")}
+        # As they are: the client itself knows neither the new names nor the hint.
+        parameters = {name: value for name, value in body.items() if name not in asked}
         try:
             # The client's own timeout is for one read: a server that trickles bytes never meets it.
             async with asyncio.timeout(timeout):
-                response = await client.chat.completions.with_raw_response.create(**body)  # type: ignore[call-overload]
+                create = client.chat.completions.with_raw_response.create
+                response = await create(**asked, extra_body=parameters)  # type: ignore[call-overload]
         except (TimeoutError, openai.APITimeoutError):
             raise FailedError(f"No whole answer came within {timeout:g} s (--timeout).") from None
         except openai.APIStatusError as error:
@@ -201,10 +245,10 @@ class Endpoint:
             raise FailedError(f"The connection failed: {self._plain(_innermost(error))}.") from None
         content = response.http_response.content
         try:
-            return _read(self._hidden(content.decode()))
+            return replies.read(self._hidden(content.decode()))
         except (ValueError, RecursionError) as error:
             kind = self._plain(response.headers.get("content-type", "no content type"))
-            reason = self._plain(str(error)) if isinstance(error, _NoCompletionError) else "not JSON"
+            reason = self._plain(str(error)) if isinstance(error, NoCompletionError) else "not JSON"
             raise FailedError(
                 f"Status 200, but no completion ({kind}; {reason}): {self._plain(content.decode(errors='replace'))!r}. "
                 "Is --base-url an API? It usually ends in /v1."
@@ -212,7 +256,7 @@ class Endpoint:
 
     def _refusal(self, error: "openai.APIStatusError") -> FailedError:
         status, headers = error.status_code, error.response.headers
-        said = error.body.get("message") or error.body if isinstance(error.body, Mapping) else error.body
+        said = _reason(error.body)
         answer = f"{self._settings.endpoint} answers {status}: {self._plain(str(said or '')) or 'no reason given'!r}."
         if status == 402 or error.code in _QUOTA or error.type in _QUOTA:
             return FailedError(
@@ -235,7 +279,11 @@ class Endpoint:
             case _ if status >= 500:
                 return FailedError(answer, wait=_retry_after(headers))
             case _:
-                return FailedError(f"{answer} It does not accept this request.", "problem")
+                names = {sent: name for name, sent in self._settings.sent_names.items()} | {HINT: HINT}
+                remedies = refusals.remedies(error.body, names)
+                fix = f"Run again with {' and '.join(remedy.options for remedy in remedies)}." if remedies else ""
+                ends = "run" if any(remedy.is_for_all for remedy in remedies) else "problem"
+                return FailedError(f"{answer} {fix or 'It does not accept this request.'}", ends, is_refusal=True)
 
     def _hidden(self, text: str) -> str:
         """The text without the secrets, should the endpoint repeat them."""
@@ -249,41 +297,13 @@ class Endpoint:
         return " ".join(printable.split())[:160]
 
 
-class _NoCompletionError(ValueError):
-    """JSON, but no chat completion."""
-
-
-def _read(text: str) -> Reply:
-    content = json.loads(text)
-    if not isinstance(content, dict) or not isinstance(content.get("choices"), list):
-        raise _NoCompletionError("no list of choices")
-    first = next(iter(content["choices"]), None)
-    choice: dict[str, object] = first if isinstance(first, dict) else {}
-    message = choice.get("message")
-    usage = content.get("usage")
-    return stored(
-        {
-            "text": message.get("content") if isinstance(message, dict) else None,
-            "finish_reason": choice.get("finish_reason"),
-            "prompt_tokens": usage.get("prompt_tokens") if isinstance(usage, dict) else None,
-            "completion_tokens": usage.get("completion_tokens") if isinstance(usage, dict) else None,
-            "model": content.get("model"),
-        }
-    )
-
-
-def stored(values: Mapping[str, object]) -> Reply:
-    """A reply from JSON values; those of a wrong type count as missing."""
-
-    def text(name: str) -> str | None:
-        value = values.get(name)
-        return value if isinstance(value, str) else None
-
-    def count(name: str) -> int | None:
-        value = values.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
-
-    return Reply(text("text"), text("finish_reason"), count("prompt_tokens"), count("completion_tokens"), text("model"))
+def _reason(body: object) -> object:
+    """What an error says of itself. Gemini's is a list of one, and the client has unpacked the others."""
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
+    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
+        body = body["error"]
+    return (body.get("message") or body) if isinstance(body, Mapping) else body
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -31,6 +31,14 @@ answer: first at temperature 0, then with other seeds at a higher one. Written:
   OUT/unsolved.jsonl   the others, and what was wrong with each answer
 Every answer, right or wrong, is in the cache before it is used. An interrupted
 or a killed run, run again, pays again for what was in flight and nothing else.
+What finds an answer there is the same request to the same address. Nothing
+promises that the endpoint would answer it in the same words again.
+
+Reasoning (<think>, the channel analysis, a field of its own) is kept in the
+cache; it is neither checked nor written to OUT. It counts as part of an answer
+for --max-tokens. Where an endpoint refuses a parameter, the run ends and says
+which of --rename and --omit goes on. cache_prompt (false), which makes
+llama.cpp's server repeat itself, is sent beside them where it is accepted.
 
 The key is read from the environment variable OPENAI_API_KEY; a local endpoint
 needs none. There is no table of prices: give them, or get tokens only.
@@ -39,6 +47,9 @@ examples:
   python -m experiments teacher --data gsm8k --limit 100 --out taught
   python -m experiments teacher --data generated --limit 20 --out taught \\
       --base-url http://127.0.0.1:8080/v1 --model local
+  python -m experiments teacher --data gsm8k --limit 100 --out taught \\
+      --model gpt-5 --rename max_tokens=max_completion_tokens \\
+      --omit temperature --max-tokens 4096
 
 exit status: 0, 1 where a problem got no answer at all or none was solved, 2 for
 a call that cannot be carried out, 130 where it is interrupted.
@@ -49,6 +60,13 @@ def _cache_file(value: str) -> Path:
     if value == "-":
         raise argparse.ArgumentTypeError("must name a file, which is read and appended to; got -.")
     return output_path(value)
+
+
+def _renaming(value: str) -> tuple[str, str]:
+    name, equals, other = value.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"must be NAME=OTHER, as max_tokens=max_completion_tokens; got {value[:60]}.")
+    return name, other
 
 
 def _parser() -> Parser:
@@ -63,7 +81,22 @@ def _parser() -> Parser:
     add("--base-url", metavar="URL", help="of an OpenAI-compatible API (default: OpenAI's own)")
     add("--concurrency", type=whole(1), default=8, metavar="N", help="requests in flight (default: 8)")
     add("--attempts", type=whole(1), default=3, metavar="N", help="answers asked for per problem (default: 3)")
-    add("--max-tokens", type=whole(1), default=512, metavar="N", help="of an answer (default: 512)")
+    add("--max-tokens", type=whole(1), default=512, metavar="N", help="of an answer, with its reasoning (default: 512)")
+    add(
+        "--rename",
+        type=_renaming,
+        action="append",
+        default=[],
+        metavar="NAME=OTHER",
+        help="send temperature, seed or max_tokens by another name; may be repeated",
+    )
+    add(
+        "--omit",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="do not send temperature, seed, max_tokens or cache_prompt; may be repeated",
+    )
     add("--timeout", type=number(), default=60.0, metavar="S", help="seconds for a whole answer (default: 60)")
     add(
         "--max-wait",
@@ -123,7 +156,7 @@ def _rows(outcomes: Sequence["Outcome"], prices: tuple[float, float] | None) -> 
         yield row(f"  {verdict}", lambda part, verdict=verdict: sum(a.verdict == verdict for a in part))
     yield row(
         "  right, without << >>",
-        lambda part: sum(a.verdict == "right" and "<<" not in (a.reply.text or "") for a in part),
+        lambda part: sum(a.verdict == "right" and "<<" not in a.reply.answer for a in part),
     )
     yield row("prompt tokens", lambda part: sum(a.reply.prompt_tokens or 0 for a in part))
     yield row("completion tokens", lambda part: sum(a.reply.completion_tokens or 0 for a in part))
@@ -158,6 +191,13 @@ def _report(
         if listed:
             more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
             terminal.print(f"{name}: {', '.join(o.problem.id for o in listed[:_MOST_LISTED])}{more}")
+    long = [attempt.reply for outcome in outcomes for attempt in outcome.attempts if attempt.reply.ending == "limit"]
+    if long:
+        num_spent = sum(reply.is_spent for reply in long)
+        terminal.print(
+            f"too long for --max-tokens {settings.max_tokens} or the model: {len(long)} answers, {num_spent} of them\n"
+            "before they began, as reasoning counts. A higher limit asks every problem anew."
+        )
     if failed and not any(outcome.is_final for outcome in failed):
         terminal.print(f"the last that was given up: {failed[-1].failure}")
 
@@ -252,7 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             settings = teacher.Settings(
-                **{name: getattr(options, name) for name in names}, base_url=options.base_url or teacher.OPENAI_URL
+                **{name: getattr(options, name) for name in names},
+                base_url=options.base_url or teacher.OPENAI_URL,
+                rename=tuple(options.rename),
+                omit=tuple(options.omit),
             )
             problems = list(
                 sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)

@@ -1,7 +1,8 @@
 """Solutions asked of a teacher, each checked against the gold answer.
 
-Every answer is kept, with those that are wrong, since all were paid for. Nothing here knows how a request travels,
-reads the environment, prints, or knows what the solutions are for.
+Every answer is kept, with those that are wrong, since all were paid for. Reasoning around an answer is kept with it,
+and is neither checked nor part of a solution. Nothing here knows how a request travels, reads the environment, prints,
+or knows what the solutions are for.
 """
 
 import asyncio
@@ -11,8 +12,9 @@ from typing import Literal
 
 from experiments import answers, gsm8k
 from experiments.cache import Cache
-from experiments.endpoint import OPENAI_URL, Endpoint, FailedError, Reply, Settings, stored
+from experiments.endpoint import OPENAI_URL, Endpoint, FailedError, Settings
 from experiments.gsm8k import Problem
+from experiments.replies import Reply, stored
 
 __all__ = [
     "OPENAI_URL",
@@ -29,7 +31,9 @@ __all__ = [
 ]
 
 Verdict = Literal["right", "wrong", "no final line", "cut off", "no text"]
-"""Of an answer. The last three cannot be used: no line `#### N` at the end, stopped by a limit or a filter, empty."""
+"""Of an answer. The last three cannot be used: no line `#### N` at the end, stopped by a limit or a filter, empty.
+
+An answer that a limit stopped before it began is cut off, not empty."""
 
 VERDICTS: tuple[Verdict, ...] = ("right", "wrong", "no final line", "cut off", "no text")
 
@@ -95,7 +99,12 @@ class Outcome:
     def solution(self) -> str | None:
         """The right answer; None where there was none."""
         last = self.attempts[-1] if self.attempts else None
-        return last.reply.text.strip() if last and last.verdict == "right" and last.reply.text else None
+        return last.reply.answer if last and last.verdict == "right" else None
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the limit of tokens was used up before the last answer began."""
+        return bool(self.attempts) and self.attempts[-1].reply.is_spent
 
     @property
     def num_sent(self) -> int:
@@ -108,15 +117,18 @@ class TeacherError(RuntimeError):
 
 
 def request(settings: Settings, question: str, attempt: int) -> dict[str, object]:
-    """All that an answer depends on: the body that is sent, the endpoint without credentials, the attempt's number."""
+    """What is asked: the body that is sent, the endpoint without credentials, the attempt's number."""
+    parameters = {
+        "temperature": 0.0 if attempt == 1 else _AGAIN_TEMPERATURE,
+        "seed": settings.seed + attempt - 1,
+        "max_tokens": settings.max_tokens,
+    }
     return {
         "base_url": settings.endpoint,
         "attempt": attempt,
         "model": settings.model,
         "messages": [*_PROMPT, {"role": "user", "content": question}],
-        "temperature": 0.0 if attempt == 1 else _AGAIN_TEMPERATURE,
-        "seed": settings.seed + attempt - 1,
-        "max_tokens": settings.max_tokens,
+        **{sent: parameters[name] for name, sent in settings.sent_names.items()},
     }
 
 
@@ -129,15 +141,18 @@ def judged(reply: Reply, gold: str) -> Verdict:
     right = answers.number(gold)
     if right is None:
         raise ValueError(f"`gold` must be a number; got {gold!r}.")
-    if reply.text is None or not reply.text.strip() or not _is_unicode(reply.text):
+    text = reply.answer
+    if reply.is_spent:
+        return "cut off"
+    if not text or not _is_unicode(text):
         return "no text"
-    if reply.finish_reason != "stop":
+    if reply.ending != "stop":
         return "cut off"
     try:
-        last = answers.number(gsm8k.final_answer(reply.text))
+        last = answers.number(gsm8k.final_answer(text))
     except ValueError:
         return "no final line"
-    return "right" if answers.extract(reply.text).value == last == right else "wrong"
+    return "right" if answers.extract(text).value == last == right else "wrong"
 
 
 def _is_unicode(text: str) -> bool:
@@ -154,6 +169,8 @@ async def solve(
 ) -> None:
     """Asks for solutions until each is right or its attempts are used up; what the cache holds is not asked again.
 
+    A problem whose answer did not begin within the limit of tokens is not asked again at the same limit.
+
     Args:
         problems: What to solve.
         settings: Whom to ask, and how patiently.
@@ -162,8 +179,9 @@ async def solve(
         api_key: The endpoint's key; a local endpoint needs none. It goes nowhere but into the header of the requests.
 
     Raises:
-        TeacherError: If the endpoint refuses for good (key, quota, model, address), or so many problems in succession
-            got no answer that it must be down. What was in flight has been waited for, and is in the cache.
+        TeacherError: If the endpoint refuses for good (key, quota, model, address, a parameter), or so many problems in
+            succession got no answer that it must be down, or the limit of tokens too low. What was in flight has been
+            waited for, and is in the cache.
         ModuleNotFoundError: If `openai` is not installed, and something must be asked.
         OSError: If the cache cannot be written.
     """
@@ -177,7 +195,12 @@ async def solve(
         for problem in queue:  # shared by the workers: each problem goes to one of them
             outcome = await _solved(problem, settings, cache, endpoint)
             on_outcome(outcome)
-            if outcome.failure is not None:
+            reason = outcome.failure
+            if reason is None and outcome.is_spent and outcome.num_sent:
+                reason = (
+                    f"All {settings.max_tokens} tokens were used before an answer began. Give a higher --max-tokens."
+                )
+            if reason is not None:
                 num_in_a_row += 1
             elif outcome.num_sent:
                 num_in_a_row = 0
@@ -185,8 +208,7 @@ async def solve(
                 stopped = stopped or TeacherError(outcome.failure)
             elif num_in_a_row >= most_in_a_row:
                 stopped = stopped or TeacherError(
-                    f"{settings.endpoint} gave no answer to {num_in_a_row} problems in a row; the last time: "
-                    f"{outcome.failure}"
+                    f"{settings.endpoint} gave no answer to {num_in_a_row} problems in a row; the last time: {reason}"
                 )
             if stopped is not None:
                 return
@@ -204,6 +226,8 @@ async def _solved(problem: Problem, settings: Settings, cache: Cache, endpoint: 
     for number in range(1, settings.attempts + 1):
         asked = request(settings, problem.question, number)
         kept, num_sent = cache.reply(asked), 0
+        if kept is None and attempts and attempts[-1].reply.is_spent:
+            break
         if kept is None:
             try:
                 reply, num_sent = await endpoint.ask(asked)

@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 __all__ = [
+    "REFUSALS",
     "Asked",
     "Behaviour",
     "Server",
     "answer",
     "body",
     "hang",
+    "message_answer",
     "raw",
+    "refusing",
     "reset",
     "serving",
     "status",
@@ -138,6 +141,111 @@ def status(code, message="it broke", error_code=None, **headers):
     """An error as OpenAI words it."""
     error = {"error": {"message": message, "type": error_code, "param": None, "code": error_code}}
     return raw(json.dumps(error).encode(), code, **headers)
+
+
+def message_answer(finish_reason="stop", usage=(100, 20), **fields):
+    """A completion whose message has these very fields beside its role."""
+    choice = {"index": 0, "message": {"role": "assistant", **fields}, "finish_reason": finish_reason}
+    return answer(None, usage=usage, choices=[choice])
+
+
+def _openai(text, param, code):
+    return 400, {"error": {"message": text, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+_FORBIDDEN = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}  # pydantic's words
+
+
+def _mistral(name):
+    """As api.mistral.ai has it in 2025 (partITech/php-mistral, issue 76): both `detail` and `message`."""
+    detail = [{**_FORBIDDEN, "loc": ["body", name], "input": 0}]
+    return 422, {"object": "Error", "detail": detail, "message": detail, "type": "invalid_request_error", "code": 3001}
+
+
+def _gemini(name):
+    """Behind Gemini's OpenAI-compatible address (Vali-98/ChatterUI, issue 227): a list of one error."""
+    text = f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.'
+    details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"description": text}]}]
+    return 400, [{"error": {"code": 400, "message": text, "status": "INVALID_ARGUMENT", "details": details}}]
+
+
+# By parameter that is refused: the status and the body of the error. The words are those that the issues cited hold.
+REFUSALS = {
+    # GPT-5 and the o-series: griptape-ai/ComfyUI-Griptape, issue 312.
+    "OpenAI, max_tokens": lambda name: _openai(
+        f"Unsupported parameter: '{name}' is not supported with this model. Use 'max_completion_tokens' instead.",
+        name,
+        "unsupported_parameter",
+    ),
+    # gabrii/Cursor-Azure-GPT-5, issue 33.
+    "OpenAI, temperature": lambda name: _openai(
+        f"Unsupported value: '{name}' does not support 0 with this model. Only the default (1) value is supported.",
+        name,
+        "unsupported_value",
+    ),
+    # zed-industries/zed, issue 52000: `param` is null.
+    "OpenAI, unknown": lambda name: _openai(f"Unrecognized request argument supplied: {name}", None, None),
+    # vllm-project/semantic-router, issue 1901.
+    "OpenAI, unknown, newer": lambda name: _openai(f"Unknown parameter: '{name}'.", name, "unknown_parameter"),
+    "Mistral": _mistral,
+    # mistralai/platform-docs-public, issue 7: JSON within the text of the message.
+    "Mistral, 2024": lambda name: (
+        422,
+        {
+            "object": "error",
+            "message": json.dumps(
+                {
+                    "detail": [
+                        {"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted"}
+                    ]
+                }
+            ),
+            "type": "internal_error_proxy",
+            "param": None,
+            "code": "1000",
+        },
+    ),
+    # langchain-ai/langchain-azure, issue 82: Mistral-Large-2411 on Azure AI, FastAPI's own shape.
+    "Azure AI": lambda name: (
+        422,
+        {"detail": [{**_FORBIDDEN, "loc": ["body", name]}]},
+    ),
+    "Gemini": _gemini,
+    # musistudio/llms, pull request 64.
+    "Groq": lambda name: (
+        400,
+        {"error": {"message": f"property '{name}' is unsupported", "type": "invalid_request_error"}},
+    ),
+    # sipeed/picoclaw, issue 2939: claude-opus-4-7 behind Anthropic's OpenAI-compatible address.
+    "Anthropic": lambda name: (
+        400,
+        {
+            "error": {
+                "code": "invalid_request_error",
+                "message": f"{name} is deprecated for this model.",
+                "type": "invalid_request_error",
+            }
+        },
+    ),
+    # text-generation-inference 1.x, the error that vibrantlabsai/ragas, issue 264, cites: `error` is a text.
+    "text-generation-inference": lambda name: (
+        422,
+        {"error": f"Input validation error: `{name}` must be strictly positive", "error_type": "validation"},
+    ),
+}
+
+
+def refusing(dialect, *names, then):
+    """A choice by request: a request with one of these parameters is refused in a dialect, another is answered."""
+
+    def choose(asked):
+        for name in names:
+            if name in asked.payload:
+                code, content = REFUSALS[dialect](name)
+                return raw(json.dumps(content).encode(), code)
+        return then
+
+    return choose
 
 
 def truncated(text):

@@ -26,7 +26,9 @@ from misbehaving_server import (
     answer,
     body,
     hang,
+    message_answer,
     raw,
+    refusing,
     reset,
     serving,
     status,
@@ -34,7 +36,7 @@ from misbehaving_server import (
     truncated,
 )
 
-from experiments import cache, gsm8k, teach, teacher, word_problems
+from experiments import cache, endpoint, gsm8k, reasoning, replies, teach, teacher, word_problems
 
 ROOT = Path(__file__).parents[1]
 RIGHT = "Together that is 1+2 = <<1+2=3>>3.\n#### 3"
@@ -130,7 +132,15 @@ UNUSABLE = {
     "choices that are none": (answer("", choices=[None]), "no text"),
     "no message": (answer("", choices=[{"finish_reason": "stop"}]), "no text"),
     "null content": (answer(None), "no text"),
-    "content in parts": (answer([{"type": "text", "text": RIGHT}]), "no text"),
+    "content in parts, none a text": (answer([{"type": "image_url", "image_url": {"url": RIGHT}}, RIGHT]), "no text"),
+    "a refusal": (message_answer(content=None, refusal="I cannot help with that."), "no text"),
+    "a refusal in parts": (answer([{"type": "refusal", "refusal": RIGHT}]), "no text"),
+    "nothing but reasoning": (message_answer(content="", reasoning=RIGHT), "no text"),
+    "reasoning that is not closed": (answer(f"<think>\n{RIGHT}"), "no text"),
+    "right in the reasoning alone": (answer(f"<think>{RIGHT}</think>{WRONG}"), "wrong"),
+    "cut off in the model": (answer(RIGHT, "model_length"), "cut off"),  # Mistral's context is full
+    "cut off behind Anthropic": (answer(RIGHT, "max_tokens"), "cut off"),
+    "an overloaded server": (answer(RIGHT, "insufficient_system_resource"), "cut off"),  # DeepSeek
     "blank content": (answer(" \n"), "no text"),
     "half a character": (answer("\ud800\n#### 3"), "no text"),
     "cut off": (answer(RIGHT, "length"), "cut off"),
@@ -272,6 +282,356 @@ def test_an_answer_must_be_whole_in_time(ask, behaviour):
         assert len(server.asked) == 2
     assert run.seconds < 5
     assert "No whole answer came within 0.5 s (--timeout). Tried 2 times (--retries)." in run.shown
+
+
+# Servers that speak the same language differently ---------------------------------------------------------------------
+
+
+RENAMED = "--rename max_tokens=max_completion_tokens"
+REMEDIES = [
+    ("OpenAI, max_tokens", "max_tokens", f"Run again with {RENAMED}."),
+    ("OpenAI, temperature", "temperature", "Run again with --omit temperature."),
+    ("OpenAI, unknown", "seed", "Run again with --omit seed (or --rename seed=random_seed, Mistral's name for it)."),
+    ("OpenAI, unknown, newer", "temperature", "Run again with --omit temperature."),
+    ("Mistral", "seed", "Run again with --omit seed (or --rename seed=random_seed, Mistral's name for it)."),
+    ("Mistral, 2024", "seed", "Run again with --omit seed (or"),
+    ("Azure AI", "seed", "Run again with --omit seed (or"),
+    ("Gemini", "seed", "Run again with --omit seed (or"),
+    ("Groq", "max_tokens", f"Run again with --omit max_tokens (or {RENAMED}, OpenAI's newer name for it)."),
+    ("Anthropic", "temperature", "Run again with --omit temperature."),
+    ("text-generation-inference", "temperature", "Run again with --omit temperature."),
+]
+
+
+@pytest.mark.parametrize(("dialect", "name", "remedy"), REMEDIES)
+def test_the_first_refusal_of_a_parameter_ends_the_run_and_says_how_to_go_on(ask, dialect, name, remedy):
+    with serving(refusing(dialect, name, then=answer(RIGHT))) as server:
+        run = ask(server.url, num_problems=20)
+        assert len(server.asked) == 2  # the other without cache_prompt, which might have been the reason
+        assert run.status == 1
+        assert remedy in run.errors
+        assert "Stopped after 1 of 20 problems; nothing is written." in run.errors
+        options = re.findall(r"--\w+ [\w=]+", remedy)[:1] or ["--omit seed"]
+        again = ask(server.url, *options[0].split())
+        assert len(server.asked) == 22
+        assert again.status == 0
+        payload = server.asked[-1].payload
+    assert name not in payload
+    assert payload.get("max_completion_tokens") == (512 if "--rename" in options[0] else None)
+    assert len(again.written()) == 20
+
+
+def test_several_parameters_that_one_refusal_names(ask):
+    text = "\n".join(
+        f'Invalid JSON payload received. Unknown name "{n}": Cannot find field.' for n in ("seed", "temperature")
+    )
+    with serving([raw(json.dumps([{"error": {"code": 400, "message": text}}]).encode(), 400)]) as server:
+        run = ask(server.url)
+    assert "Run again with --omit temperature and --omit seed (or --rename seed=random_seed" in run.errors
+    assert "answers 400: 'Invalid JSON payload received. Unknown name" in run.errors
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        # vLLM 0.11, entrypoints/openai: whether it fits depends on the question.
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 512. This model's maximum context length is 1024 "
+            "tokens and your request has 600 input tokens (512 > 1024 - 600).",
+            "Run again with another --max-tokens.",
+        ),
+        # Zaki-1052/GPTPortal, issue 34.
+        ("max_tokens is too large: 512. This model supports at most 400 completion tokens.", "another --max-tokens."),
+        # decolua/9router, issue 972: GPT-5 on Azure, all tokens spent on reasoning.
+        (
+            "Could not finish the message because max_tokens or model output limit was reached. Please try again with "
+            "higher max_tokens.",
+            "Run again with another --max-tokens.",
+        ),
+        # xllamacpp 2026.10.11549
+        ("request (1776 tokens) exceeds the available context size (1024 tokens)", "It does not accept this request."),
+    ],
+)
+def test_a_limit_that_does_not_fit_one_question_is_that_questions_alone(ask, text, remedy):
+    def script(asked):
+        return status(400, text) if asked.question == "question 1" else answer(RIGHT)
+
+    with serving(script) as server:
+        run = ask(server.url, num_problems=3)
+    assert "2 solved, 0 never solved, 1 given up\n" in run.shown
+    assert remedy in run.shown
+
+
+def test_a_question_that_speaks_of_a_parameter_is_not_the_parameter(ask):
+    """pydantic repeats its input, which is the question: "Anna sows 3 seeds at a temperature of ..." is no refusal."""
+    error = {"type": "string_type", "loc": ["body", "messages", 3, "content"], "msg": "Input should be a valid string"}
+    echo = {"detail": [{**error, "input": "seed\n'temperature' is not supported"}]}
+    with serving([raw(json.dumps(echo).encode(), 422)]) as server:
+        run = ask(server.url)
+    assert "It does not accept this request." in run.shown
+    assert "--omit" not in run.shown + run.errors
+
+
+def test_parameters_go_by_another_name_or_not_at_all(ask):
+    options = ("--rename", "max_tokens=max_completion_tokens", "--omit", "temperature", "--rename", "seed=random_seed")
+    with serving([answer(WRONG), answer(RIGHT)]) as server:
+        run = ask(server.url, *options)
+        sent = [{k: v for k, v in asked.payload.items() if k not in ("model", "messages")} for asked in server.asked]
+        again = ask(server.url, *options)
+        assert len(server.asked) == 2
+        plain = ask(server.url)
+        assert len(server.asked) == 3
+    assert sent == [{"max_completion_tokens": 512, "random_seed": k, "cache_prompt": False} for k in (0, 1)]
+    assert run.status == again.status == plain.status == 0
+    assert [json.loads(line)["request"].get("random_seed") for line in run.cached] == [0, 1, None]
+
+
+def test_a_cache_that_was_filled_before_is_read(ask, tmp_path):
+    """The key of a request as it was before parameters could be renamed, and the reply without the newer fields."""
+    asked = {
+        "base_url": "http://127.0.0.1:9/v1",
+        "attempt": 1,
+        "model": "gpt-4o",
+        "messages": [
+            *teacher.request(teacher.Settings(), "", 1)["messages"][:-1],
+            {"role": "user", "content": "question 0"},
+        ],
+        "temperature": 0.0,
+        "seed": 0,
+        "max_tokens": 512,
+    }
+    names = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "model")
+    path = tmp_path / "cache.jsonl"
+    with cache.opened(path) as store:
+        store.add(asked, dict(zip(names, (None, "length", 9, 512, "m"), strict=True)))
+        # Once it was asked again at the same limit. That was paid for, too.
+        store.add(
+            {**asked, "attempt": 2, "temperature": 0.7, "seed": 1},
+            dict(zip(names, (f"<think>#### 4</think>{RIGHT}", "eos_token", 9, 9, "m"), strict=True)),
+        )
+    run = ask("http://127.0.0.1:9/v1", "--cache", str(path))
+    assert run.status == 0
+    assert run.row("requests sent") == ["0"]
+    assert [record["answer"] for record in run.written()] == [RIGHT]
+
+
+# The first two are measured: the keys of caches that exist. Whoever changes the prompt changes them, and knows it.
+def test_the_key_of_a_request_is_what_it_always_was():
+    plain = teacher.Settings()
+    assert (
+        cache.key(teacher.request(plain, "How many?", 1))
+        == "fc2aca7a8f5554682159a637de8a182325bcc84ea0873f0216f3cb9775142402"
+    )
+    assert (
+        cache.key(teacher.request(replace(plain, seed=3), "How many?", 2))
+        == "29e04d12324dbf23f2bd88cb521f49ca1b8b4f25ef1eeeec4e4ae4079adedf53"
+    )
+
+
+@pytest.mark.parametrize("dialect", ["OpenAI, unknown", "Mistral", "Gemini", "Groq"])
+def test_the_hint_is_sent_until_it_is_refused(ask, dialect):
+    with serving(refusing(dialect, "cache_prompt", then=answer(RIGHT))) as server:
+        run = ask(server.url, "--retries", "0", num_problems=4)
+        assert ["cache_prompt" in asked.payload for asked in server.asked] == [True, False, False, False, False]
+    assert run.status == 0
+    assert run.row("requests sent") == ["5"]
+    assert all("cache_prompt" not in line for line in run.cached)
+
+
+def test_the_hint_is_sent_for_good_once_it_is_accepted(ask):
+    """A question that is refused for a reason of its own says nothing about the hint."""
+
+    def script(asked):
+        return status(400, "too long") if asked.question in ("question 0", "question 2") else answer(RIGHT)
+
+    with serving(script) as server:
+        run = ask(server.url, num_problems=4)
+        sent = [(asked.question[-1], asked.payload.get("cache_prompt")) for asked in server.asked]
+    assert sent == [("0", False), ("0", None), ("1", False), ("2", False), ("3", False)]
+    assert "2 solved, 0 never solved, 2 given up" in run.shown
+
+
+def test_the_hint_can_be_left_out_and_does_not_go_to_openai(ask, monkeypatch):
+    with serving([answer(RIGHT)]) as server:
+        ask(server.url, "--omit", "cache_prompt")
+        monkeypatch.setattr(endpoint, "OPENAI_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        ask(server.url, "--seed", "1")
+        assert [asked.payload.get("cache_prompt") for asked in server.asked] == [None, None]
+
+
+# Why an answer has ended, by what servers say. The sources stand beside the names in experiments/replies.py.
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "stop",
+        "eos_token",  # huggingface/text-generation-inference, pull request 2344 and issue 1724
+        "eos",  # openai/openai-dotnet, pull request 267: Together
+        "stop_sequence",
+        "end_turn",  # ferro-labs/ai-gateway, issue 142: Bedrock
+        "COMPLETE",  # the same: Cohere
+        "STOP",
+    ],
+)
+def test_an_answer_that_the_model_ended_is_whole(ask, reason):
+    with serving([answer(RIGHT, reason)]) as server:
+        run = ask(server.url)
+        assert len(server.asked) == 1
+    assert run.row("right") == ["1", "0", "1"]
+    assert json.loads(run.cached[0])["reply"]["finish_reason"] == reason
+
+
+SPENT = {
+    "OpenAI": message_answer("length", content=None),
+    "Azure": message_answer("length", content=""),
+    "Gemini": message_answer("length"),  # the message has no content at all
+    "vLLM": message_answer("length", content=None, reasoning=RIGHT),
+    "DeepSeek": message_answer("length", content="", reasoning_content=RIGHT),
+    "Mistral": answer([{"type": "thinking", "thinking": [{"type": "text", "text": RIGHT}]}], "length"),
+    "Anthropic": message_answer("max_tokens", content=None),
+    "in the text": answer(f"<think>\n{RIGHT}", "length"),
+    "in a channel": answer(f"<|channel|>analysis<|message|>{RIGHT}", "length"),
+}
+
+
+@pytest.mark.parametrize("name", SPENT)
+def test_a_limit_that_was_used_up_by_reasoning_is_named_and_not_asked_again(ask, name):
+    def script(asked):
+        return SPENT[name] if asked.question == "question 0" else answer(RIGHT)
+
+    with serving(script) as server:
+        run = ask(server.url, "--max-tokens", "300", num_problems=2)
+        assert len(server.asked) == 2
+        again = ask(server.url, "--max-tokens", "300")
+        assert len(server.asked) == 2
+        higher = ask(server.url, "--max-tokens", "3000")
+        assert len(server.asked) == 4
+    assert run.row("cut off") == ["1", "0", "1"]
+    assert run.row("no text") == ["0", "0", "0"]
+    for each in (run, again):
+        assert "too long for --max-tokens 300 or the model: 1 answers, 1 of them\nbefore they began" in each.shown
+    assert run.written("unsolved.jsonl") == again.written("unsolved.jsonl")
+    assert higher.written("unsolved.jsonl")[0]["verdicts"] == ["cut off"]
+    assert max(map(len, run.shown.replace(str(run.out), "").splitlines())) <= 80
+
+
+def test_a_limit_that_is_too_low_for_every_problem_ends_the_run(ask):
+    with serving([SPENT["OpenAI"]]) as server:
+        run = ask(server.url, num_problems=20)
+        assert len(server.asked) == 3
+        again = ask(server.url)  # what is in the cache is no reason to stop
+        assert len(server.asked) == 6
+    for each in (run, again):
+        assert each.status == 1
+        assert "no answer to 3 problems in a row; the last time: All 512 tokens were used before" in each.errors
+
+
+# One answer as each server sends it: the content and the fields beside it.
+THOUGHT = "Is it 4?\n#### 4\nNo: <<1+1=2>>."
+SHAPES = {
+    "plain": {"content": RIGHT},
+    "parts": {"content": [{"type": "text", "text": RIGHT[:20]}, {"type": "text", "text": RIGHT[20:]}]},
+    # langchain4j/langchain4j, pull request 4474, and agentjido/req_llm, issue 742: Magistral and later
+    "Mistral": {
+        "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]},
+            {"type": "text", "text": RIGHT},
+        ]
+    },
+    "Anthropic's own parts": {"content": [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": RIGHT}]},
+    "DeepSeek": {"content": RIGHT, "reasoning_content": THOUGHT},
+    "vLLM 0.23": {"content": RIGHT, "reasoning": THOUGHT, "refusal": None},  # NVIDIA/NemoClaw, issue 8878
+    "R1": {"content": f"<think>\n{THOUGHT}\n</think>\n\n{RIGHT}"},
+    # vllm-project/vllm, issue 12999: the chat template holds the opening mark
+    "R1 since its template opens": {"content": f"{THOUGHT}\n</think>\n\n{RIGHT}"},
+    "Qwen3 without thinking": {"content": f"<think>\n\n</think>\n\n{RIGHT}"},
+    "Gemini": {"content": f"<thought>{THOUGHT}</thought>{RIGHT}"},
+    "Magistral": {"content": f"[THINK]{THOUGHT}[/THINK]{RIGHT}"},  # LostRuins/koboldcpp, pull request 1970
+    "Seed-OSS": {"content": f"<seed:think>{THOUGHT}</seed:think>{RIGHT}"},  # anomalyco/opencode, issue 3703
+    # smg-project/smg, issue 306
+    "Command A": {
+        "content": f"<|START_THINKING|>{THOUGHT}<|END_THINKING|><|START_RESPONSE|>{RIGHT}<|END_RESPONSE|>",
+    },
+    # NousResearch/hermes-agent, pull request 67632
+    "Gemma 4": {"content": f"<|channel>thought\n{THOUGHT}<channel|>{RIGHT}"},
+    # kekzl/imp, pull request 768
+    "gpt-oss": {
+        "content": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant"
+        f"<|channel|>final<|message|>{RIGHT}<|return|>",
+    },
+    # ggml-org/llama.cpp, pull request 15181: with --reasoning-format none
+    "gpt-oss in llama.cpp": {"content": f"<|channel|>analysis<|message|>{THOUGHT}<|end|>{RIGHT}"},
+    "gpt-oss, twice": {
+        "content": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>commentary<|message|>"
+        f"Now.<|end|><|start|>assistant<|channel|>final <|constrain|>text<|message|>{RIGHT}",
+    },
+    # oobabooga/textgen, issue 7374: the special tokens were dropped
+    "gpt-oss without its tokens": {"content": f"analysis{THOUGHT}assistantfinal{RIGHT}"},
+    # huggingface/text-generation-inference, issue 1724
+    "its last token": {"content": f"{RIGHT}<|im_end|>\n"},
+    "its last tokens": {"content": f"{RIGHT}\n<|eot_id|></s>"},
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_reasoning_is_neither_checked_nor_kept_in_a_solution(ask, name):
+    with serving([message_answer(**SHAPES[name])]) as server:
+        run = ask(server.url)
+        assert len(server.asked) == 1
+    assert run.row("right") == ["1", "0", "1"]
+    assert run.row("right, without << >>") == ["0", "0", "0"]
+    assert [record["answer"] for record in run.written()] == [RIGHT]
+    # All that was paid for is in the cache, where a reader of the file finds it.
+    paid = json.loads(run.cached[0])["reply"]
+    assert ("Is it 4?" in json.dumps(paid)) == ("Is it 4?" in json.dumps(SHAPES[name]))
+
+
+def test_annotations_in_the_reasoning_are_none_of_the_answer(ask):
+    with serving([answer("<think><<1+2=3>></think>It is 3.\n#### 3")]) as server:
+        run = ask(server.url)
+    assert run.row("right, without << >>") == ["1", "0", "1"]
+
+
+@given(text=st.text(st.characters(exclude_characters="<>[]|", exclude_categories=["Cs"])))
+def test_a_text_without_marks_is_the_answer(text):
+    assert reasoning.without(text) == text.strip() or text.strip().startswith("analysis")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<think>",
+        "</think>a",
+        "<think></think>a",
+        "<|channel|>final<|message|>a",
+        "<|start|>",
+        "<|",
+        " ",
+        "<|a|> ",
+        "a ",
+    ],
+)
+def test_a_text_of_marks_takes_linear_time(piece):
+    start = time.process_time()
+    reasoning.without(piece * 200_000 + "x")
+    assert time.process_time() - start < 3  # 0.2 s; ten and more, were it quadratic
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ((20, 424, 444), (20, 424)),
+        ((20, 424, 1016), (20, 996)),  # Clarifai/clarifai-python, pull request 978: Gemini, whose total alone has it
+        ((20, 424, None), (20, 424)),
+        ((20, 424, 0), (20, 424)),
+        ((20, None, 444), (20, None)),
+        ((None, 424, 444), (None, 424)),
+    ],
+)
+def test_tokens_of_the_reasoning_are_counted(usage, counts):
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    reply = replies.read(json.dumps({**body(RIGHT), "usage": dict(zip(names, usage, strict=True))}))
+    assert (reply.prompt_tokens, reply.completion_tokens) == counts
 
 
 # Waiting --------------------------------------------------------------------------------------------------------------
@@ -596,6 +956,16 @@ def test_help_does_not_wait_for_openai_and_fits():
         (["--base-url", "http://me:secret@host:99999/v1"], "got host:99999/v1."),
         (["--base-url", "http://host/v1?key=1"], "`base_url` must be"),
         (["--base-url", "http://two words/v1"], "`base_url` must be"),
+        (["--rename", "max_tokens"], "must be NAME=OTHER, as max_tokens=max_completion_tokens; got max_tokens."),
+        (["--rename", "tokens=x"], "`rename` must name one of temperature, seed, max_tokens; got tokens."),
+        (["--rename", "cache_prompt=x"], "`rename` must name one of"),
+        (["--rename", "seed=temperature"], "must give seed a name that no other parameter has; got 'temperature'."),
+        (["--rename", "seed=messages"], "must give seed a name that no other parameter has; got 'messages'."),
+        (["--rename", "seed=a b"], "must give seed a name that no other parameter has; got 'a b'."),
+        (["--rename", "seed=a", "--rename", "max_tokens=a"], "must give max_tokens a name that no other parameter has"),
+        (["--rename", "seed=a", "--rename", "seed=b"], "must name a parameter once"),
+        (["--rename", "seed=a", "--omit", "seed"], "must name a parameter once, and none that is left out; got seed"),
+        (["--omit", "model"], "`omit` must name one of temperature, seed, max_tokens, cache_prompt; got model."),
         (["--cache", "-"], "must name a file"),
         (["--cache", "{out}/train.jsonl"], "--cache must be a file of its own"),
         (["--out", "{data}"], "--out must be another folder than --data"),
@@ -739,6 +1109,7 @@ def test_all_that_an_answer_depends_on_is_in_its_key():
     same = asked()
     assert asked(concurrency=2, retries=1, timeout=1.0, max_wait=1.0, attempts=9) == same
     assert asked(base_url="https://me:word@api.openai.com/v1/") == same
+    assert asked(omit=("cache_prompt",)) == same
     others = [
         asked(question="r"),
         asked(attempt=2),
@@ -747,6 +1118,8 @@ def test_all_that_an_answer_depends_on_is_in_its_key():
         asked(seed=1),
         asked(max_tokens=1),
         asked(base_url="http://localhost/v1"),
+        asked(rename=(("seed", "random_seed"),)),
+        asked(omit=("seed",)),
     ]
     assert len({same, *others}) == 1 + len(others)
 

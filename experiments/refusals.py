@@ -1,0 +1,96 @@
+"""The parameters of a request that an endpoint's error names, and the options that go on without them.
+
+Servers that speak OpenAI's chat completions accept different parameters, and each refuses in its own words. Nothing
+here knows how a request travels.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Remedy", "remedies"]
+
+_OTHER_NAMES = {
+    "max_tokens": ("max_completion_tokens", "OpenAI's newer name for it"),
+    "seed": ("random_seed", "Mistral's name for it"),
+}
+_VALUE_OPTIONS = {"max_tokens": "another --max-tokens", "seed": "another --seed"}
+# The words of a server to which the parameter itself is unwelcome, not the value that it has.
+_UNWELCOME = re.compile(
+    r"unsupported(?![ _]value)|not support|unrecogni[sz]ed|unknown|unexpected|extra|not (?:permitted|allowed|accepted)"
+    r"|deprecated|cannot find|not a valid field|instead",
+    re.IGNORECASE,
+)
+_REPLACEMENT = re.compile(r"\buse ['\"`]?(\w+)['\"`]? instead", re.IGNORECASE)
+_ECHOES = ("input", "ctx", "url")  # of pydantic: what was sent, which may be a question that speaks of seeds
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """How to go on without a parameter, or with another value of it.
+
+    Attributes:
+        options: The options of the command.
+        is_for_all: Whether every other request would be refused in the same way.
+    """
+
+    options: str
+    is_for_all: bool
+
+
+def remedies(body: object, names: Mapping[str, str]) -> list[Remedy]:
+    """The options for each parameter that an error names.
+
+    Args:
+        body: The JSON of the error, or its text.
+        names: The parameters: the name that was sent, and the name that the options know it by.
+    """
+    statements = list(_statements(body))
+    return [_remedy(sent, name, statements) for sent, name in names.items() if _is_named(sent, statements)]
+
+
+def _remedy(sent: str, name: str, statements: Sequence[str]) -> Remedy:
+    text = "\n".join(statements)
+    if not _UNWELCOME.search(text):
+        # A limit may be too large beside a long question, and fit the next.
+        options = _VALUE_OPTIONS.get(name, f"--omit {name}")
+        return Remedy(options, is_for_all=name != "max_tokens")
+    replacement = _REPLACEMENT.search(text)
+    if replacement and replacement[1] != sent:
+        return Remedy(f"--rename {name}={replacement[1]}", is_for_all=True)
+    other, whose = _OTHER_NAMES.get(name, (sent, ""))
+    also = f" (or --rename {name}={other}, {whose})" if other != sent else ""
+    return Remedy(f"--omit {name}{also}", is_for_all=True)
+
+
+def _is_named(name: str, statements: Sequence[str]) -> bool:
+    """Whether a text speaks of the parameter: in quotes, first on a line, or behind a word for parameters.
+
+    A word with an underscore needs none of them.
+    """
+    word = re.escape(name)
+    bare = rf"(?<!\w){word}(?!\w)"
+    marked = (
+        rf"['\"`]{word}['\"`]|^\s*{word}(?!\w)"
+        rf"|(?:supplied|parameters?|arguments?|fields?|propert(?:y|ies)|names?):?\s+{word}(?!\w)"
+    )
+    pattern = re.compile(bare if "_" in name else marked, re.IGNORECASE | re.MULTILINE)
+    return any(pattern.search(statement) for statement in statements)
+
+
+def _statements(body: object) -> Iterator[str]:
+    """The texts of an error, those that hold a name alone in quotes."""
+    match body:
+        case str():
+            yield body
+        case list():
+            for part in body:
+                yield from _statements(part)
+        case dict():
+            for key, value in body.items():
+                if key == "param" and isinstance(value, str):
+                    yield f"'{value}'"
+                elif key == "loc" and isinstance(value, list):  # of pydantic: body and the parameter, or deeper
+                    yield f"'{'.'.join(map(str, value[1:] or value))}'"
+                elif key not in _ECHOES:
+                    yield from _statements(value)
