@@ -17,8 +17,8 @@ _OTHER_NAMES = {
 _VALUE_OPTIONS = {"max_tokens": "another --max-tokens", "seed": "another --seed"}
 # The words of a server to which the parameter itself is unwelcome, not the value that it has.
 _UNWELCOME = re.compile(
-    r"unsupported(?![ _]value)|not support|unrecogni[sz]ed|unknown|unexpected|extra|not (?:permitted|allowed|accepted)"
-    r"|deprecated|cannot find|not a valid field|instead",
+    r"unsupported(?![ _]value)|n[o'’]t support|not (?:permitted|allowed|accepted|a valid field)|deprecated"
+    r"|unrecogni[sz]ed|unknown|unexpected|extra|cannot find|instead",
     re.IGNORECASE,
 )
 _REPLACEMENT = re.compile(r"\buse ['\"`]?(\w+)['\"`]? instead", re.IGNORECASE)
@@ -64,15 +64,16 @@ def _remedy(sent: str, name: str, statements: Sequence[str]) -> Remedy:
 
 
 def _is_named(name: str, statements: Sequence[str]) -> bool:
-    """Whether a text speaks of the parameter: in quotes, first on a line, or behind a word for parameters.
+    """Whether a text speaks of the parameter: in quotes, first on a line, or beside a word for parameters.
 
     A word with an underscore needs none of them.
     """
     word = re.escape(name)
     bare = rf"(?<!\w){word}(?!\w)"
     marked = (
-        rf"['\"`]{word}['\"`]|^\s*{word}(?!\w)"
+        rf"['\"`]{word}['\"`]|(?:^|->)\s*{word}(?!\w)"
         rf"|(?:supplied|parameters?|arguments?|fields?|propert(?:y|ies)|names?):?\s+{word}(?!\w)"
+        rf"|(?<!\w){word} (?:parameter|argument|field|property)"
     )
     pattern = re.compile(bare if "_" in name else marked, re.IGNORECASE | re.MULTILINE)
     return any(pattern.search(statement) for statement in statements)

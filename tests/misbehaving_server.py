@@ -227,6 +227,55 @@ REFUSALS = {
             }
         },
     ),
+    # BerriAI/litellm, issue 39829: OpenAI's models on Bedrock, behind a litellm proxy.
+    "Bedrock": lambda name: (
+        400,
+        {
+            "error": {
+                "message": 'litellm.BadRequestError: BedrockException - {"message":"This model doesn\'t support the '
+                f'{name} field. Remove {name} and try again."}}',
+                "type": None,
+                "param": None,
+                "code": "400",
+            }
+        },
+    ),
+    # BerriAI/litellm, issue 6856, and kaiko-ai/eva, issue 895.
+    "litellm": lambda name: (
+        400,
+        {
+            "error": {
+                "message": f"litellm.UnsupportedParamsError: anthropic does not support parameters: ['{name}'], for "
+                "model=claude-3-7-sonnet-20250219. To drop these, set `litellm.drop_params=True`",
+                "type": "None",
+                "param": "None",
+                "code": "400",
+            }
+        },
+    ),
+    # NVIDIA/garak, issue 748: a problem's details, as RFC 9457 has them.
+    "NIM": lambda name: (
+        422,
+        {
+            "type": "urn:inference-service:problem-details:unprocessable-entity",
+            "title": "Unprocessable Entity",
+            "status": 422,
+            "detail": f"body -> {name}\n  Extra inputs are not permitted (type=extra_forbidden)",
+        },
+    ),
+    # 1Panel-dev/MaxKB, issue 2912: Python's own spelling within the text of the message.
+    "vLLM": lambda name: (
+        400,
+        {
+            "object": "error",
+            "message": str(
+                [{"type": "extra_forbidden", "loc": ("body", name), "msg": "Extra inputs are not permitted"}]
+            ),
+            "type": "BadRequestError",
+            "param": None,
+            "code": 400,
+        },
+    ),
     # text-generation-inference 1.x, the error that vibrantlabsai/ragas, issue 264, cites: `error` is a text.
     "text-generation-inference": lambda name: (
         422,
