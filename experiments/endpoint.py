@@ -5,7 +5,8 @@ and what a stranger wrote is shown plain. Nothing here knows what is asked, whet
 are kept.
 
 Beside what is asked, `"cache_prompt": false` is sent where it is accepted. Without it, llama.cpp's server gives another
-text for the same request once its prompt cache holds the beginning of the prompt (xllamacpp 2026.10.11549).
+text for the same request once its prompt cache holds the beginning of the prompt (xllamacpp 2026.10.11549). With it,
+one request at a time is answered alike; two at a time are computed together, and are not always answered alike.
 """
 
 import asyncio

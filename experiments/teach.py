@@ -37,8 +37,9 @@ promises that the endpoint would answer it in the same words again.
 Reasoning (<think>, the channel analysis, a field of its own) is kept in the
 cache; it is neither checked nor written to OUT. It counts as part of an answer
 for --max-tokens. Where an endpoint refuses a parameter, the run ends and says
-which of --rename and --omit goes on. cache_prompt (false), which makes
-llama.cpp's server repeat itself, is sent beside them where it is accepted.
+which of --rename and --omit goes on. cache_prompt (false) is sent beside them
+where it is accepted: with it, and with --concurrency 1, llama.cpp's server
+answers the same request alike.
 
 The key is read from the environment variable OPENAI_API_KEY; a local endpoint
 needs none. There is no table of prices: give them, or get tokens only.

@@ -36,7 +36,7 @@ from misbehaving_server import (
     truncated,
 )
 
-from experiments import cache, endpoint, gsm8k, reasoning, replies, teach, teacher, word_problems
+from experiments import cache, endpoint, gsm8k, reasoning, refusals, replies, teach, teacher, word_problems
 
 ROOT = Path(__file__).parents[1]
 RIGHT = "Together that is 1+2 = <<1+2=3>>3.\n#### 3"
@@ -374,6 +374,20 @@ def test_a_question_that_speaks_of_a_parameter_is_not_the_parameter(ask):
         run = ask(server.url)
     assert "It does not accept this request." in run.shown
     assert "--omit" not in run.shown + run.errors
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text("aeimprst_'\n "),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text("aelmoprst", max_size=7), parts, max_size=3),
+)
+
+
+@given(error=JSON)
+def test_an_error_that_names_no_parameter_has_no_remedy(error):
+    names = {"max_tokens": "max_tokens", "temperature": "temperature", "random_seed": "seed"}
+    assert refusals.remedies(error, names) == []
+    hidden = {"a": [error, {"param": "random_seed"}], "input": "temperature"}
+    assert refusals.remedies(hidden, names) == [refusals.Remedy("another --seed", is_for_all=True)]
 
 
 def test_parameters_go_by_another_name_or_not_at_all(ask):
