@@ -410,10 +410,7 @@ def test_a_cache_that_was_filled_before_is_read(ask, tmp_path):
         "base_url": "http://127.0.0.1:9/v1",
         "attempt": 1,
         "model": "gpt-4o",
-        "messages": [
-            *teacher.request(teacher.Settings(), "", 1)["messages"][:-1],
-            {"role": "user", "content": "question 0"},
-        ],
+        "messages": teacher.request(teacher.Settings(), "question 0", 1)["messages"],
         "temperature": 0.0,
         "seed": 0,
         "max_tokens": 512,
