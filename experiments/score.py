@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,9 +20,11 @@ IN has one JSON object a line, with the texts `prompt` and `completion`. OUT
 gets one line for each, in the same order: `log_prob` (the sum over the
 completion's tokens, in nats), `num_tokens`, `log_prob_per_token`; and its `id`
 where it has one. With the chat template the prompt is the user's turn, and the
-token that ends the answer is a token of the completion; without it (--no-chat)
-the completion continues the prompt, and nothing is added. The two are
-tokenised apart.
+text is that of the conversation as the template renders it; all before the
+answer is the prompt, and the token that ends the answer is a token of the
+completion. A template with which there is no such boundary is refused. Without
+it (--no-chat) the completion continues the prompt, tokenised apart, and nothing
+is added but what the tokenizer puts in front of every text.
 
 Lines are written as they are done. Where a run is interrupted, --resume goes on
 behind the last whole line.
@@ -112,7 +115,12 @@ def _score_of(record: dict[str, object], texts: "Sequence[tuple[object, Encoded]
         raise ValueError(f"there are {len(texts)} completions to score")
     name, text = texts[line - 1]
     log_prob = record.get("log_prob")
-    if not isinstance(log_prob, float) or record.get("num_tokens") != len(text.completion) or record.get("id") != name:
+    if (
+        not isinstance(log_prob, float)
+        or not isfinite(log_prob)
+        or record.get("num_tokens") != len(text.completion)
+        or record.get("id") != name
+    ):
         raise ValueError("it is not the score of this completion")
     return log_prob
 
@@ -171,7 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rest = [text for _, text in texts[num_done:]]
         for done, found in scores(params, architecture, rest, num_rows=options.batch, compute_dtype=options.dtype):
             first = num_done + done - len(found)
-            for (name, _), score in zip(texts[first : first + len(found)], found, strict=True):
+            for place, ((name, _), score) in enumerate(zip(texts[first : first + len(found)], found, strict=True)):
+                if not isfinite(score.log_prob):
+                    parser.error(
+                        f"the model must give finite log-probabilities; completion {first + place + 1} has "
+                        f"{score.log_prob}. Weights that are not finite, or too large for --dtype, do this."
+                    )
                 record = {"id": name} if name is not None else {}
                 jsonl.append(file, record | score._asdict() | {"log_prob_per_token": score.log_prob / score.num_tokens})
                 total_log_prob, total_tokens = total_log_prob + score.log_prob, total_tokens + score.num_tokens

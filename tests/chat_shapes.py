@@ -273,7 +273,7 @@ def write(folder, built, template, place="config"):
     folder.mkdir(parents=True, exist_ok=True)
     built.save(str(folder / "tokenizer.json"))
     named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast"} | ({} if template is None else {"chat_template": template})
     if place == "config as objects":
         config |= {name: {"__type": "AddedToken", "content": text, "special": True} for name, text in named.items()}
     elif place == "map":

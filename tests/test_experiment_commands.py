@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ import huggingface_hub
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 import experiments.__main__ as dispatcher
 from experiments import (
@@ -199,6 +202,79 @@ def test_the_template_adds_the_end_of_the_turn(model, tmp_path):
     record = json.loads(out.read_text())
     assert list(record) == ["log_prob", "num_tokens", "log_prob_per_token"]
     assert record["num_tokens"] == 3
+
+
+def altered(model, folder, change):
+    """The model with another tokenizer."""
+    shutil.copytree(model, folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    change(tokenizer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_what_the_tokenizer_adds_does_not_stand_between_prompt_and_completion(model, tmp_path):
+    """The score of ids written by hand: a token to begin the text, and none that ends it."""
+
+    def end_texts(tokenizer):
+        specials = [("<|endoftext|>", 0), ("<|im_end|>", 2)]
+        tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A <|im_end|>", special_tokens=specials)
+
+    folder = altered(model, tmp_path / "ending", end_texts)
+    source = written(tmp_path / "in.jsonl", [{"prompt": "2 + 3 =", "completion": " 5"}])
+    out = tmp_path / "out.jsonl"
+    call = ["score", "--model", str(folder), "--in", str(source), "--out", str(out), "--no-chat"]
+    assert dispatcher.main(call) == 0
+    prompt, completion = (tiny.codec().tokenizer.encode(text).ids for text in ("2 + 3 =", " 5"))
+    (_, (expected,)), *_ = score.scores(*loading.policy(model), [tokens.Encoded([0, *prompt], completion)], num_rows=1)
+    record = json.loads(out.read_text())
+    assert record["num_tokens"] == 2
+    assert record["log_prob"] == pytest.approx(expected.log_prob, rel=1e-5)
+
+
+@pytest.mark.parametrize("prompt", ["a<|image|>", "a"])
+@pytest.mark.parametrize("options", [[], ["--no-chat"]])
+def test_tokens_that_the_model_does_not_have_are_not_scored(model, tmp_path, capfd, prompt, options):
+    size = tiny.ARCHITECTURE.vocabulary
+    folder = altered(model, tmp_path / "more", lambda tokenizer: tokenizer.add_special_tokens(["<|image|>"]))
+    rows = [{"prompt": "a", "completion": "b"}, {"prompt": prompt, "completion": "b" if prompt != "a" else "<|image|>"}]
+    source = written(tmp_path / "in.jsonl", rows)
+    call = ["score", "--model", str(folder), "--in", str(source), "--out", str(tmp_path / "out"), *options]
+    said = stopped(call, capfd)
+    assert f"in.jsonl, line 2: the tokens of a text must be the model's, which has {size}" in said
+    assert f"gives '<|image|>' the id {size}" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_question_of_tokens_that_the_model_does_not_have_is_not_answered(model, tmp_path, capfd, monkeypatch):
+    folder = altered(model, tmp_path / "more", lambda tokenizer: tokenizer.add_special_tokens(["eggs"]))
+    problem = gsm8k.Problem("test-1", "How many eggs?", "#### 3", "3")
+    monkeypatch.setattr(sources, "problems", lambda *_, **__: [problem])
+    assert "gives 'eggs' the id 260" in stopped(["evaluate", "--model", str(folder), "--data", "generated"], capfd)
+
+
+def test_a_template_without_a_boundary_is_refused_and_can_be_left_out(model, tmp_path, capfd):
+    folder = shutil.copytree(model, tmp_path / "thinking")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = config["chat_template"].replace("assistant\\n", "assistant\\n<think>")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    source = written(tmp_path / "in.jsonl", [{"prompt": "a", "completion": "b"}])
+    call = ["score", "--model", str(folder), "--in", str(source), "--out", str(tmp_path / "out")]
+    said = stopped(call, capfd)
+    assert "line 1: the chat template must ask for an answer" in said
+    assert "Do without the template: --no-chat" in said
+    assert dispatcher.main([*call, "--no-chat"]) == 0
+
+
+def test_a_score_that_is_no_number_is_refused(model, tmp_path, capfd):
+    folder = shutil.copytree(model, tmp_path / "broken")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = np.full_like(tensors["model.norm.weight"], np.nan)
+    save_file(tensors, folder / "model.safetensors")
+    source = written(tmp_path / "in.jsonl", [{"prompt": "a", "completion": "b"}])
+    call = ["score", "--model", str(folder), "--in", str(source), "--out", str(tmp_path / "out")]
+    assert "must give finite log-probabilities; completion 1 has nan" in stopped(call, capfd)
+    assert not (tmp_path / "out").read_text()
 
 
 @pytest.mark.parametrize(

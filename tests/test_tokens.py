@@ -1,7 +1,10 @@
 """Chat templates, boundaries, stop tokens and batches, with a tokenizer of bytes and with templates as they occur."""
 
+import dataclasses
+import datetime
 import json
 
+import chat_shapes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,6 +76,175 @@ def test_a_prompt_reads_as_the_template_has_it(codec):
     assert codec.tokenizer.decode(made.completion, skip_special_tokens=False) == "2<|im_end|>"
 
 
+# Templates that say more, or less, than one expects; many more shapes of them are in test_chat.py ---------------------
+
+HEADER = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+
+
+def with_template(codec, *changes):
+    template = codec.template
+    for old, new in changes:
+        assert old in template
+        template = template.replace(old, new)
+    return dataclasses.replace(codec, template=template)
+
+
+def shown(codec, ids):
+    return codec.tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def test_a_template_without_a_generation_prompt_asks_as_it_answers(codec):
+    bare = with_template(codec, (HEADER, ""))
+    assert bare.chat("1+1?") == "<|im_start|>user\n1+1?<|im_end|>\n"
+    assert bare.encoded("1+1?", "2", is_chat=True) == codec.encoded("1+1?", "2", is_chat=True)
+    assert bare.prompt("1+1?", is_chat=True) == codec.prompt("1+1?", is_chat=True)
+
+
+def test_a_thought_in_the_generation_prompt_alone_is_refused_by_name(codec):
+    thinking = with_template(codec, ("assistant\\n", "assistant\\n<think>\\n"))
+    message = r"its generation prompt has '<think>\\n', the conversation '2<\|im_end\|>\\n'. Do without .* --no-chat"
+    with pytest.raises(ValueError, match=message):
+        thinking.encoded("1+1?", "2", is_chat=True)
+    # The model can be asked: nothing but this text precedes what it generates.
+    assert shown(thinking, thinking.prompt("1+1?", is_chat=True)).endswith("<|im_start|>assistant\n<think>\n")
+    # An answer that begins with the thought is a text of the template.
+    text = thinking.encoded("1+1?", "<think>\none and one</think>2", is_chat=True)
+    assert shown(thinking, text.completion) == "one and one</think>2<|im_end|>"
+
+
+def test_a_thought_in_the_history_alone_belongs_to_the_prompt(codec):
+    content = "('<think>\\n\\n</think>\\n\\n' if message['role'] == 'assistant' else '') + message['content']"
+    text = with_template(codec, ("message['content']", content)).encoded("1+1?", "2", is_chat=True)
+    assert shown(codec, text.prompt).endswith("?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert shown(codec, text.completion) == "2<|im_end|>"
+
+
+def test_blanks_around_an_answer_are_part_of_it(codec):
+    """As Llama 2 writes them; the blank is no token of its own in most vocabularies."""
+    text = with_template(codec, ("message['content']", "' ' + message['content'] + ' '")).encoded(
+        "?", "2", is_chat=True
+    )
+    assert shown(codec, text.prompt) == "<|im_start|>user\n ? <|im_end|>\n<|im_start|>assistant\n"
+    assert shown(codec, text.completion) == " 2 <|im_end|>"
+
+
+def test_blanks_at_the_ends_of_an_answer_are_what_the_template_makes_of_them(codec):
+    trimming = with_template(codec, ("message['content']", "message['content'] | trim"))
+    assert trimming.encoded("?", " 2\n", is_chat=True) == trimming.encoded("?", "2", is_chat=True)
+    assert shown(codec, codec.encoded("?", " 2\n", is_chat=True).completion) == " 2\n<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("message['content'].split('</think>')[-1]", "must repeat the answer as it is, .* it has '2<.* for '<think>"),
+        ("message['content'] | upper", "must repeat the question"),
+        ("message['content'] + message['content']", "must hold the answer once; it holds it 2 times"),
+        ("(message['content'] if message['role'] == 'user' else '')", "must hold the answer once; it leaves it out"),
+    ],
+)
+def test_a_template_that_does_not_hold_the_answer_is_refused(codec, content, message):
+    with pytest.raises(ValueError, match=f"the chat template {message}.*--no-chat"):
+        with_template(codec, ("message['content']", content)).encoded("why?", "<think>a</think>2", is_chat=True)
+
+
+def test_what_transformers_hands_to_a_template_is_there(codec):
+    checks = (
+        "{% if tools is none and documents is none %}{% generation %}{{ [3] | tojson(indent=1) }}{% endgeneration %}"
+        "{{ strftime_now('%Y') }}{% else %}undefined{% endif %}"
+    )
+    text = dataclasses.replace(codec, template=checks + codec.template).chat("why")
+    year = datetime.datetime.now().year
+    assert text.startswith((f"[\n 3\n]{year}", f"[\n 3\n]{year - 1}"))  # the year may have ended in between
+
+
+def test_a_model_with_a_bad_template_can_be_read_without_it(llama):
+    config = json.loads((llama / "tokenizer_config.json").read_text())
+    for template in ("{% if %}", "{{ raise_exception('no') }}", "hello", [{"name": "tool_use", "template": "x"}, 3]):
+        (llama / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
+        codec = tokens.load(llama)
+        assert codec.stop_tokens == (1, 2)
+        assert codec.encoded("why", "so", is_chat=False).prompt[0] == 0
+        with pytest.raises(ValueError, match=r"the (chat template|model) must"):
+            codec.encoded("why", "so", is_chat=True)
+
+
+# Tokens that nobody wrote, and tokens that the model does not have ----------------------------------------------------
+
+
+@pytest.mark.parametrize(("processor", "front"), [("eos", []), ("both", ["<s>"]), ("two", ["<s>", "<|start|>"])])
+@pytest.mark.parametrize("model", ["bytes", "letters", "unigram"])
+def test_what_a_tokenizer_adds_stands_before_the_prompt_only(tmp_path, model, processor, front):
+    built = chat_shapes.tokenizer(model, processor)
+    codec = tokens.load(chat_shapes.write(tmp_path, built, None))
+    text = codec.encoded("2 + 3 =", " 5", is_chat=False)
+    ids = built.encode("2 + 3 = 5", add_special_tokens=False).ids
+    assert text.prompt + text.completion == [built.token_to_id(token) for token in front] + ids
+    assert text.prompt == codec.prompt("2 + 3 =", is_chat=False)
+
+
+@pytest.mark.parametrize("model", ["merging with a blank in front", "sentencepiece", "unigram"])
+@pytest.mark.parametrize(("prompt", "completion"), [("3 * 4 =", "12"), ("beca", "use 3"), ("Answer:\n", "why")])
+def test_a_completion_begins_without_a_blank_of_the_tokenizer(model, prompt, completion):
+    """These tokenizers put a blank in front of every text; a completion stands behind one, also where tokens merge."""
+    codec = tokens.TextCodec(chat_shapes.tokenizer(model), None, {}, ())
+    ids = codec.encoded(prompt, completion, is_chat=False).completion
+    texts = [codec.tokenizer.id_to_token(id_).replace("\u2581", " ").replace("\u0120", " ") for id_ in ids]
+    assert "".join(texts) == completion
+    assert not codec.tokenizer.encode(completion).tokens[0].startswith(completion[0])
+
+
+def with_vocabulary(folder, size, **config):
+    (folder / "config.json").write_text(json.dumps({"vocab_size": size} | config))
+    return tokens.load(folder)
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_ids_that_the_model_does_not_have_are_refused_by_name(llama, is_chat):
+    built = tokens.load(llama).tokenizer
+    size = built.get_vocab_size()
+    built.add_special_tokens([AddedToken("<|image|>", special=True)])
+    built.save(str(llama / "tokenizer.json"))
+    codec = with_vocabulary(llama, size)
+    assert codec.encoded("why", "so", is_chat=is_chat) == tokens.load(llama).encoded("why", "so", is_chat=is_chat)
+    message = rf"must be the model's, which has {size} .* gives '<\|image\|>' the id {size}"
+    for prompt, completion in (("a<|image|>", "so"), ("why", "so<|image|>")):
+        with pytest.raises(ValueError, match=message):
+            codec.encoded(prompt, completion, is_chat=is_chat)
+    with pytest.raises(ValueError, match=message):
+        codec.prompt("a<|image|>", is_chat=is_chat)
+
+
+def test_gaps_between_ids_refuse_no_stop_token(tmp_path):
+    built = chat_shapes.tokenizer("letters")
+    last = max(built.get_vocab().values())
+    assert last >= built.get_vocab_size()
+    chat_shapes.write(tmp_path, built, None)
+    assert last in with_vocabulary(tmp_path, last + 1, eos_token_id=[last]).stop_tokens
+    for stop in (1, last + 1, -1, 2**40, True, "</s>"):  # the first is in a gap
+        with pytest.raises(ValueError, match="eos_token_id must be ids of the tokenizer"):
+            with_vocabulary(tmp_path, last + 1, eos_token_id=[stop])
+
+
+@pytest.mark.parametrize("place", chat_shapes.PLACES)
+def test_special_tokens_are_named_in_either_file(tmp_path, place):
+    codec = tokens.load(chat_shapes.write(tmp_path, chat_shapes.tokenizer("bytes"), "{{ bos_token }}", place))
+    assert (codec.specials["bos_token"], codec.specials["eos_token"]) == ("<s>", "</s>")
+
+
+def test_tokens_that_only_the_configuration_has_are_tokens(llama):
+    config = json.loads((llama / "tokenizer_config.json").read_text())
+    named = {"added_tokens_decoder": {"90": {"content": "<|think|>", "special": False}}, "pad_token": "<|pad|>"}
+    (llama / "tokenizer_config.json").write_text(json.dumps(config | named))
+    codec = tokens.load(llama)
+    first = tokens.Tokenizer.from_file(str(llama / "tokenizer.json")).get_vocab_size()
+    text = codec.encoded("a<|pad|>", "<|think|>b", is_chat=False)
+    assert text == ([0, codec.tokenizer.token_to_id("a"), first + 1], [first, codec.tokenizer.token_to_id("b")])
+
+
+# Boundaries and batches -----------------------------------------------------------------------------------------------
+
+
 @settings(max_examples=60)
 @given(st.text(min_size=1, max_size=30), st.text(min_size=1, max_size=30))
 def test_the_boundary_never_merges(codec, prompt, completion):
@@ -80,8 +252,7 @@ def test_the_boundary_never_merges(codec, prompt, completion):
         made = codec.encoded(prompt, completion, is_chat=False)
     except ValueError:
         return  # lone surrogates have no bytes
-    assert codec.text(made.prompt) == prompt.replace("<|pad|>", "")
-    assert codec.text(made.completion) == completion
+    assert (shown(codec, made.prompt), shown(codec, made.completion)) == (prompt, completion)
 
 
 def test_a_batch_masks_by_length(codec):
@@ -134,6 +305,7 @@ def test_refusals(codec, tmp_path, make, message):
         ("tokenizer_config.json", "[]", "must hold a JSON object"),
         ("tokenizer_config.json", "{", "must hold JSON"),
         ("tokenizer_config.json", '{"chat_template": 3}', "chat_template must be a text"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"a": "<x>"}}', "must give tokens by their ids"),
         ("generation_config.json", '{"eos_token_id": 99999}', "ids of the tokenizer"),
         ("generation_config.json", '{"eos_token_id": "</s>"}', "ids of the tokenizer"),
     ],
