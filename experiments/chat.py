@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 
 from jinja2 import Template, TemplateError, UndefinedError
 from jinja2.ext import Extension
-from jinja2.nodes import CallBlock
+from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -69,7 +69,7 @@ class _Generation(Extension):
 
     tags = {"generation"}  # noqa: RUF012  # as the base class declares it
 
-    def parse(self, parser: Parser) -> CallBlock:
+    def parse(self, parser: Parser) -> Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
@@ -163,7 +163,10 @@ class ChatTemplate:
         Raises:
             ValueError: If the template fails, leaves out the question, or does not hold an answer once.
         """
-        request, before = self.render(question), self._frame(question).before
+        return self._prompt(question, self._frame(question).before)
+
+    def _prompt(self, question: str, before: str) -> str:
+        request = self.render(question)
         return max(request, before.rstrip(" "), key=len) if before.startswith(request) else request
 
     def after(self) -> str:
@@ -181,13 +184,13 @@ class ChatTemplate:
             ValueError: If the template fails, or changes the answer by more than blanks at its ends.
         """
         before, after = self._frame(question)
-        text, prompt = self.render(question, answer), self.prompt(question)
+        text = self.render(question, answer)
         end = len(text) - len(after)
         inside = text[len(before) : end]
         if text != before + inside + after or inside.strip() != answer.strip():
             expected = before + answer + after
             raise ValueError(
-                f"the chat template must repeat the answer as it is, between the same texts; it has "
+                "the chat template must repeat the answer as it is, between the same texts; it has "
                 f"{_rest(text, expected)} for {_rest(expected, text)}. {_REMEDY}"
             )
-        return Conversation(text, prompt, end)
+        return Conversation(text, self._prompt(question, before), end)

@@ -156,7 +156,7 @@ class TextCodec:
     def _turn(self, question: str, answer: str) -> Encoded:
         conversation = self._chat.conversation(question, answer)
         encoding = self.tokenizer.encode(conversation.text, add_special_tokens=False)
-        ids, prompt = self._checked(encoding.ids), self._ids(conversation.prompt)
+        ids, prompt = encoding.ids, self._ids(conversation.prompt)
         if ids[: len(prompt)] != prompt:
             joint = next((id_ for id_, other in zip(ids, prompt, strict=False) if id_ != other), ids[-1])
             raise conversation.refusal(self.tokenizer.id_to_token(joint))
@@ -165,7 +165,7 @@ class TextCodec:
             for place, (id_, (_, stop)) in enumerate(zip(ids, encoding.offsets, strict=True), start=1)
             if stop > conversation.end and id_ in self._marks
         )
-        return Encoded(prompt, ids[len(prompt) : next(ends, len(ids))])
+        return Encoded(prompt, self._checked(ids[len(prompt) : next(ends, len(ids))]))
 
     def _continuation(self, prompt: str, completion: str) -> list[int]:
         """The ids of a text behind another one, of which no token lies across the boundary.

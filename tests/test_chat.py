@@ -65,6 +65,7 @@ def test_a_conversation_is_right_or_refused_by_name(tmp_path, number):
                 assert text.prompt + text.completion == whole
             else:
                 id_ = codec.tokenizer.token_to_id(end)
+                assert id_ is not None
                 assert text.completion.index(id_) == len(text.completion) - 1, (case, answer)
                 assert id_ in codec.stop_tokens
             count += 1

@@ -132,7 +132,7 @@ def test_the_template_without_its_generation_prompt_gives_the_same_score(ours, c
     bare = dataclasses.replace(codec, template=codec.template.partition("{% if add_generation_prompt %}")[0])
     text = bare.encoded("What is 2 + 3?", "2 + 3 = 5", is_chat=True)
     assert text == codec.encoded("What is 2 + 3?", "2 + 3 = 5", is_chat=True)
-    (_, (score_of_ours,)), *_ = score.scores(*ours, [text], num_rows=1)
+    (_, (score_of_ours,)), *_ = score.scores(ours[0], ours[1], [text], num_rows=1)
     with torch.no_grad():
         logits = theirs(torch.tensor([text.prompt + text.completion])).logits[0].log_softmax(-1)
     places = range(len(text.prompt) - 1, len(text.prompt) + len(text.completion) - 1)

@@ -189,8 +189,8 @@ def test_a_completion_begins_without_a_blank_of_the_tokenizer(model, prompt, com
     """These tokenizers put a blank in front of every text; a completion stands behind one, also where tokens merge."""
     codec = tokens.TextCodec(chat_shapes.tokenizer(model), None, {}, ())
     ids = codec.encoded(prompt, completion, is_chat=False).completion
-    texts = [codec.tokenizer.id_to_token(id_).replace("\u2581", " ").replace("\u0120", " ") for id_ in ids]
-    assert "".join(texts) == completion
+    text = "".join(str(codec.tokenizer.id_to_token(id_)) for id_ in ids)
+    assert text.replace("\u2581", " ").replace("\u0120", " ") == completion
     assert not codec.tokenizer.encode(completion).tokens[0].startswith(completion[0])
 
 
