@@ -14,7 +14,7 @@ takes it as it is, whatever the rate does in it. Predictions are then derivative
 from collections.abc import Callable
 from functools import cache, partial
 from types import CellType, FunctionType
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool
 
 from numerics.types import Params, Scalar
 
-__all__ = ["RateRule", "Rule", "check", "initial_state", "is_function_of_rate"]
+__all__ = ["RateRule", "Rule", "at_rate", "check", "is_function_of_rate"]
 
 RateRule: TypeAlias = Callable[[Any], optax.GradientTransformation]
 """From the learning rate, which may be traced, to the rule."""
@@ -33,14 +33,14 @@ RateRule: TypeAlias = Callable[[Any], optax.GradientTransformation]
 Rule: TypeAlias = optax.GradientTransformation | RateRule
 
 
-def is_function_of_rate(rule: Rule) -> TypeGuard[RateRule]:
+def is_function_of_rate(rule: Rule) -> bool:
     """Whether the rule is given as a function of the rate; else it is given at learning rate 1."""
     return not isinstance(rule, optax.GradientTransformation)
 
 
-def initial_state(rule: Rule, params: Params, rate: Scalar | float) -> optax.OptState:
-    """The state of the rule before its first step, at this rate where it is a function of the rate."""
-    return (rule(rate) if is_function_of_rate(rule) else rule).init(params)
+def at_rate(rule: Rule, rate: Scalar | float) -> optax.GradientTransformation:
+    """The rule of a step: at this rate where it is a function of the rate, else as it is."""
+    return rule if isinstance(rule, optax.GradientTransformation) else rule(rate)
 
 
 # Whether a rule is linear in its rate ---------------------------------------------------------------------------------
@@ -49,7 +49,6 @@ def initial_state(rule: Rule, params: Params, rate: Scalar | float) -> optax.Opt
 # another rate in its place is the rule at that rate; a few steps of both then tell.
 
 _RATES = ("step_size", "step_size_fn", "learning_rate")
-_NUMBERS = int | float | np.generic | np.ndarray | jax.Array
 _PLUMBING = ("chain", "named_chain", "with_extra_args_support", "identity", "scale", "scale_by_schedule")
 SMALLER = 1 / 16  # the other rate, in units of the first; a power of two adds no round-off
 MAGNITUDES = (1e-3, 1.0, 1e3)  # of gradients beside parameters of order one: a clip may act at one and not at another
@@ -69,7 +68,7 @@ def check(rule: Rule, params: Params) -> None:
     Raises:
         ValueError: If the same steps at a smaller rate do not lead proportionally less far.
     """
-    if is_function_of_rate(rule):
+    if not isinstance(rule, optax.GradientTransformation):
         return
     leaves, structure = jax.tree.flatten(params)
     if not _is_linear(rule, structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)):
@@ -132,12 +131,15 @@ def _at_smaller_rate(rule: optax.GradientTransformation, *, is_last: bool) -> op
     num_rates = 0
     open_functions: set[int] = set()  # a function may close over itself
 
-    def named(name: str, value: Any) -> object:  # noqa: ANN401  # whatever a function closes over
+    def named(name: str, value: Any) -> Any:  # noqa: ANN401  # whatever a function closes over
         nonlocal num_rates
-        if name not in _RATES or not (callable(value) or isinstance(value, _NUMBERS)):
-            return copy(value)
-        num_rates += 1
-        return (lambda *args: SMALLER * value(*args)) if callable(value) else SMALLER * value
+        if name in _RATES and isinstance(value, int | float | np.floating | np.ndarray | jax.Array):
+            num_rates += 1
+            return SMALLER * value
+        if name in _RATES and callable(value):
+            num_rates += 1
+            return lambda *args: SMALLER * value(*args)
+        return copy(value)
 
     def chain(parts: tuple) -> tuple:
         for place in reversed(range(len(parts))):

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PyTree
 from numerics import losses as losses_module
 from numerics import rules, schedules
 from numerics.losses import Losses
-from numerics.rules import RateRule, Rule, initial_state, is_function_of_rate
+from numerics.rules import Rule, at_rate, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Params, Reduction, Scalar
 from numerics.vector_fields import as_computed
@@ -251,7 +251,7 @@ NEXT_TO_ZERO = 1e-6  # a rate at which a smooth rule is as at zero but for some 
 
 @partial(jax.jit, static_argnames=("rule",))
 def _next_to_zero(
-    losses: Losses, schedule: Schedule, rule: RateRule, params: Params, state: optax.OptState | None
+    losses: Losses, schedule: Schedule, rule: Rule, params: Params, state: optax.OptState | None
 ) -> tuple[Scalar, Float[Array, " 3"], Float[Array, " 3"]]:
     """The length of the displacement at rate zero, |c_k| there, and how far c_k is from that next to zero."""
 
@@ -319,14 +319,13 @@ def _walk(
     dtype = jnp.result_type(*jax.tree.leaves(params))
     read = jnp.asarray(read, dtype)
     if state is None:
-        state = initial_state(optimizer, params, read)
+        state = at_rate(optimizer, read).init(params)
     numbers = jnp.asarray(schedule.losses).reshape(-1, size)
     scales = jnp.asarray(schedule.scales).astype(dtype).reshape(-1, size)
     zero = jax.tree.map(jnp.zeros_like, params)
 
     def rule_update(rate: Scalar, gradient: Params, state: optax.OptState, here: Params) -> tuple:
-        rule = optimizer(rate) if is_function_of_rate(optimizer) else optimizer
-        return rule.update(gradient, state, here)
+        return at_rate(optimizer, rate).update(gradient, state, here)
 
     def read_step(here: Params, before: Params | None, number: Array) -> tuple[Params, Params | None, tuple]:
         """The gradient of one step, the sum of all so far, and what is told of it."""
