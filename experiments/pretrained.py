@@ -1,34 +1,35 @@
-"""Folders as Hugging Face lays them out, read into a policy's parameters and written back.
+"""Folders as Hugging Face lays them out, read into a policy's parameters and written back."""
 
-The configuration is read in both of its layouts (`rope_theta` beside `rope_scaling`, and `rope_parameters`). What is
-not understood is refused by name: a model that is almost the right one gives almost the right numbers.
-"""
-
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from math import inf, prod
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Sharding
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from experiments import jsonl, policy
-from experiments.policy import Architecture, Params, RopeScaling
+from experiments import jsonl, llama_config, policy, weights
+from experiments.llama_config import architecture
+from experiments.policy import Architecture, Params
 
 __all__ = ["architecture", "load", "load_architecture", "save", "tensor_name"]
 
 _DTYPES = ("BF16", "F16", "F32", "F64")
-_FILE_BYTES = 5 * 10**9  # as large as the hub advises a file to be
+_FREQUENCIES = "rotary_emb.inv_freq"  # old checkpoints hold them as well; they follow from the configuration
+_ROWS = 4096  # of two tensors, compared at a time
 
 
 class _Tensor(NamedTuple):
     name: str
     is_transposed: bool  # the published matrices are (out, in)
+
+
+class _Slice(Protocol):
+    """A tensor in a file, read in parts."""
+
+    def __getitem__(self, place: slice) -> np.ndarray: ...
 
 
 _OUTER = {
@@ -54,125 +55,6 @@ def tensor_name(parameter: str, layer: int | None = None) -> str:
     return _OUTER[parameter].name if layer is None else f"model.layers.{layer}.{_LAYER[parameter].name}"
 
 
-def _rope(config: Mapping[str, object]) -> tuple[float, RopeScaling | None]:
-    nested = config.get("rope_parameters") or {}
-    scaling = nested or config.get("rope_scaling") or {}
-    if not isinstance(nested, Mapping) or not isinstance(scaling, Mapping):
-        raise ValueError("rope_parameters and rope_scaling must be objects")
-    theta = _number(nested if "rope_theta" in nested else config, "rope_theta", 10_000.0)
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind == "default":
-        return theta, None
-    if kind != "llama3":
-        raise ValueError(f"rope_type must be default or llama3; got {kind!r}, whose rotations are not known here")
-    return theta, RopeScaling(
-        factor=_number(scaling, "factor"),
-        low_frequency_factor=_number(scaling, "low_freq_factor"),
-        high_frequency_factor=_number(scaling, "high_freq_factor"),
-        original_context=int(_number(scaling, "original_max_position_embeddings")),
-    )
-
-
-def _number(config: Mapping[str, object], key: str, default: float | None = None) -> float:
-    value = config.get(key)
-    if value is None and default is not None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
-        raise ValueError(f"{key} must be a positive number; got {value!r}")
-    return float(value)
-
-
-def _count(config: Mapping[str, object], key: str, default: int | None = None) -> int:
-    value = _number(config, key, None if default is None else float(default))
-    if value != int(value):
-        raise ValueError(f"{key} must be a whole number; got {value}")
-    return int(value)
-
-
-def architecture(config: Mapping[str, object]) -> Architecture:
-    """The model that a config.json describes.
-
-    Raises:
-        ValueError: If it is not of the Llama family as computed here; the message names the key.
-    """
-    required = {
-        "model_type": ("llama",),
-        "hidden_act": ("silu", "swish"),
-        "attention_bias": (False,),
-        "mlp_bias": (False,),
-        "pretraining_tp": (1,),
-        "partial_rotary_factor": (1,),
-    }
-    for key, known in required.items():
-        if key in config and config[key] not in known:
-            raise ValueError(f"{key} must be {known[0]!r}; got {config[key]!r}")
-    if "model_type" not in config:
-        raise ValueError("model_type must be given, and be 'llama'")
-    if config.get("quantization_config"):
-        raise ValueError("quantization_config must be absent: quantised weights have no gradients")
-    theta, scaling = _rope(config)
-    width, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
-    kv_heads = _count(config, "num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise ValueError(f"num_key_value_heads must divide num_attention_heads; got {kv_heads} and {heads}")
-    head_dim = _count(config, "head_dim", max(width // heads, 1))
-    if head_dim % 2:
-        raise ValueError(f"head_dim must be even, for rotations are of pairs; got {head_dim}")
-    is_tied = config.get("tie_word_embeddings", False)
-    if not isinstance(is_tied, bool):
-        raise ValueError(f"tie_word_embeddings must be true or false; got {is_tied!r}")
-    return Architecture(
-        vocabulary=_count(config, "vocab_size"),
-        width=width,
-        num_layers=_count(config, "num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        mlp_width=_count(config, "intermediate_size"),
-        norm_epsilon=_number(config, "rms_norm_eps", 1e-6),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        is_tied=is_tied,
-        context=_count(config, "max_position_embeddings", 2048),
-    )
-
-
-def _config(a: Architecture) -> dict[str, object]:
-    """In the older layout, which every version of transformers reads."""
-    scaling = a.rope_scaling and {
-        "rope_type": "llama3",
-        "factor": a.rope_scaling.factor,
-        "low_freq_factor": a.rope_scaling.low_frequency_factor,
-        "high_freq_factor": a.rope_scaling.high_frequency_factor,
-        "original_max_position_embeddings": a.rope_scaling.original_context,
-    }
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": a.vocabulary,
-        "hidden_size": a.width,
-        "num_hidden_layers": a.num_layers,
-        "num_attention_heads": a.num_heads,
-        "num_key_value_heads": a.num_kv_heads,
-        "head_dim": a.head_dim,
-        "intermediate_size": a.mlp_width,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "rms_norm_eps": a.norm_epsilon,
-        "rope_theta": a.rope_theta,
-        "rope_scaling": scaling,
-        "tie_word_embeddings": a.is_tied,
-        "max_position_embeddings": a.context,
-    }
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} must exist: a model is a folder with config.json and safetensors files.")
-    return jsonl.read_object(path)
-
-
 def load_architecture(folder: Path) -> Architecture:
     """The model that a folder holds, from its config.json alone.
 
@@ -180,41 +62,13 @@ def load_architecture(folder: Path) -> Architecture:
         FileNotFoundError: If there is no config.json.
         ValueError: If the model is not of the family; the message names the file and the key.
     """
-    path = folder / "config.json"
+    path = folder / weights.CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} must exist: a model is a folder with config.json and safetensors files.")
     try:
-        return architecture(_read_json(path))
+        return architecture(jsonl.read_object(path))
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removesuffix('.')}.") from None
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """The file of every tensor."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        placed = _read_json(index).get("weight_map")
-        if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
-            raise ValueError(f"{index}: weight_map must give the file of every tensor.")
-        files = {folder / name for name in placed.values()}
-        if missing := sorted(path.name for path in files if not path.is_file()):
-            raise FileNotFoundError(f"{folder} must hold the files that {index.name} names; missing: {missing}.")
-    else:
-        placed, files = None, {folder / "model.safetensors"}
-        if not (folder / "model.safetensors").is_file():
-            raise FileNotFoundError(f"{folder} must hold model.safetensors, or model.safetensors.index.json and files.")
-    found: dict[str, Path] = {}
-    for path in sorted(files):
-        with _opened(path) as file:
-            found |= dict.fromkeys(file.keys(), path)
-    if placed is not None and (absent := sorted(placed.keys() - found.keys())):
-        raise ValueError(f"{index}: names tensors that no file holds: {_few(absent)}.")
-    return found
-
-
-def _opened(path: Path) -> safe_open:
-    try:
-        return safe_open(path, framework="np")
-    except SafetensorError as error:
-        raise ValueError(f"{path} must be a whole safetensors file: {error}.") from None
 
 
 def _few(names: Sequence[str]) -> str:
@@ -261,31 +115,37 @@ def load(
             named.
     """
     a = load_architecture(folder)
-    files = _files(folder)
+    files = weights.files(folder, optional=[_FREQUENCIES])
     if a.num_layers > len(files):  # before a name is made for each
         raise ValueError(f"{folder}: config.json gives {a.num_layers} layers; there are {len(files)} tensors.")
     expected = _expected(a)
-    # Old checkpoints hold the frequencies of the rotations as well; they follow from the configuration.
-    extra = sorted(name for name in files.keys() - expected.keys() if not name.endswith("rotary_emb.inv_freq"))
+    head, embedding = _OUTER["head"].name, _OUTER["embedding"].name
+    is_redundant = a.is_tied and head in files
+    read = expected | ({head: expected[embedding]} if is_redundant else {})
     if missing := sorted(expected.keys() - files.keys()):
-        raise ValueError(f"{folder}: tensors are missing: {_few(missing)}.")
-    if extra:
-        tied = " The head is tied to the embedding here." if "lm_head.weight" in extra and a.is_tied else ""
-        raise ValueError(f"{folder}: tensors must belong to the model of config.json; too many: {_few(extra)}.{tied}")
+        untied = " Where the head is the embedding, tie_word_embeddings must be true." if head in missing else ""
+        raise ValueError(f"{folder}: tensors are missing: {_few(missing)}.{untied}")
+    if extra := sorted(name for name in files.keys() - read.keys() if not name.endswith(_FREQUENCIES)):
+        raise ValueError(f"{folder}: tensors must belong to the model of config.json; too many: {_few(extra)}.")
 
     with ExitStack() as stack:
-        opened = {path: stack.enter_context(_opened(path)) for path in sorted(set(files.values()))}
-        slices = {name: opened[files[name]].get_slice(name) for name in expected}
+        opened = {path: stack.enter_context(weights.opened(path)) for path in sorted(set(files.values()))}
+        slices = {name: opened[files[name]].get_slice(name) for name in read}
         wrong = [
             f"{name} is {tuple(slices[name].get_shape())}, not {shape}"
-            for name, shape in expected.items()
+            for name, shape in read.items()
             if tuple(slices[name].get_shape()) != shape
         ]
         if wrong:
             raise ValueError(f"{folder}: tensors must have the shapes that config.json gives: {_few(wrong)}.")
-        if odd := [name for name in expected if slices[name].get_dtype() not in _DTYPES]:
+        if odd := [name for name in read if slices[name].get_dtype() not in _DTYPES]:
             kinds = sorted({slices[name].get_dtype() for name in odd})
             raise ValueError(f"{folder}: tensors must be {', '.join(_DTYPES)}; got {', '.join(kinds)}: {_few(odd)}.")
+        if is_redundant and not _are_equal(slices[head], slices[embedding], a.vocabulary):
+            raise ValueError(
+                f"{folder}: {head} must equal {embedding}, for tie_word_embeddings is true; they differ. Set it to "
+                f"false in config.json if the model has a head of its own, or remove {head} if it is a left-over."
+            )
         placed, total = 0, np.dtype(dtype).itemsize * sum(map(prod, expected.values()))
 
         def tensor(name: str, place: tuple[slice, ...], is_transposed: bool) -> np.ndarray:
@@ -316,6 +176,15 @@ def load(
         return _from_shapes(a, parameter), a
 
 
+def _are_equal(first: _Slice, second: _Slice, num_rows: int) -> bool:
+    """Whether two matrices hold the same numbers, whatever their types; read a part at a time."""
+    for start in range(0, num_rows, _ROWS):
+        parts = (np.asarray(matrix[start : start + _ROWS], np.float64) for matrix in (first, second))
+        if not np.array_equal(*parts, equal_nan=True):
+            return False
+    return True
+
+
 def _from_shapes(a: Architecture, make: Callable[[str, tuple[int, ...]], jax.Array]) -> Params:
     sizes = policy.shapes(a)
     made: Params = {
@@ -327,45 +196,23 @@ def _from_shapes(a: Architecture, make: Callable[[str, tuple[int, ...]], jax.Arr
 
 
 def save(params: Params, architecture: Architecture, folder: Path) -> None:
-    """A folder that `load` and `transformers` read, in the type of the parameters.
+    """A folder that `load` and `transformers` read, in the type of the parameters, in place of the model that it holds.
 
     Args:
         params: The parameters.
         architecture: Their model.
         folder: Made where it does not exist. Tokenizer files are not part of the model and are not written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(_config(architecture), indent=2) + "\n", encoding="utf-8")
-    parts: list[dict[str, np.ndarray]] = [{}]
-    num_bytes = 0
 
-    def add(name: str, value: np.ndarray, is_transposed: bool) -> None:
-        nonlocal num_bytes
-        value = np.ascontiguousarray(value.T if is_transposed else value)
-        if parts[-1] and sum(part.nbytes for part in parts[-1].values()) + value.nbytes > _FILE_BYTES:
-            parts.append({})
-        parts[-1][name] = value
-        num_bytes += value.nbytes
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        for name, leaf in params.items():
+            if isinstance(leaf, dict):
+                for inner, stacked in leaf.items():
+                    for layer in range(architecture.num_layers):
+                        value = np.asarray(stacked[layer])
+                        yield tensor_name(inner, layer), value.T if _LAYER[inner].is_transposed else value
+            else:
+                value = np.asarray(leaf)
+                yield tensor_name(name), value.T if _OUTER[name].is_transposed else value
 
-    for name, leaf in params.items():
-        if isinstance(leaf, dict):
-            for inner, stacked in leaf.items():
-                for layer in range(architecture.num_layers):
-                    add(tensor_name(inner, layer), np.asarray(stacked[layer]), _LAYER[inner].is_transposed)
-        else:
-            add(tensor_name(name), np.asarray(leaf), _OUTER[name].is_transposed)
-    if len(parts) == 1:
-        _save(parts[0], folder / "model.safetensors")
-        return
-    placed: dict[str, str] = {}
-    for number, part in enumerate(parts, start=1):
-        file = f"model-{number:05}-of-{len(parts):05}.safetensors"
-        _save(part, folder / file)
-        placed |= dict.fromkeys(part, file)
-    index = {"metadata": {"total_size": num_bytes}, "weight_map": placed}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
-    save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(path.with_name("config.json").stat().st_mode)  # the library's files are for their owner alone
+    weights.replace(folder, llama_config.config(architecture), tensors())

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_policy import SMALL, STRETCHED, random_params
 
-from experiments import policy, pretrained
+from experiments import policy, pretrained, weights
 from experiments.policy import RopeScaling
 
 TINY = Path(__file__).parent / "data" / "tiny-llama-3.1"
@@ -107,7 +107,7 @@ def test_what_is_not_the_family_is_refused_by_name(change, message):
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("file_bytes", [10**9, 3000])
 def test_saved_and_loaded_again(architecture, dtype, file_bytes, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "_FILE_BYTES", file_bytes)
+    monkeypatch.setattr(weights, "_FILE_BYTES", file_bytes)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), random_params(architecture, np.float32))
     pretrained.save(params, architecture, tmp_path / "made")
     seen = []

@@ -1,0 +1,179 @@
+"""The tensors of a model's folder: one safetensors file, or several with an index that names the file of every tensor.
+
+A model is replaced so that no kill leaves a folder that reads as another model than the old one or the new one. It
+knows no architecture.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from experiments import jsonl
+
+__all__ = ["CONFIG", "files", "opened", "replace"]
+
+CONFIG = "config.json"
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
+_PART = re.compile(rf"\.({re.escape(CONFIG)}|{re.escape(_INDEX)}|model-[0-9]{{5}}\.safetensors)\.part")
+_FILE_BYTES = 5 * 10**9  # as large as the hub advises a file to be
+
+
+def files(folder: Path, *, optional: Sequence[str] = ()) -> dict[str, Path]:
+    """The file of every tensor of a folder.
+
+    Where there is an index, it decides, also about a tensor that several files hold.
+
+    Args:
+        folder: The model's.
+        optional: Ends of names of tensors that files may hold without the index naming them.
+
+    Raises:
+        FileNotFoundError: If there are no such files, or one that the index names is missing.
+        ValueError: If a file is damaged, the index disagrees with the files, or the folder holds two models.
+    """
+    index, single = folder / _INDEX, folder / _SINGLE
+    if not index.is_file():
+        if not single.is_file():
+            raise FileNotFoundError(f"{folder} must hold {_SINGLE}, or {_INDEX} and files.")
+        return dict.fromkeys(_names(single), single)
+    places = jsonl.read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ValueError(f"{index}: weight_map must give the file of every tensor.")
+    if single.is_file() and set(places.values()) != {_SINGLE}:
+        raise ValueError(
+            f"{folder} must hold {_SINGLE} or {_INDEX}, not both: nothing says which of them is the model. "
+            "Remove the older one."
+        )
+    paths = {name: folder / file for name, file in places.items()}
+    if missing := sorted({path.name for path in paths.values() if not path.is_file()}):
+        raise FileNotFoundError(f"{folder} must hold the files that {index.name} names; missing: {missing}.")
+    names = {path: _names(path) for path in set(paths.values())}
+    if absent := sorted(name for name, path in paths.items() if name not in names[path]):
+        raise ValueError(f"{index}: names tensors that no file holds: {_few(absent)}, or not the file that it names.")
+    unnamed = {name for held in names.values() for name in held} - paths.keys()
+    if unnamed := sorted(name for name in unnamed if not name.endswith(tuple(optional))):
+        raise ValueError(f"{index}: weight_map must name every tensor of the files; it lacks {_few(unnamed)}.")
+    return paths
+
+
+def _names(path: Path) -> frozenset[str]:
+    with opened(path) as file:
+        return frozenset(file.keys())
+
+
+def opened(path: Path) -> safe_open:
+    """A safetensors file, to read parts of its tensors.
+
+    Raises:
+        ValueError: If it is no such file, or damaged.
+    """
+    try:
+        return safe_open(path, framework="np")
+    except SafetensorError as error:
+        raise ValueError(f"{path} must be a whole safetensors file: {error}.") from None
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def replace(folder: Path, config: Mapping[str, object], tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Writes a model in place of the one that the folder holds, in whatever layout that one is.
+
+    The old model stays until the new one is written beside it. Then config.json is removed first and comes last: in
+    between the folder holds no model for any reader. Other files of the folder stay.
+
+    Args:
+        folder: Made where it does not exist.
+        config: The content of config.json.
+        tensors: Names and values; no more of them are held than go into one file.
+
+    Raises:
+        OSError: If something cannot be written. If that is before config.json was removed, the old model is as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove(folder, _PART)  # what a killed process left
+    try:
+        _write_json(_part(folder, CONFIG), config)
+        mode = _part(folder, CONFIG).stat().st_mode  # the library's files are for their owner alone
+        names = [
+            _write_tensors(_part(folder, f"model-{number:05}.safetensors"), group, mode)
+            for number, group in enumerate(_groups(tensors), start=1)
+        ]
+        count = len(names)
+        shards = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+        targets = {f"model-{number:05}.safetensors": shard for number, shard in enumerate(shards, start=1)}
+        if count == 1:
+            targets = dict.fromkeys(targets, _SINGLE)
+        else:
+            places = {name: shard for held, shard in zip(names, shards, strict=True) for name in held}
+            size = sum(num_bytes for held in names for num_bytes in held.values())
+            _write_json(_part(folder, _INDEX), {"metadata": {"total_size": size}, "weight_map": places})
+            targets[_INDEX] = _INDEX
+        _sync(folder)
+        (folder / CONFIG).unlink(missing_ok=True)
+        _sync(folder)
+        _remove(folder, _SHARD)
+        for name in (_SINGLE, _INDEX):
+            (folder / name).unlink(missing_ok=True)
+        for name, target in targets.items():
+            _part(folder, name).replace(folder / target)
+        _sync(folder)
+        _part(folder, CONFIG).replace(folder / CONFIG)
+        _sync(folder)
+    except BaseException:
+        _remove(folder, _PART)
+        raise
+
+
+def _part(folder: Path, name: str) -> Path:
+    """Where a file lies until it is written whole."""
+    return folder / f".{name}.part"
+
+
+def _remove(folder: Path, pattern: re.Pattern[str]) -> None:
+    for path in sorted(folder.iterdir()):
+        if pattern.fullmatch(path.name):
+            path.unlink()
+
+
+def _groups(tensors: Iterable[tuple[str, np.ndarray]]) -> Iterable[dict[str, np.ndarray]]:
+    """The tensors of one file each; at least one."""
+    group: dict[str, np.ndarray] = {}
+    num_bytes = 0
+    for name, value in tensors:
+        if group and num_bytes + value.nbytes > _FILE_BYTES:
+            yield group
+            group, num_bytes = {}, 0
+        group[name] = np.ascontiguousarray(value)  # of another order, safetensors writes other values
+        num_bytes += value.nbytes
+    yield group
+
+
+def _write_tensors(path: Path, tensors: dict[str, np.ndarray], mode: int) -> dict[str, int]:
+    """Writes a safetensors file; returns the bytes of every tensor."""
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
+    _sync(path)
+    return {name: value.nbytes for name, value in tensors.items()}
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the disk has a file, or the names of a folder's files."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
