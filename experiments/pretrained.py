@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ class _Tensor(NamedTuple):
     is_transposed: bool  # the published matrices are (out, in)
 
 
+@runtime_checkable
 class _Slice(Protocol):
     """A tensor in a file, read in parts."""
 
@@ -179,7 +180,8 @@ def load(
 def _are_equal(first: _Slice, second: _Slice, num_rows: int) -> bool:
     """Whether two matrices hold the same numbers, whatever their types; read a part at a time."""
     for start in range(0, num_rows, _ROWS):
-        parts = (np.asarray(matrix[start : start + _ROWS], np.float64) for matrix in (first, second))
+        end = min(start + _ROWS, num_rows)  # past the end the library raises
+        parts = (np.asarray(matrix[start:end], np.float64) for matrix in (first, second))
         if not np.array_equal(*parts, equal_nan=True):
             return False
     return True

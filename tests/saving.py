@@ -1,4 +1,4 @@
-"""Run by test_checkpoint.py in processes of their own: saving under kills, on eight devices, and by two processes."""
+"""Run by tests in processes of their own: saving under kills, on eight devices, and by two processes."""
 
 import errno
 import json
@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments import checkpoint
+from experiments import checkpoint, policy, pretrained, weights
+from experiments.policy import Architecture
 
 
 def tree(value):
@@ -91,6 +92,37 @@ def killed_at_every_step(folder):
         if status == 0:
             return
         assert status == -signal.SIGKILL
+
+
+def model_killed_at_every_step(folder):
+    """Replaces model 1 by model 2, in every pair of layouts, killed before the first step, the second, and so on."""
+
+    def save(path, value, file_bytes):
+        weights._FILE_BYTES = file_bytes
+        architecture = Architecture(24, 12, 2, 2, 1, 6, 10, 1e-5, 100.0 * value, None, False, 64)
+        sizes = policy.shapes(architecture)
+        leaves = jax.tree.map(
+            lambda shape: np.full(shape, value, np.float32), sizes, is_leaf=lambda x: isinstance(x, tuple)
+        )
+        pretrained.save(leaves, architecture, path)
+
+    one, few, many = 10**9, 4000, 2000
+    for name, before, after in (("11", one, one), ("1n", one, many), ("n1", few, one), ("nm", few, many)):
+        first = folder / f"first-{name}"
+        assert in_a_child(lambda first=first, size=before: save(first, 1, size)) == 0
+        for step in range(1, 1000):
+            mine = folder / name / str(step)
+            shutil.copytree(first, mine)
+
+            def work(mine=mine, step=step, size=after):
+                sys.addaudithook(Steps(step))
+                save(mine, 2, size)
+
+            status = in_a_child(work)
+            print(json.dumps({"folder": str(mine)}), flush=True)
+            if status == 0:
+                break
+            assert status == -signal.SIGKILL
 
 
 def on_devices(folder):
@@ -169,6 +201,8 @@ if __name__ == "__main__":
         killed_at_random(Path(arguments[0]), int(arguments[1]))
     elif what == "every":
         killed_at_every_step(Path(arguments[0]))
+    elif what == "model":
+        model_killed_at_every_step(Path(arguments[0]))
     elif what == "devices":
         on_devices(Path(arguments[0]))
     else:
