@@ -113,8 +113,8 @@ def architecture(config: Mapping[str, object]) -> Architecture:
         named = ", ".join(f"{key}={reprlib.repr(config[key])}" for key in unknown[:4])
         more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
         raise ValueError(
-            f"every key must be known here; got {named}{more}. Remove those that change nothing in what the model "
-            "computes; a model that they change is another one"
+            f"every key must be known here; got {named}{more}. Remove from config.json those that change "
+            "nothing in what the model computes"
         )
     theta, scaling = _rope(config)
     width, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")

@@ -46,12 +46,14 @@ def files(folder: Path, *, optional: Sequence[str] = ()) -> dict[str, Path]:
     places = jsonl.read_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise ValueError(f"{index}: weight_map must give the file of every tensor.")
-    if single.is_file() and set(places.values()) != {_SINGLE}:
-        raise ValueError(
-            f"{folder} must hold {_SINGLE} or {_INDEX}, not both: nothing says which of them is the model. "
-            "Remove the older one."
-        )
     paths = {name: folder / file for name, file in places.items()}
+    if single.is_file() and set(paths.values()) != {single}:
+        if any(path.is_file() for path in paths.values()):
+            raise ValueError(
+                f"{folder} must hold {_SINGLE} or {_INDEX}, not both: nothing says which of them is the model. "
+                "Remove the older one."
+            )
+        return dict.fromkeys(_names(single), single)  # transformers leaves the index of the shards that it removes
     if missing := sorted({path.name for path in paths.values() if not path.is_file()}):
         raise FileNotFoundError(f"{folder} must hold the files that {index.name} names; missing: {missing}.")
     names = {path: _names(path) for path in set(paths.values())}

@@ -373,10 +373,12 @@ def _lay_out(folder, rng):
     places = {name: shards[number % count] for number, name in enumerate(names)}
     folder.files = {shard: {name: stored[name] for name in names if places[name] == shard} for shard in shards}
     folder.index = {"metadata": {"total_size": sum(value.nbytes for value in stored.values())}, "weight_map": places}
-    what = rng.choice([None] * 6 + ["twice", "twice", "both", "moved", "unnamed", "missing"])
+    what = rng.choice([None] * 5 + ["dead index", "twice", "twice", "both", "moved", "unnamed", "missing"])
     name = rng.choice(sorted(tensors.keys() & stored.keys()))
     others = [shard for shard in shards if shard != places[name]]
-    if what == "twice":
+    if what == "dead index":
+        folder.files = {"model.safetensors": stored}
+    elif what == "twice":
         folder.files[rng.choice(others)][name] = stored[name] + 1
         folder.is_clear = False
     elif what == "both":

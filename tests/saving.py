@@ -106,7 +106,7 @@ def model_killed_at_every_step(folder):
         )
         pretrained.save(leaves, architecture, path)
 
-    one, few, many = 10**9, 4000, 2000
+    one, few, many = 10**9, 7000, 4000
     for name, before, after in (("11", one, one), ("1n", one, many), ("n1", few, one), ("nm", few, many)):
         first = folder / f"first-{name}"
         assert in_a_child(lambda first=first, size=before: save(first, 1, size)) == 0

@@ -190,6 +190,17 @@ def test_a_folder_of_two_models_is_refused(sharded):
         pretrained.load(folder)
 
 
+def test_an_index_without_any_of_its_files_is_passed_over(sharded, tmp_path):
+    """As transformers 5.24.0 leaves a folder that held shards and was then saved into one file."""
+    folder, _ = sharded
+    params = policy.init(SMALL, jax.random.key(2))
+    pretrained.save(params, SMALL, tmp_path / "single")
+    for path in folder.glob("model-*"):
+        path.unlink()
+    shutil.copy(tmp_path / "single" / "model.safetensors", folder)
+    assert is_equal(pretrained.load(folder)[0], params)
+
+
 def test_an_index_may_name_one_file(tmp_path):
     params = policy.init(SMALL, jax.random.key(1))
     pretrained.save(params, SMALL, tmp_path)

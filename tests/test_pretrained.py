@@ -1,10 +1,11 @@
-"""Folders read and written: configurations in both layouts, refusals by name, tensors over several files."""
+"""Folders read and written: refusals by name, tensors over several files. By the hundred: test_model_folders.py."""
 
 import json
 import shutil
 from pathlib import Path
 
 import jax
+import llama_folders
 import ml_dtypes
 import numpy as np
 import pytest
@@ -16,58 +17,14 @@ from experiments.policy import RopeScaling
 
 TINY = Path(__file__).parent / "data" / "tiny-llama-3.1"
 
-# As published, without what does not concern the model: values from the models' config.json files.
-OLD_LAYOUT = {
-    "llama-3-8b": (
-        {"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "num_hidden_layers": 32,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "hidden_act": "silu",
-         "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "rope_scaling": None, "tie_word_embeddings": False,
-         "max_position_embeddings": 8192, "attention_bias": False, "pretraining_tp": 1},
-        8_030_261_248,
-    ),
-    "llama-3.2-1b": (
-        {"model_type": "llama", "vocab_size": 128256, "hidden_size": 2048, "num_hidden_layers": 16,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 8192,
-         "hidden_act": "silu", "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "tie_word_embeddings": True,
-         "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
-                          "original_max_position_embeddings": 8192, "rope_type": "llama3"},
-         "max_position_embeddings": 131072, "attention_bias": False, "mlp_bias": False},
-        1_235_814_400,
-    ),
-    "tinyllama-1.1b": (
-        {"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "num_hidden_layers": 22,
-         "num_attention_heads": 32, "num_key_value_heads": 4, "intermediate_size": 5632, "hidden_act": "silu",
-         "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": False, "max_position_embeddings": 2048},
-        1_100_048_384,
-    ),
-    "smollm2-135m": (
-        {"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30,
-         "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536, "hidden_act": "silu",
-         "rms_norm_eps": 1e-05, "rope_theta": 100000, "rope_interleaved": False, "tie_word_embeddings": True,
-         "max_position_embeddings": 8192},
-        134_515_008,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", OLD_LAYOUT)
-def test_published_sizes(name):
-    config, size = OLD_LAYOUT[name]
-    assert policy.num_parameters(pretrained.architecture(config)) == size
-
-
-@pytest.mark.parametrize("name", OLD_LAYOUT)
-def test_both_layouts_say_the_same(name):
-    config, _ = OLD_LAYOUT[name]
-    rope = {"rope_theta": config["rope_theta"], "rope_type": "default"} | (config.get("rope_scaling") or {})
-    new = {key: value for key, value in config.items() if key not in ("rope_theta", "rope_scaling")}
-    assert pretrained.architecture({**new, "rope_parameters": rope}) == pretrained.architecture(config)
+SMOLLM2, _ = llama_folders.PUBLISHED["smollm2-135m-instruct"]
+LLAMA32, _ = llama_folders.PUBLISHED["llama-3.2-1b-instruct"]
+LLAMA3 = LLAMA32["rope_scaling"]
 
 
 def test_the_oldest_name_of_the_rope_type():
-    config, _ = OLD_LAYOUT["llama-3.2-1b"]
-    older = {("type" if key == "rope_type" else key): value for key, value in config["rope_scaling"].items()}
-    assert pretrained.architecture({**config, "rope_scaling": older}).rope_scaling == RopeScaling(32.0, 1.0, 4.0, 8192)
+    older = {("type" if key == "rope_type" else key): value for key, value in LLAMA3.items()}
+    assert pretrained.architecture({**LLAMA32, "rope_scaling": older}).rope_scaling == RopeScaling(32.0, 1.0, 4.0, 8192)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +52,47 @@ def test_the_oldest_name_of_the_rope_type():
         ({"head_dim": 7}, "head_dim must be even"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false"),
         ({"quantization_config": {"bits": 4}}, "quantization_config must be absent"),
+        ({"rope_scaling": {"factor": 2.0}}, "factor must be beside a rope_type"),
+        (
+            {"rope_scaling": {k: v for k, v in LLAMA3.items() if k != "rope_type"}},
+            "factor, .* must be beside a rope_type",
+        ),
+        ({"rope_scaling": LLAMA3 | {"rope_type": "default"}}, "factor, .* must be absent where rope_type is default"),
+        ({"rope_scaling": LLAMA3 | {"type": "linear"}}, "rope_type and type must be the same in rope_scaling"),
+        ({"rope_scaling": LLAMA3 | {"beta_fast": 32.0}}, "beta_fast must be absent where rope_type is llama3"),
+        ({"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 64.5}}, "must be a whole number; got 64.5"),
+        ({"rope_scaling": LLAMA3 | {"low_freq_factor": 4.0}}, "high_freq_factor must be more than low_freq_factor"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "got an object for full_attention"),
+        ({"rope_parameters": {"rope_theta": 5e5}}, "rope_theta must be the same .* got 100000 and 500000.0"),
+        (
+            {"rope_scaling": LLAMA3, "rope_parameters": {"rope_theta": 100000}},
+            "rope_scaling and rope_parameters must say the same",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+            "partial_rotary_factor must be 1",
+        ),
+        ({"logits_scaling": 8.0}, "logits_scaling must be 1; got 8.0"),
+        ({"residual_multiplier": 0.22}, "residual_multiplier must be 1; got 0.22"),
+        ({"use_qk_norm": True}, "use_qk_norm must be False; got True"),
+        ({"sliding_window": 4096}, "sliding_window must be absent; got 4096"),
+        ({"rope_interleaved": True}, "rope_interleaved must be False; got True"),
+        ({"attention_dropout": 0.1}, "attention_dropout must be 0; got 0.1. Training here drops nothing"),
+        ({"is_causal": False}, "is_causal must be True; got False"),
+        ({"architectures": ["LlamaModel"]}, "architectures must be ..LlamaForCausalLM..; got ..LlamaModel.."),
+        ({"auto_map": {"AutoModelForCausalLM": "mine.Mine"}}, "auto_map must be absent; .* own code is not run here"),
+        ({"per_layer_config": {"0": {"num_attention_heads": 3}}}, "per_layer_config must be absent"),
+        (
+            {"rope_ratio": 2, "alibi": None},
+            "every key must be known here; got alibi=None, rope_ratio=2. Remove from config.json those",
+        ),
+        ({"num_attention_heads": 15}, "num_attention_heads must divide hidden_size, .* got 15 and 576"),
+        ({"vocab_size": 10**400}, "vocab_size must be a positive number"),
     ],
 )
 def test_what_is_not_the_family_is_refused_by_name(change, message):
-    config, _ = OLD_LAYOUT["smollm2-135m"]
     with pytest.raises(ValueError, match=message.replace("'", ".")):
-        pretrained.architecture(config | change)
+        pretrained.architecture(SMOLLM2 | change)
 
 
 @pytest.mark.parametrize("architecture", [SMALL, STRETCHED], ids=["tied", "untied, stretched"])
@@ -164,13 +156,19 @@ def test_more_layers_than_tensors_are_refused_at_once(folder):
 def test_a_tied_model_has_no_head_of_its_own(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
-    with pytest.raises(ValueError, match=r"too many: lm_head.weight. The head is tied"):
+    with pytest.raises(ValueError, match=r"lm_head.weight must equal model.embed_tokens.weight"):
         pretrained.load(folder)
 
 
 def test_frequencies_of_old_checkpoints_are_passed_over(folder):
     altered(folder, lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32)}))
     pretrained.load(folder)
+
+
+def sharded(folder, places):
+    """Makes the folder's file a shard, and an index of this map."""
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
 
 
 @pytest.mark.parametrize(
@@ -187,9 +185,19 @@ def test_frequencies_of_old_checkpoints_are_passed_over(folder):
             "must be a whole safetensors file",
         ),
         (
-            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}'),
+            lambda f: sharded(f, {"model.norm.weight": "gone.safetensors"}),
             FileNotFoundError,
             "missing: .*gone.safetensors",
+        ),
+        (
+            lambda f: sharded(f, {"a": "model-00001-of-00001.safetensors"}),
+            ValueError,
+            "no file holds: a",
+        ),
+        (
+            lambda f: sharded(f, {"model.norm.weight": "model-00001-of-00001.safetensors"}),
+            ValueError,
+            "weight_map must name every tensor of the files; it lacks lm_head.weight",
         ),
         (
             lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}'),
