@@ -156,8 +156,8 @@ def _rope(config: Mapping[str, object]) -> tuple[float, RopeScaling | None]:
                 f"{key} must be an object; got {values!r}. rope_scaling and rope_parameters must be objects"
             )
         if values:
-            readings[key] = _rotations(key, {"rope_theta": outer} | values)
             inner = values.get("rope_theta")
+            readings[key] = _rotations(key, {**values, "rope_theta": outer if inner is None else inner})
             if outer is not None and inner is not None and outer != inner:
                 raise ValueError(
                     f"rope_theta must be the same in config.json and in its {key}; got {outer!r} and {inner!r}. "

@@ -283,7 +283,7 @@ def _vary_rope(folder, rng):
     other = theta * 3
     flat = dict(config[place] or {})
     both = {"rope_theta": theta, "rope_scaling": flat, "rope_parameters": {"rope_theta": theta} | flat}
-    right = ["as it is", "repeated theta", "empty", "twice"]
+    right = ["as it is", "repeated theta", "null theta", "empty", "twice"]
     wrong = ["other theta", "other kind", "no kind", "nested", "no object", "two kinds", "more keys"]
     right += ["old name", "both names"] if scaling else ["no kind for default", "null kind"]
     wrong += ["missing key", "equal bounds", "default beside scaling", "text"] if scaling else ["scaling in one"]
@@ -291,6 +291,8 @@ def _vary_rope(folder, rng):
     if what == "repeated theta":
         config["rope_theta"] = theta
         config[place] = {**flat, "rope_theta": theta} if flat else config[place]
+    elif what == "null theta":
+        config |= {"rope_theta": None} if is_new else {}
     elif what == "empty":
         config["rope_scaling" if is_new else "rope_parameters"] = rng.choice([None, {}])
     elif what == "twice":

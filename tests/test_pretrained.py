@@ -27,6 +27,13 @@ def test_the_oldest_name_of_the_rope_type():
     assert pretrained.architecture({**LLAMA32, "rope_scaling": older}).rope_scaling == RopeScaling(32.0, 1.0, 4.0, 8192)
 
 
+def test_a_base_of_null_is_as_good_as_absent():
+    config = LLAMA32 | {"rope_theta": None, "rope_scaling": None, "rope_parameters": LLAMA3 | {"rope_theta": 5e5}}
+    assert pretrained.architecture(config) == pretrained.architecture(LLAMA32)
+    config = LLAMA32 | {"rope_scaling": LLAMA3 | {"rope_theta": None}}
+    assert pretrained.architecture(config) == pretrained.architecture(LLAMA32)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
