@@ -19,6 +19,7 @@ from experiments import jsonl
 __all__ = ["CONFIG", "files", "opened", "replace"]
 
 CONFIG = "config.json"
+_ADAPTER = "adapter_config.json"
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
 _PART = re.compile(rf"\.({re.escape(CONFIG)}|{re.escape(_INDEX)}|model-[0-9]{{5}}\.safetensors)\.part")
@@ -36,9 +37,13 @@ def files(folder: Path, *, optional: Sequence[str] = ()) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: If there are no such files, or one that the index names is missing.
-        ValueError: If a file is damaged, the index disagrees with the files, or the folder holds two models.
+        ValueError: If a file is damaged, the index disagrees with the files, or there are two models or an adapter.
     """
     index, single = folder / _INDEX, folder / _SINGLE
+    if (folder / _ADAPTER).exists():
+        raise ValueError(
+            f"{folder} must hold no {_ADAPTER}: it changes the weights. Merge the adapter into them first."
+        )
     if not index.is_file():
         if not single.is_file():
             raise FileNotFoundError(f"{folder} must hold {_SINGLE}, or {_INDEX} and files.")

@@ -185,6 +185,13 @@ def test_a_folder_of_two_models_is_refused(sharded):
         pretrained.load(folder)
 
 
+def test_an_adapter_is_refused(sharded):
+    folder, _ = sharded
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"must hold no adapter_config\.json"):
+        pretrained.load(folder)
+
+
 def test_an_index_without_any_of_its_files_is_passed_over(sharded, tmp_path):
     """As transformers 5.24.0 leaves a folder that held shards and was then saved into one file."""
     folder, _ = sharded
