@@ -268,7 +268,7 @@ def _tensors(config, seed):
             }.items()
         }
     return {
-        name: (rng.normal(size=shape) * (0.4 if len(shape) > 1 else 0.1) + (len(shape) == 1)).astype(np.float32)
+        name: (rng.normal(size=shape) * (0.3 if len(shape) > 1 else 0.1) + (len(shape) == 1)).astype(np.float32)
         for name, shape in shapes.items()
     }
 

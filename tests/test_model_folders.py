@@ -93,7 +93,7 @@ def test_three_hundred_random_folders_against_transformers(tmp_path):
         assert not info["missing_keys"], seed
         with torch.no_grad():
             expected = model(torch.tensor(ids)).logits.numpy()
-        got = np.asarray(all_logits(*read, ids))
+        got = np.asarray(all_logits(*read, ids, compute_dtype=np.float64))
         error = np.abs(got - expected).max() / np.abs(expected).max()
         worst = max(worst, error)
         assert error < 2e-5, (seed, folder.config)
