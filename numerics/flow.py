@@ -59,7 +59,7 @@ def unit_displacement(
             parameters), in units of the machine epsilon.
     """
 
-    def field(_: Scalar | float, reached: Params, args: None) -> Params:
+    def field(_: object, reached: Params, args: None) -> Params:
         here = displaced(params, reached, time)
         return jax.tree.map(jnp.negative, total_gradient(losses, schedule, here))
 

@@ -138,7 +138,8 @@ def _at_smaller_rate(rule: optax.GradientTransformation, *, is_last: bool) -> op
             return SMALLER * value
         if name in _RATES and callable(value):
             num_rates += 1
-            return lambda *args: SMALLER * value(*args)
+            schedule: Callable[..., Any] = value
+            return lambda *args: SMALLER * schedule(*args)
         return copy(value)
 
     def chain(parts: tuple) -> tuple:
