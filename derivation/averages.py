@@ -325,7 +325,10 @@ def at(series: Series, indexing: Indexing, num_pairs: int) -> Series:
         num_pairs: The n.
 
     Raises:
-        ZeroDivisionError: If a coefficient has a pole at that n.
+        ValueError: If `num_pairs` is no whole number of at least 1.
+        ZeroDivisionError: If a coefficient has a pole at that n. What the pole multiplies is a sum over distinct
+            members of which there are too few: an empty sum, written as trees that are not zero one by one. So the
+            closed form is 0/0 there; `enumerated` has the true mean.
     """
     terms: list[tuple[Tree, Coefficient]] = []
     for t, c in series.items():
@@ -348,9 +351,14 @@ def enumerated(words: Iterable[Sequence[Label]], order: int) -> Series:
     Args:
         words: Equally likely words.
         order: The highest power of the step size.
+
+    Raises:
+        ValueError: If there is no word.
     """
     total, count = Series(), 0
     for word in words:
         total = total + compose(Schedule(tuple(word)), order)
         count += 1
+    if not count:
+        raise ValueError("words must hold at least one word; got none.")
     return total.scaled(Fraction(1, count))

@@ -22,9 +22,11 @@ from derivation.formula import (
     term,
     third,
 )
+from derivation.frames import SLOT
 from derivation.post import ASCENDING, TOGETHER, alignment, four_way, mean_loss, minus, overall_mean, plus
-from derivation.series import Schedule, compose
+from derivation.series import Schedule, Series, compose
 from derivation.symbols import B, m, n
+from derivation.trees import tree
 
 __all__ = [
     "all_alignments",
@@ -129,7 +131,7 @@ def bracket() -> Formula:
 
 def commutator() -> Formula:
     """2 (H_a H_b - H_b H_a) applied to a vector, the gradient of the loss that stands in the slot."""
-    slot = gradient(loss("\N{WHITE SQUARE}"))
+    slot = Expression(Series({tree(SLOT): Fraction(1)}), r"\nabla \mathcal{L}^{□}", PLAIN)
     a, b = loss("L", 1), loss("L", 2)
     return Formula((term(2, hessian(a, hessian(b, slot))), term(-2, hessian(b, hessian(a, slot)))))
 

@@ -11,10 +11,11 @@ if the antisymmetric part vanishes tree by tree. Where it does not, `witness` fi
 
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import chain
 
 from derivation.averages import Indexing
 from derivation.series import Coefficient, Schedule, Series, gradient_at
-from derivation.trees import Label, Tree, free, graft, labels, rootings, tree
+from derivation.trees import Label, Tree, free, graft, labels, num_vertices, rootings, tree
 
 __all__ = [
     "SLOT",
@@ -30,8 +31,13 @@ __all__ = [
     "scalar_tree",
 ]
 
-SLOT = Label("\N{WHITE SQUARE}")
-"""The open slot of a Jacobian: a leaf that stands for the vector that the matrix is applied to."""
+SLOT = Label("[\N{WHITE SQUARE}]")
+"""The open slot of a Jacobian: a leaf that stands for the vector that the matrix is applied to.
+
+Its name holds brackets, which no loss of a `Schedule` may have in its own: so it is never a loss.
+"""
+
+_OPEN = tree(SLOT)
 
 
 def accumulated(schedule: Schedule, order: int, *, group: int | None = None) -> Series:
@@ -58,12 +64,30 @@ def accumulated(schedule: Schedule, order: int, *, group: int | None = None) -> 
     return displacement
 
 
-def derivative(field: Mapping[Tree, Coefficient], direction: Mapping[Tree, Coefficient], indexing: Indexing) -> Series:
-    """The derivative of a vector field along another one, both as series (the pre-Lie product of their trees)."""
+def derivative(
+    field: Mapping[Tree, Coefficient],
+    direction: Mapping[Tree, Coefficient],
+    indexing: Indexing,
+    order: int | None = None,
+) -> Series:
+    """The derivative of a vector field along another one, both as series (the pre-Lie product of their trees).
+
+    Args:
+        field: What is differentiated.
+        direction: Along which field.
+        indexing: What the bound indices of both mean.
+        order: The highest power of the step size kept; None: all. A product has the vertices of both its factors, so
+            what is left out is not made at all.
+    """
+    sizes = set(map(num_vertices, field))
+    partners = {
+        size: [(s, d) for s, d in direction.items() if order is None or size + num_vertices(s) <= order]
+        for size in sizes
+    }
     return Series(
         (indexing.canonical(grown), c * d)
         for t, c in field.items()
-        for s, d in direction.items()
+        for s, d in partners[num_vertices(t)]
         for target, branch in indexing.aligned(t, s)
         for grown in graft(target, branch)
     )
@@ -93,7 +117,7 @@ def flow(field: Series, indexing: Indexing, order: int) -> Series:
     """The displacement of the exact flow of a field for unit time: sum over j of (1/j!) D_field^(j-1) field."""
     displacement, term = field, field
     for j in range(2, order + 1):
-        term = derivative(term, field, indexing).up_to(order).scaled(Fraction(1, j))
+        term = derivative(term, field, indexing, order).scaled(Fraction(1, j))
         displacement = displacement + term
     return displacement.up_to(order)
 
@@ -101,40 +125,47 @@ def flow(field: Series, indexing: Indexing, order: int) -> Series:
 def modified_field(displacement: Series, indexing: Indexing, order: int) -> Series:
     """The field whose flow for unit time is the given displacement, to the given order (backward error analysis).
 
-    Order by order: a term of p vertices in the field changes the flow at order p by itself and by nothing else there.
+    The flow is the sum of T_1 = field and T_j = (1/j) D_field T_(j-1). A product has the vertices of both its factors:
+    so T_2, T_3, ... at order p need the field below order p only, and the field at order p is the displacement there
+    less their sum.
 
     Source:
         Hairer, Lubich & Wanner, Geometric Numerical Integration, ch. IX.
     """
-    field = displacement.of_order(1)
-    for p in range(2, order + 1):
-        field = field + (displacement.of_order(p) - flow(field, indexing, p).of_order(p))
-    return field
+    field: dict[int, Series] = {}  # by order
+    terms: dict[tuple[int, int], Series] = {}  # T_j at order p under (j, p); every product below is made once
+    for p in range(1, order + 1):
+        rest = displacement.of_order(p)
+        for j in range(2, p + 1):  # T_j begins at order j
+            products = (derivative(terms[j - 1, q], field[p - q], indexing).items() for q in range(j - 1, p))
+            terms[j, p] = Series(chain.from_iterable(products)).scaled(Fraction(1, j))
+            rest = rest - terms[j, p]
+        terms[1, p] = field[p] = rest
+    return Series(chain.from_iterable(part.items() for part in field.values()))
 
 
 def antisymmetric_jacobian(field: Series, indexing: Indexing) -> Series:
     """J - J^T of a field, as trees with one leaf `SLOT`; where it is zero the field is a gradient for all losses."""
     terms: list[tuple[Tree, Coefficient]] = []
     for t, c in field.items():
-        for opened in graft(t, tree(SLOT)):
+        for opened in graft(t, _OPEN):
             terms.append((indexing.canonical(opened), c))
             terms.append((indexing.canonical(_transposed(opened)), -c))
     return Series(terms)
 
 
-def _transposed(opened: Tree) -> Tree:
-    """Root and slot exchanged: the tree is rooted where the slot hung, and the slot hangs at the old root."""
-    # A mark hung at the old root shows where it was once the tree is rooted at the slot, whose one child is the body.
-    marked = Label("\N{BLACK SQUARE}")
-    for rooted in rootings(tree(opened.loss, *opened.children, tree(marked))):
-        if rooted.loss == SLOT:
-            (body,) = rooted.children
-            return _renamed(body, marked)
+def _transposed(opened: Tree, above: Tree = _OPEN) -> Tree:
+    """Root and slot exchanged: the tree is rooted where the slot hung, and the slot hangs at the old root.
+
+    Args:
+        opened: A tree with one slot.
+        above: What hangs at its root on the other side; the slot itself at the old root.
+    """
+    for i, child in enumerate(opened.children):
+        if SLOT in labels(child):
+            stump = tree(opened.loss, *opened.children[:i], *opened.children[i + 1 :], above)
+            return stump if child == _OPEN else _transposed(child, stump)
     raise AssertionError("an opened tree holds its slot")
-
-
-def _renamed(t: Tree, marked: Label) -> Tree:
-    return tree(SLOT if t.loss == marked else t.loss, *(_renamed(child, marked) for child in t.children))
 
 
 def potential(field: Series, indexing: Indexing) -> Series | None:

@@ -92,10 +92,11 @@ def gradient_field(
 
     def decide() -> Verdict:
         field = _in_field(derive())
-        if not antisymmetric_jacobian(field, indexing):
+        curl = antisymmetric_jacobian(field, indexing)
+        if not curl:
             found_one = potential(field, indexing) is not None
             return Verdict("proved") if found_one else Verdict("undecided", reason="curl-free, no potential found")
-        witness = _curl_witness(field, indexing)
+        witness = _curl_witness(field, curl, indexing)
         return Verdict("refuted", witness) if witness else Verdict("undecided", reason="no witness found")
 
     return Statement(latex=left, decide=decide, expected=expected, reading=reading)
@@ -105,25 +106,27 @@ _AXES: tuple[Losses, Losses] = ({SLOT: {(1, 0): 1}}, {SLOT: {(0, 1): 1}})
 # The gradient of the loss x is the first unit vector, of y the second: in the slot they give the columns.
 
 
-def _curl_witness(field: Series, indexing: Indexing) -> Witness | None:
-    """Losses in the plane at which the two off-diagonal entries of the Jacobian differ."""
+def _curl_witness(field: Series, curl: Series, indexing: Indexing) -> Witness | None:
+    """Losses in the plane at which the two off-diagonal entries of the Jacobian differ.
+
+    Args:
+        field: The field.
+        curl: Its Jacobian less the transposed one, which is smaller than the Jacobian and fails where that does.
+        indexing: What the bound indices of both mean.
+    """
     for num_pairs in range(1, 4):
-        jacobian = Series(
-            (opened, c) for t, c in at(field, indexing, num_pairs).items() for opened in graft(t, tree(SLOT))
-        )
+        written_out, gap = at(field, indexing, num_pairs), at(curl, indexing, num_pairs)
 
-        def entries(losses: Losses, series: Series = jacobian) -> tuple[Fraction, Fraction]:
-            return evaluated(series, losses | _AXES[1], 2)[0], evaluated(series, losses | _AXES[0], 2)[1]
+        def fails(losses: Losses, _: int, gap: Series = gap) -> bool:
+            return evaluated(gap, losses | _AXES[1], 2)[0] != 0
 
-        def fails(losses: Losses, _: int, entries: Callable[[Losses], tuple[Fraction, Fraction]] = entries) -> bool:
-            above, below = entries(losses)
-            return above != below
-
-        hit = found(losses_of(jacobian), max(map(num_vertices, jacobian), default=1), fails, dimensions=(2,))
+        degree = 1 + max(map(num_vertices, written_out), default=0)
+        hit = found(losses_of(written_out), degree, fails, dimensions=(2,))
         if hit is not None:
-            above, below = entries(hit[0])
+            jacobian = Series((opened, c) for t, c in written_out.items() for opened in graft(t, tree(SLOT)))
+            above, below = (evaluated(jacobian, hit[0] | axis, 2) for axis in _AXES[::-1])
             setting = described(hit[0], 2, None if indexing is PLAIN else num_pairs)
-            return Witness(setting, f"dX₁/dy = {above}, dX₂/dx = {below}", "equal")
+            return Witness(setting, f"dX₁/dy = {above[0]}, dX₂/dx = {below[1]}", "equal")
     return None
 
 

@@ -8,7 +8,7 @@ is written out, elements of a SymPy field where the number of pairs or the momen
 everything that this package proves about sequential updates starts from it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
@@ -50,6 +50,10 @@ class Series(Mapping[Tree, Coefficient]):
 
     def __len__(self) -> int:
         return len(self._terms)
+
+    def items(self) -> ItemsView[Tree, Coefficient]:
+        """The trees with their coefficients; the inherited view would look up every tree again."""
+        return self._terms.items()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Series) and self._terms == other._terms
@@ -126,6 +130,13 @@ class Schedule:
     def __post_init__(self) -> None:
         if not self.losses:
             raise ValueError("schedule must hold at least one step; got none.")
+        for position, (name, _) in enumerate(self.losses, start=1):
+            if not name or any(character in " []()" or not character.isprintable() for character in name):
+                raise ValueError(
+                    f"schedule must name a loss without blanks or brackets at every step; got {name!r} at step"
+                    f" {position}."
+                    " Write one letter per step (-+-+) or names between commas (kl,reward,kl)."
+                )
         if not self.step_sizes:
             object.__setattr__(self, "step_sizes", (Fraction(1),) * len(self.losses))
         if len(self.step_sizes) != len(self.losses):
@@ -146,14 +157,8 @@ class Schedule:
             ValueError: If a name is empty or holds blanks or brackets, or if a step size is no fraction.
         """
         names = [name.strip() for name in word.removesuffix(",").split(",")] if "," in word else list(word.strip())
-        for position, name in enumerate(names, start=1):
-            is_odd = any(character in " []()" or not character.isprintable() for character in name)
-            if not name or is_odd:
-                raise ValueError(
-                    f"schedule must name a loss without blanks or brackets at every step; got {name!r} at step"
-                    f" {position}."
-                    " Write one letter per step (-+-+) or names between commas (kl,reward,kl)."
-                )
+        losses = tuple(Label(name) for name in names)
+        cls(losses)  # a name without a meaning comes before a size without one
         sizes = []
         for position, size in enumerate(step_sizes.split(",") if step_sizes.strip() else [], start=1):
             try:
@@ -165,7 +170,7 @@ class Schedule:
                     f"step_sizes must be fractions such as 1/2 or 0.5 between commas; got {size.strip()[:40]!r}"
                     f" at step {position}."
                 ) from None
-        return cls(tuple(Label(name) for name in names), tuple(sizes))
+        return cls(losses, tuple(sizes))
 
     def __str__(self) -> str:
         names = [str(loss) for loss in self.losses]

@@ -38,10 +38,19 @@ def value_at(coefficient: FracElement, num_pairs: int) -> Fraction:
     """A coefficient at a given number of pairs.
 
     Raises:
+        ValueError: If `num_pairs` is no whole number of at least 1.
         ZeroDivisionError: If the coefficient has a pole there.
     """
+    if not isinstance(num_pairs, int) or num_pairs < 1:
+        raise ValueError(f"num_pairs must be a whole number of at least 1; got {num_pairs!r}.")
     above, below = (
         sum(Fraction(int(c.numerator), int(c.denominator)) * num_pairs**power for (power,), c in polynomial.terms())
         for polynomial in (coefficient.numer, coefficient.denom)
     )
+    if not below:
+        raise ZeroDivisionError(
+            f"num_pairs must be none at which a coefficient has a pole; got {num_pairs}, a pole of"
+            f" {coefficient.as_expr()}. The closed form has no value there: list the words and take their mean"
+            " (averages.enumerated)."
+        )
     return Fraction(above) / below

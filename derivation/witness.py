@@ -28,6 +28,8 @@ Losses = dict[Label, Derivatives]
 
 Vector = tuple[Fraction, ...]
 
+_Differential = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Witness:
@@ -53,38 +55,63 @@ def evaluated(series: Series, losses: Losses, dimension: int, *, is_scalar: bool
         dimension: The number of coordinates.
         is_scalar: Whether the trees are free: the root has no slot left, and the value is one number.
     """
+    # The derivatives of losses are whole numbers, and so is every differential; only coefficients are fractions.
     total = [Fraction(0)] * (1 if is_scalar else dimension)
-    known: dict[Tree, Vector] = {}
+    known: dict[Tree, _Differential | None] = {}
     for t, coefficient in series.items():
         value = _contracted(t, losses, dimension, known) if is_scalar else _differential(t, losses, dimension, known)
-        for i, component in enumerate(value):
-            total[i] += coefficient * component  # type: ignore[operator]
+        for i, component in enumerate(value or ()):
+            if component:
+                total[i] += coefficient * component  # type: ignore[operator]
     return tuple(total)
 
 
-def _contracted(t: Tree, losses: Losses, dimension: int, known: dict[Tree, Vector]) -> Vector:
-    children = [_differential(child, losses, dimension, known) for child in t.children]
-    return (_filled(losses[t.loss], (), children, dimension),)
+def _contracted(
+    t: Tree, losses: Losses, dimension: int, known: dict[Tree, _Differential | None]
+) -> _Differential | None:
+    children = _plugged(t, losses, dimension, known)
+    return None if children is None else (_filled(losses[t.loss], (), children, dimension),)
 
 
-def _filled(derivatives: Derivatives, open_slots: tuple[int, ...], children: list[Vector], dimension: int) -> Fraction:
+def _differential(
+    t: Tree, losses: Losses, dimension: int, known: dict[Tree, _Differential | None]
+) -> _Differential | None:
+    """The vector of a tree; None where it is zero, as most are once the losses are simple."""
+    if t not in known:
+        children = _plugged(t, losses, dimension, known)
+        value = (
+            () if children is None else [_filled(losses[t.loss], (i,), children, dimension) for i in range(dimension)]
+        )
+        known[t] = tuple(value) if any(value) else None
+    return known[t]
+
+
+def _plugged(
+    t: Tree, losses: Losses, dimension: int, known: dict[Tree, _Differential | None]
+) -> list[_Differential] | None:
+    """The vectors of the children; None where one is zero, and what it is plugged into with it."""
+    children = []
+    for child in t.children:
+        value = _differential(child, losses, dimension, known)
+        if value is None:
+            return None
+        children.append(value)
+    return children
+
+
+def _filled(
+    derivatives: Derivatives, open_slots: tuple[int, ...], children: list[_Differential], dimension: int
+) -> int:
     """The derivative of a loss with the children plugged in and unit vectors in the slots that stay open."""
-    total = Fraction(0)
+    total = 0
     for slots in product(range(dimension), repeat=len(children)):
         derivative = derivatives.get(_counts((*open_slots, *slots), dimension), 0)
         if derivative:
-            factor = Fraction(derivative)
+            factor = derivative
             for slot, child in zip(slots, children, strict=True):
                 factor *= child[slot]
             total += factor
     return total
-
-
-def _differential(t: Tree, losses: Losses, dimension: int, known: dict[Tree, Vector]) -> Vector:
-    if t not in known:
-        children = [_differential(child, losses, dimension, known) for child in t.children]
-        known[t] = tuple(_filled(losses[t.loss], (i,), children, dimension) for i in range(dimension))
-    return known[t]
 
 
 @cache

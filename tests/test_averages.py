@@ -6,6 +6,8 @@ import pytest
 
 from derivation.averages import (
     MEANS,
+    ORDERED,
+    PLAIN,
     at,
     enumerated,
     interleaved,
@@ -14,7 +16,7 @@ from derivation.averages import (
     over_permutations,
     split_into_sides,
 )
-from derivation.series import universal
+from derivation.series import Schedule, compose, universal
 from derivation.symbols import n
 from derivation.trees import Label
 
@@ -69,3 +71,24 @@ CLOSED = {
 )
 def test_closed_form_is_the_mean_over_all_words(words, num_pairs, order):
     assert at(CLOSED[words](universal(order)), MEANS, num_pairs) == enumerated(words(num_pairs), order)
+
+
+def test_a_pole_is_named_with_what_to_do_instead():
+    mean = over_independent_permutations(interleaved(universal(4), SIDES), SIDES)
+    with pytest.raises(ZeroDivisionError, match=r"^num_pairs must be none at which .* pole; got 1, .*enumerated\)\.$"):
+        at(mean, MEANS, 1)
+    # One pair has one order: minus first. Its mean is the displacement of that word.
+    word = [Label("-", 1), Label("+", 1)]
+    assert enumerated([word], 4) == compose(Schedule(tuple(word)), 4)
+
+
+@pytest.mark.parametrize("indexing", [PLAIN, ORDERED, MEANS], ids=lambda indexing: indexing.name)
+@pytest.mark.parametrize("num_pairs", [0, -1, 1.5])
+def test_a_number_of_pairs_is_whole_and_positive(indexing, num_pairs):
+    with pytest.raises(ValueError, match=f"^num_pairs must be a whole number of at least 1; got {num_pairs}"):
+        at(universal(2), indexing, num_pairs)
+
+
+def test_a_mean_over_no_words_is_refused():
+    with pytest.raises(ValueError, match=r"^words must hold at least one word; got none\.$"):
+        enumerated([], 2)

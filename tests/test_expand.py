@@ -4,7 +4,9 @@ from fractions import Fraction
 import pytest
 
 from derivation import expand
-from derivation.series import Schedule
+from derivation.averages import PLAIN
+from derivation.frames import SLOT, flow, modified_field
+from derivation.series import Schedule, compose
 from derivation.trees import text
 
 
@@ -56,6 +58,24 @@ def test_modified_field_says_where_a_loss_exists(capsys):
     assert "order 3: no gradient" in text_
     text_ = printed(capsys, "--schedule=-+", "--order", "2", "--modified-field")
     assert "order 2: no gradient" in text_
+
+
+@pytest.mark.parametrize("letter", ["\N{WHITE SQUARE}", "\N{BLACK SQUARE}", "\N{WHITE MEDIUM SQUARE}", "x"])
+def test_no_letter_means_anything_to_the_engine(letter, capsys):
+    # Whatever a loss is called, the same is true of it. Both names sort behind "a".
+    ordinary = printed(capsys, "--schedule=aqa", "--modified-field")
+    assert "order 1: the gradient of a loss" in ordinary
+    assert printed(capsys, f"--schedule=a{letter}a", "--modified-field") == ordinary.replace("q", letter)
+
+
+def test_the_slot_of_a_jacobian_is_the_name_of_no_loss():
+    with pytest.raises(ValueError, match="without blanks or brackets at every step"):
+        Schedule((SLOT,))
+
+
+def test_a_fifth_order_field_of_three_losses_flows_to_the_displacement():
+    displacement = compose(Schedule.parse("abcabc"), 5)
+    assert flow(modified_field(displacement, PLAIN, 5), PLAIN, 5) == displacement
 
 
 def test_latex_escapes_names(capsys):
