@@ -10,15 +10,21 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
+from console.packages import missing
+
 __all__ = ["Parser", "nearest", "output_path", "run", "write"]
 
 
-def run(main: Callable[[], int]) -> int:
+def run(main: Callable[[], int], extra: str = "") -> int:
     """Runs a command as a program does.
 
+    Args:
+        main: The command; returns its exit status.
+        extra: The extra of this project that it needs; empty for none.
+
     Returns:
-        The exit status: that of `main`; 130 where the user interrupts; 141 where the reader of a pipe has gone; 1 with
-        one line on standard error where standard output cannot be written.
+        The exit status: that of `main`; 130 where the user interrupts; 141 where the reader of a pipe has gone; 2 with
+        one line on standard error where a package is not installed; 1 with one where standard output cannot be written.
     """
     if sys.stdout is None:  # closed by the caller: there is nothing to say and nobody to say it to
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
@@ -37,6 +43,12 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        message = missing(error, extra)
+        if message is None:
+            raise
+        print(message, file=sys.stderr)
+        return 2
     return status
 
 

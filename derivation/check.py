@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from console.command import Parser, nearest, output_path, run, write
+from console.progress import progress
 from derivation.catalogue import CATALOGUE, Entry
 
 __all__ = ["main", "readme_with_table"]
@@ -96,7 +98,8 @@ def _run(
 
     takes_stdout = any(path is not None and str(path) == "-" for path in (json, html))
     console = Terminal(stderr=takes_stdout, highlight=False, soft_wrap=not explains)
-    progress = Progress(
+    # On a terminal the bar stays below the rows; where these go to a file, progress is standard error's.
+    bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(20),
         MofNCompleteColumn(),
@@ -107,22 +110,29 @@ def _run(
     )
     reports = []
     try:
-        with progress:
-            task = progress.add_task("loading", total=len(chosen))
+        with (
+            bar,
+            nullcontext(lambda *_: None)
+            if console.is_terminal or takes_stdout  # the rows are on standard error themselves
+            else progress("checking", len(chosen), "claims", is_silent_if_quick=True) as advance,
+        ):
+            task = bar.add_task("loading", total=len(chosen))
             from derivation import report as reporting  # noqa: PLC0415
             from derivation.claim import examine  # noqa: PLC0415
 
             if not explains:
                 console.print(reporting.header())
             for entry in chosen:
+                advance(len(reports), entry.id)
                 reports.append(
-                    examine(entry, lambda what, name=entry.id: progress.update(task, description=f"{name}: {what}"))
+                    examine(entry, lambda what, name=entry.id: bar.update(task, description=f"{name}: {what}"))
                 )
                 if explains:
                     reporting.explain(reports[-1], console)
                 else:
                     console.print(reporting.row(reports[-1]))
-                progress.advance(task)
+                bar.advance(task)
+            advance(len(reports))
     except KeyboardInterrupt:
         console.print(f"Interrupted: {len(reports)} of {len(chosen)} claims were examined, nothing was written.")
         return 130

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from console.command import nearest, run
+from console.packages import missing
 
 __all__ = ["COMMANDS", "main"]
 
@@ -20,6 +21,8 @@ COMMANDS = {
     "evaluate": ("experiments.evaluate", "how many problems a model solves"),
     "report": ("experiments.report", "figures, tables and one page from the records of runs"),
 }
+
+_EXTRAS = {"openai": "teacher", "datasets": "hub", "tensorboardX": "tensorboard"}  # of all else: experiments
 
 
 def _usage() -> str:
@@ -54,12 +57,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return import_module(COMMANDS[name][0]).main(rest)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in ("console", "experiments", "numerics"):
+        message = missing(error, _EXTRAS.get((error.name or "").partition(".")[0], "experiments"))
+        if message is None:
             raise
-        print(
-            f"python -m experiments {name}: {error.name} must be installed. `python -m experiments doctor` says how.",
-            file=sys.stderr,
-        )
+        print(f"python -m experiments {name}: {message}", file=sys.stderr)
         return 2
 
 

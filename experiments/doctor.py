@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from console.command import Parser
+from console.packages import INSTALL
 from console.values import input_folder
 
 __all__ = ["Finding", "Need", "findings", "main", "needs"]
@@ -23,7 +24,6 @@ run keeps.
 
 exit status: 0 where the preset `tiny` can run, 1 where it cannot.
 """
-_INSTALL = "python -m pip install --constraint constraints.txt --editable '.[{}]'"
 _PYTHON = (3, 11)
 _JAX = (0, 10)
 _ARRAYS_IN_A_CHECKPOINT = 3  # parameters and two moments
@@ -105,10 +105,10 @@ def findings(model: Path, data: Path) -> Iterator[Finding]:
     yield Finding("Python", "good" if good else "missing", running, "" if good else "install Python 3.11 or newer")
     yield from _jax()
     for name in ("safetensors", "tokenizers", "gguf"):
-        remedy = "" if find_spec(name) else _INSTALL.format("experiments")
+        remedy = "" if find_spec(name) else INSTALL.format(".[experiments]")
         yield Finding(name, "missing" if remedy else "good", _version(name), remedy)
     for name, (extra, purpose) in _OPTIONAL.items():
-        remedy = "" if find_spec(name) else f"for {purpose}: {_INSTALL.format(extra)}"
+        remedy = "" if find_spec(name) else f"for {purpose}: {INSTALL.format(f'.[{extra}]')}"
         yield Finding(name, "optional" if remedy else "good", _version(name), remedy)
     if not find_spec("jax"):
         return  # what follows is known once it is there
@@ -127,7 +127,7 @@ def findings(model: Path, data: Path) -> Iterator[Finding]:
 
 
 def _jax() -> Iterator[Finding]:
-    remedy = _INSTALL.format("experiments")
+    remedy = INSTALL.format(".[experiments]")
     if not find_spec("jax"):
         yield Finding("JAX", "missing", "not installed", remedy)
         return

@@ -194,8 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from contextlib import nullcontext  # noqa: PLC0415
 
-    from console.progress import progress  # noqa: PLC0415
-    from experiments import jsonl, loading, sources, tokens  # noqa: PLC0415
+    from console.progress import progress, waiting  # noqa: PLC0415
+
+    with waiting("loading JAX"):
+        from experiments import jsonl, loading, sources, tokens  # noqa: PLC0415
 
     skipped: list[str] | None = [] if options.skip_broken else None
     settings: dict[str, object] = {

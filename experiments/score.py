@@ -150,8 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out.exists() and out.stat().st_size and not options.resume:
         parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
 
-    from console.progress import progress  # noqa: PLC0415
-    from experiments import jsonl, loading, pretrained, tokens  # noqa: PLC0415
+    from console.progress import progress, waiting  # noqa: PLC0415
+
+    with waiting("loading JAX"):
+        from experiments import jsonl, loading, pretrained, tokens  # noqa: PLC0415
 
     try:
         codec = tokens.load(options.model)
@@ -164,9 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         params, architecture = loading.policy(options.model)
         if earlier:
             # The last of them once more: another model, type or template would give another number.
-            (_, (again,)), *_ = scores(
-                params, architecture, [texts[num_done - 1][1]], num_rows=1, compute_dtype=options.dtype
-            )
+            with waiting("scoring the last line once more"):
+                (_, (again,)), *_ = scores(
+                    params, architecture, [texts[num_done - 1][1]], num_rows=1, compute_dtype=options.dtype
+                )
             if abs(again.log_prob - earlier[-1]) > 1e-3 * abs(again.log_prob) + 1e-2:
                 raise ValueError(
                     f"{out}, line {num_done}: was made with another model, --dtype or template; it has log_prob "

@@ -69,9 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (folder / "config.json").is_file():
         parser.error(f"{folder} must be a run's folder, with config.json and checkpoints/.")
 
-    from console.progress import progress  # noqa: PLC0415
+    from console.progress import progress, waiting  # noqa: PLC0415
     from console.terminal import Terminal  # noqa: PLC0415
-    from experiments import config, jsonl, processes, twins  # noqa: PLC0415
+
+    with waiting("loading JAX"):
+        from experiments import config, jsonl, processes, twins  # noqa: PLC0415
 
     processes.join(None, None, None)
     try:
@@ -103,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kept(twin)
         print(f"wrote {out}")
         if options.attribution:
-            causes, apart = twins.attributed(bench, options.attribution)
+            with waiting("the gap by its causes"):
+                causes, apart = twins.attributed(bench, options.attribution)
             terminal.print(f"the gap at eta {options.attribution:g} by its causes: norm, share of the gap")
             for row in causes:
                 terminal.print(f"  {row.cause:<16} {row.norm:10.3e} {row.share:8.1%}")

@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.command import Parser, nearest, output_path, run, write
+from console.progress import progress, restored_cursor, waiting
 from console.values import number, whole
 
 if TYPE_CHECKING:
@@ -279,7 +281,6 @@ def _as_data(comparison: "Comparison") -> dict[str, object]:
 def _sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, object]], int]:
     """Every combination of what is not given; the results as data, and how many orders were missed."""
     import jax  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     from console.terminal import Terminal  # noqa: PLC0415
@@ -298,14 +299,12 @@ def _sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, 
     for heading in ("problem", "optimizer", "schedule", "1", "2", "3"):
         table.add_column(heading, no_wrap=True)
     num_missed = num_unresolved = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Terminal(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("comparing", total=len(cases))
+    with progress("comparing", len(cases), "comparisons") as advance:
         for previous, case in pairwise([("", "", ""), *cases]):
             if previous[:2] != case[:2]:
                 # Compiled programs are memory maps, of which a process may have 65,530 (vm.max_map_count on Linux).
                 jax.clear_caches()
-            progress.update(task, description=" ".join(case))
+            advance(len(results), " ".join(case))
             comparison = _compared(options, *case)
             num_missed += sum(fit.is_refuted for fit in comparison.fits)
             num_unresolved += sum(fit.verdict == "not resolved" for fit in comparison.fits)
@@ -317,7 +316,7 @@ def _sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, 
             table.add_row(
                 *case, *(f"{c} FAIL" if f.is_refuted else c for c, f in zip(cells, comparison.fits, strict=True))
             )
-            progress.advance(task)
+            advance(len(results))
     if not is_quiet:
         terminal = Terminal(soft_wrap=True, highlight=False)
         terminal.print(table)
@@ -333,7 +332,8 @@ def _single(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str,
     from console.terminal import Terminal  # noqa: PLC0415
 
     case = options.problem or "mlp", options.optimizer or "sgd", options.schedule or "minus-first"
-    comparison = _compared(options, *case)
+    with waiting(f"comparing {' '.join(case)}"):
+        comparison = _compared(options, *case)
     if not is_quiet:
         terminal = Terminal(highlight=False)
         terminal.print(_described(options, *case), soft_wrap=True)
@@ -346,8 +346,10 @@ def _single(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str,
     if options.plot:
         from numerics import figures  # noqa: PLC0415
 
-        figure = figures.drawn(comparison, _described(options, *case))
-        write(options.plot, figures.rendered(figure, options.plot.suffix))
+        with waiting("drawing"):
+            figure = figures.drawn(comparison, _described(options, *case))
+            content = figures.rendered(figure, options.plot.suffix)
+        write(options.plot, content)
         if not is_quiet:
             print(f"wrote {options.plot}")
     names = dict(zip(("problem", "optimizer", "schedule"), case, strict=True))
@@ -364,7 +366,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--scales must go with a single comparison; the schedules of a sweep differ in length.")
     if options.plot and options.json and options.plot.resolve() == options.json.resolve():
         parser.error(f"--plot and --json must name two files; got {options.plot} for both.")
-    import jax  # noqa: PLC0415
+    with waiting("loading JAX"):
+        import jax  # noqa: PLC0415
+
+        if options.plot:
+            import_module("matplotlib")  # what is missing is missed now, not after the work
 
     jax.config.update("jax_enable_x64", options.dtype == "float64")
     # The problems here are so small that nearly all the time goes into compiling.
@@ -385,6 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stop(signal_number: int, frame: object) -> None:
     """Ends at once: an exception may be raised where nobody can catch it, in a callback of the compiler's."""
+    restored_cursor()
     print("Interrupted.", file=sys.stderr)
     sys.stderr.flush()
     os._exit(130)
@@ -392,4 +399,4 @@ def _stop(signal_number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _stop)
-    sys.exit(run(main))
+    sys.exit(run(main, "numerics"))

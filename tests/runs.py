@@ -133,7 +133,7 @@ def make(folder, say=lambda word: None, steps=0):
         say(b"ready\n")
         if steps:
             sys.addaudithook(Killer(steps))
-        yield lambda done, note="": say(b"made\n")
+        yield lambda done, note="": None if note.endswith("compiling") else say(b"made\n")
 
     return loop.run(configuration(), given(), folder, header={"commit": None}, show=show)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import console.progress
 from numerics import compare, drift, optimizers, problems, schedules, updates
 
 ROOT = Path(__file__).parents[1]
@@ -212,7 +214,40 @@ def test_an_interrupted_sweep_ends_and_says_so():
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
-        assert (process.returncode, out, error) == (130, "", "Interrupted.\n")
+        *progress, last = error.splitlines()
+        assert (process.returncode, out, last) == (130, "", "Interrupted.")
+        assert all(line.startswith(("loading JAX", "comparing")) for line in progress)
+
+
+@pytest.mark.parametrize("package", ["jax", "optax", "matplotlib"])
+def test_what_is_not_installed_is_named_with_the_command_that_installs_it(package, tmp_path):
+    code = (
+        f"import runpy, sys\nsys.modules[{package!r}] = None\n"
+        "runpy.run_module('numerics.compare', run_name='__main__', alter_sys=True)"
+    )
+    plot = tmp_path / "drift.svg"
+    call = [sys.executable, "-c", code, "--problem", "quadratic", "--plot", str(plot)]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, check=False)
+    install = "python -m pip install --constraint constraints.txt --editable '.[numerics]'"
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"{package} must be installed. In the project's folder: {install}"
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_long_comparison_says_that_it_lasts_and_not_in_the_json(monkeypatch, capsys):
+    monkeypatch.setattr(console.progress, "_SECONDS_BEFORE_FIRST_LINE", 0.0)
+    monkeypatch.setattr(console.progress, "_SECONDS_BETWEEN_LOOKS", 0.01)
+    assert compare.main(["--problem", "quadratic", "--seed", "9", "--json", "-"]) == 0
+    shown = capsys.readouterr()
+    json.loads(shown.out, parse_constant=pytest.fail)
+    assert re.search(r"^comparing quadratic sgd minus-first, \d+ s$", shown.err, re.MULTILINE)
+
+
+def test_a_sweep_says_how_far_it_is(capsys):
+    arguments = ["--sweep", "--problem", "quadratic", "--optimizer", "sgd", "--schedule", "blocks", "--json", "-"]
+    assert compare.main(arguments) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "comparing: 1 of 1 comparisons"
 
 
 def test_a_narrow_terminal_cuts_no_number():

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from console import progress as progress_module
 from console import values
+from console.packages import missing
 from console.progress import progress
 
 ROOT = Path(__file__).parents[1]
@@ -248,3 +249,73 @@ def test_the_same_program_off_a_terminal_shows_no_bar():
     done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stderr == "scoring: 1,234 of 1,234 completions, 617 right\n"
     assert done.stdout == "done\n"
+
+
+SILENT = """
+import time
+import sys
+import console.progress as module
+module._SECONDS_BEFORE_FIRST_LINE, module._SECONDS_BETWEEN_LINES, module._SECONDS_BETWEEN_LOOKS = 0.2, 0.4, 0.02
+with module.progress("sequential", 24, "updates") as advance:
+    advance(0, "the first update: compiling")
+    time.sleep(1.0)
+    advance(1)
+with module.waiting("loading"):
+    time.sleep(0.5)
+print("{}")
+"""
+
+
+def test_a_single_long_piece_of_work_says_that_it_lasts():
+    done = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, text=True, cwd=ROOT, check=True)
+    *counted, last = done.stderr.splitlines()
+    assert 2 <= len(counted) <= 4
+    assert all(
+        re.fullmatch(r"sequential: 0 of 24 updates, the first update: compiling, \d+ s", line) for line in counted
+    )
+    assert re.fullmatch(r"loading, \d+ s", last)
+    assert done.stdout == "{}\n"
+
+
+def test_on_a_terminal_a_single_long_piece_of_work_is_a_live_line():
+    shown, out = on_a_terminal(SILENT)
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(r"the first update: compiling +━+ +0/24", frames)
+    assert re.search(r"loading 0:00:00", frames)
+    assert " of 24 updates" not in frames
+    assert shown.rstrip("\r\n").endswith("\x1b[2K")
+    assert out == "{}\n"
+
+
+def test_what_is_quick_need_not_say_so(clock, capsys):
+    for seconds in (1.9, 2.1):
+        clock.seconds = 0.0
+        with progress("expanding", 3, "stages", is_silent_if_quick=True) as advance:
+            clock.seconds = seconds
+            advance(3)
+    assert capsys.readouterr().err == "expanding: 3 of 3 stages\n"
+
+
+# What is not installed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", ["sympy", "rich"])
+@pytest.mark.parametrize("command", [("derivation.expand", "--schedule=ab"), ("derivation.check", "two-step")])
+def test_what_is_not_installed_is_named_with_the_command_that_installs_it(package, command):
+    module, *arguments = command
+    code = (
+        f"import runpy, sys\nsys.modules[{package!r}] = None\n"
+        f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"{package} must be installed. In the project's folder: python -m pip install --constraint constraints.txt "
+        "--editable '.'\n"
+    )
+
+
+def test_a_module_of_our_own_that_is_missing_is_a_fault_of_ours():
+    assert missing(ModuleNotFoundError("No module named 'console.none'", name="console.none")) is None

@@ -418,6 +418,37 @@ def test_a_wheel_that_is_none_is_refused(tmp_path, capfd):
     assert [path.name for path in tmp_path.iterdir()] == [wheel.name]
 
 
+# A pip that fetches 40 MB, then lays down its wheel or fails: the holes of a file take no place.
+PIP = """#!{python}
+import os, sys, time
+folder = sys.argv[sys.argv.index("--dest") + 1]
+with open(os.path.join(os.environ["TMPDIR"], "unpacked"), "wb") as file:
+    file.truncate(40_000_000)
+time.sleep(0.9)
+if {fails}:
+    sys.exit("ERROR: No matching distribution found")
+os.rename(os.path.join(os.environ["TMPDIR"], "unpacked"), os.path.join(folder, "some.whl"))
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_download_says_how_much_has_arrived(fails, tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text(PIP.format(python=sys.executable, fails=fails))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    seen = []
+    if fails:
+        with pytest.raises(RuntimeError, match=r"pip could not fetch some==1: ERROR: No matching .* with --wheel\.$"):
+            fetch._downloaded_wheel("some==1", scratch, seen.append)
+    else:
+        assert fetch._downloaded_wheel("some==1", scratch, seen.append) == scratch / "some.whl"
+    assert 40_000_000 in seen
+    assert max(seen) == 40_000_000
+
+
 def test_the_hub_is_asked_for_the_model_only(tmp_path, monkeypatch, capfd):
     asked = {}
 
@@ -582,7 +613,10 @@ def test_what_is_not_installed_is_named(missing, model, tmp_path, capfd, monkeyp
     call = ["score", "--model", str(model), "--in", str(source), "--out", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, "-c", code, *call], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
-    assert f"{missing} must be installed. `python -m experiments doctor` says how." in done.stderr
+    install = "python -m pip install --constraint constraints.txt --editable '.[experiments]'"
+    assert (
+        done.stderr == f"python -m experiments score: {missing} must be installed. In the project's folder: {install}\n"
+    )
 
 
 def test_a_text_that_no_file_can_hold_is_named(model, tmp_path, capfd):
