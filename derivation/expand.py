@@ -1,20 +1,24 @@
 """`python -m derivation.expand`: the expansion of a schedule of one's own."""
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from console.command import Parser, output_path, run, write
+from console.progress import progress
+from console.values import whole
 
 if TYPE_CHECKING:
+    from derivation.claim import Verdict
     from derivation.series import Schedule, Series
     from derivation.trees import Label, Tree
 
 __all__ = ["as_json", "as_latex", "expansion", "main"]
 
+_HIGHEST_ORDER = 1000
+_MOST_COUNTED = 10**6  # steps times order squared: beyond the limit, terms are counted only where that takes no time
 _FRAMES = ("none", "accumulated", "pair-accumulated", "gradient-flow")
 _EPILOG = """\
 The printed sum is the displacement theta_m - theta after one gradient-descent step per letter, in powers of the step
@@ -31,16 +35,21 @@ examples:
   python -m derivation.expand --schedule kl,reward,kl --step-sizes 1/2,1,1/2
   python -m derivation.expand --schedule=-+ --frame accumulated --latex
   python -m derivation.expand --schedule=-++- --modified-field
+
+exit status: 0, 1 where a file could not be written, 2 for a call that cannot be carried out, 130 if interrupted.
 """
 
 
-def expansion(schedule: "Schedule", order: int, frame: str = "none") -> "Series":
+def expansion(
+    schedule: "Schedule", order: int, frame: str = "none", on_step: Callable[[int], None] = lambda _: None
+) -> "Series":
     """The displacement of a schedule, or its drift relative to a frame.
 
     Args:
         schedule: The steps.
         order: The highest power of the step size.
         frame: "none", "accumulated", "pair-accumulated" or "gradient-flow".
+        on_step: Told the number of each step, from 1, before it is made.
 
     Raises:
         ValueError: If the frame needs pairs and the number of steps is odd, or `order` is smaller than 1.
@@ -49,7 +58,7 @@ def expansion(schedule: "Schedule", order: int, frame: str = "none") -> "Series"
     from derivation.frames import accumulated, flow  # noqa: PLC0415
     from derivation.series import compose  # noqa: PLC0415
 
-    displacement = compose(schedule, order)
+    displacement = compose(schedule, order, on_step)
     match frame:
         case "accumulated":
             return displacement - accumulated(schedule, order)
@@ -61,20 +70,40 @@ def expansion(schedule: "Schedule", order: int, frame: str = "none") -> "Series"
             return displacement
 
 
-def as_json(schedule: "Schedule", order: int, frame: str, series: "Series") -> str:
-    """An expansion as JSON text."""
+def as_json(
+    schedule: "Schedule", order: int, frame: str, series: "Series", verdicts: "dict[int, Verdict] | None" = None
+) -> str:
+    """An expansion as JSON text.
+
+    Args:
+        schedule: The steps.
+        order: The highest power of the step size.
+        frame: What the series is relative to, or "modified-field".
+        series: The expansion.
+        verdicts: For every order whether the field is the gradient of a loss, where that was decided.
+    """
     from derivation.trees import text  # noqa: PLC0415
 
     def node(t: "Tree") -> dict[str, object]:
         return {"loss": str(t.loss), "children": [node(child) for child in t.children]}
 
-    content = {
+    content: dict[str, object] = {
         "schedule": str(schedule),
         "step_sizes": [str(size) for size in schedule.step_sizes],
         "order": order,
         "frame": frame,
         "terms": [{"tree": node(t), "coefficient": str(c), "text": text(t)} for t, c in series.items()],
     }
+    if verdicts is not None:
+        content["gradient"] = [
+            {
+                "order": power,
+                "is_gradient": {"proved": True, "refuted": False}.get(verdict.status),
+                "witness": verdict.witness and {"losses": verdict.witness.setting, "jacobian": verdict.witness.left},
+                "reason": verdict.reason,
+            }
+            for power, verdict in verdicts.items()
+        ]
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -112,16 +141,6 @@ def _escaped(name: str) -> str:
     )
 
 
-def _positive(value: str) -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1; got {value}.")
-    return number
-
-
 def _parser() -> Parser:
     parser = Parser(
         "python -m derivation.expand", "Expands a schedule of gradient steps in the step size, exactly.", _EPILOG
@@ -139,12 +158,19 @@ def _parser() -> Parser:
         metavar="LIST",
         help="one fraction per step between commas, in units of eps (default: all 1)",
     )
-    parser.add_argument("--order", type=_positive, default=3, metavar="N", help="the highest power of eps (default: 3)")
+    parser.add_argument(
+        "--order", type=whole(1, _HIGHEST_ORDER), default=3, metavar="N", help="the highest power of eps (default: 3)"
+    )
     parser.add_argument("--frame", choices=_FRAMES, default="none", help="what the displacement is compared with")
     parser.add_argument(
         "--modified-field",
         action="store_true",
         help="print the field whose flow for unit time is the update, and whether it is the gradient of a loss",
+    )
+    parser.add_argument(
+        "--no-limit",
+        action="store_true",
+        help="begin also what would take more than minutes",
     )
     parser.add_argument("--json", type=output_path, metavar="PATH", help="write JSON; - for standard output")
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of a table")
@@ -163,21 +189,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("only one of --latex and --json can go to standard output.")
     if options.modified_field and options.frame != "none":
         parser.error("--modified-field is a frame of its own; leave --frame out.")
-    from derivation.averages import PLAIN  # noqa: PLC0415
-    from derivation.frames import modified_field  # noqa: PLC0415
-    from derivation.series import Schedule, compose  # noqa: PLC0415
+    from derivation.series import Schedule  # noqa: PLC0415
 
+    sys.set_int_max_str_digits(0)  # exact numbers are printed whole, however long
+    frame = "modified-field" if options.modified_field else options.frame
+    needs_verdicts = options.modified_field and bool(options.json or not options.latex)
     try:
         schedule = Schedule.parse(options.schedule, options.step_sizes)
-        if options.modified_field:
-            series = modified_field(compose(schedule, options.order), PLAIN, options.order)
-        else:
-            series = expansion(schedule, options.order, options.frame)
+        if not options.no_limit:
+            _check_effort(schedule, options.order, frame)
+        series, verdicts = _computed(schedule, options.order, frame, needs_verdicts)
     except ValueError as error:
         parser.error(str(error))
-    frame = "modified-field" if options.modified_field else options.frame
     if options.json:
-        write(options.json, as_json(schedule, options.order, frame, series))
+        write(options.json, as_json(schedule, options.order, frame, series, verdicts))
         if str(options.json) == "-":
             return 0
         print(f"Wrote {options.json}", file=sys.stderr)
@@ -185,7 +210,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(as_latex(series), end="")
         return 0
     _print(schedule, frame, series)
+    for line in _potentials(series, verdicts or {}):
+        print(line)
     return 0
+
+
+def _check_effort(schedule: "Schedule", order: int, frame: str) -> None:
+    """Refuses what would not end.
+
+    Raises:
+        ValueError: With the number of terms, and the highest order that ends.
+    """
+    from derivation import effort  # noqa: PLC0415
+
+    num_vertices, highest = 0, 0
+    for power, needed in enumerate(effort.by_order(schedule.losses, frame), start=1):
+        num_vertices += needed.num_vertices
+        is_within = num_vertices <= effort.LIMIT
+        highest = power if is_within else highest
+        if power == order and is_within:
+            return
+        if power == order or (not is_within and power**2 * len(schedule.losses) > _MOST_COUNTED):
+            rule = f"--order must be at most {highest} for this schedule" if highest else "--schedule must be shorter"
+            raise ValueError(
+                f"{rule}; got order {order} of {len(schedule.losses):,} steps. Order {power} alone has up to"
+                f" {_count(needed.num_trees)} terms, and would take more than minutes; --no-limit begins all the same."
+            )
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 10**12 else f"10^{len(str(number)) - 1}"
+
+
+def _computed(
+    schedule: "Schedule", order: int, frame: str, needs_verdicts: bool
+) -> "tuple[Series, dict[int, Verdict] | None]":
+    """The series of a frame, and for every order whether it is a gradient where that is asked for."""
+    from derivation.averages import PLAIN  # noqa: PLC0415
+    from derivation.frames import modified_field  # noqa: PLC0415
+    from derivation.procedures import gradient_field  # noqa: PLC0415
+    from derivation.series import compose  # noqa: PLC0415
+
+    num_steps = len(schedule.losses)
+    num_stages = num_steps + (order if frame == "modified-field" else 1) + (order if needs_verdicts else 0)
+    with progress("expanding", num_stages, "stages", is_silent_if_quick=True) as advance:
+
+        def on_step(number: int) -> None:
+            advance(number - 1, f"step {number} of {num_steps}")
+
+        if frame != "modified-field":
+            series = expansion(schedule, order, frame, on_step)
+            advance(num_stages)
+            return series, None
+        displacement = compose(schedule, order, on_step)
+        field = modified_field(
+            displacement, PLAIN, order, lambda power: advance(num_steps + power - 1, f"the field at order {power}")
+        )
+        if not needs_verdicts:
+            advance(num_stages)
+            return field, None
+        verdicts = {}
+        for power in range(1, order + 1):
+            advance(num_steps + order + power - 1, f"whether order {power} is a gradient")
+            verdicts[power] = gradient_field("", lambda power=power: field.of_order(power), PLAIN).decide()
+        advance(num_stages)
+        return field, verdicts
 
 
 _HEADINGS = {
@@ -209,20 +298,15 @@ def _print(schedule: "Schedule", frame: str, series: "Series") -> None:
     width = max((len(str(c)) for c in series.values()), default=0)
     for t, c in series.items():
         print(f"  eps^{num_vertices(t)}  {c!s:>{width}}  {text(t)}")
-    if frame == "modified-field":
-        for line in _potentials(series):
-            print(line)
 
 
-def _potentials(field: "Series") -> list[str]:
-    """For every order, whether the field is the gradient of a loss; a witness where it is not."""
-    from derivation.averages import PLAIN  # noqa: PLC0415
-    from derivation.procedures import gradient_field  # noqa: PLC0415
+def _potentials(field: "Series", verdicts: "dict[int, Verdict]") -> list[str]:
+    """For every order that the field has, whether it is the gradient of a loss; a witness where it is not."""
     from derivation.trees import num_vertices  # noqa: PLC0415
 
     lines = []
-    for power in sorted({num_vertices(t) for t in field}):
-        verdict = gradient_field("", lambda power=power: field.of_order(power), PLAIN).decide()
+    for power in sorted({num_vertices(t) for t in field} & verdicts.keys()):
+        verdict = verdicts[power]
         if verdict.status == "proved":
             lines.append(f"order {power}: the gradient of a loss, whatever the losses")
         elif verdict.witness:

@@ -9,7 +9,7 @@ marked vertex (the slot), transposing exchanges root and slot, and the field is 
 if the antisymmetric part vanishes tree by tree. Where it does not, `witness` finds losses that show it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from itertools import chain
 
@@ -122,12 +122,20 @@ def flow(field: Series, indexing: Indexing, order: int) -> Series:
     return displacement.up_to(order)
 
 
-def modified_field(displacement: Series, indexing: Indexing, order: int) -> Series:
+def modified_field(
+    displacement: Series, indexing: Indexing, order: int, on_order: Callable[[int], None] = lambda _: None
+) -> Series:
     """The field whose flow for unit time is the given displacement, to the given order (backward error analysis).
 
     The flow is the sum of T_1 = field and T_j = (1/j) D_field T_(j-1). A product has the vertices of both its factors:
     so T_2, T_3, ... at order p need the field below order p only, and the field at order p is the displacement there
     less their sum.
+
+    Args:
+        displacement: The displacement.
+        indexing: What its bound indices mean.
+        order: The highest power of the step size kept.
+        on_order: Told each order, from 1, before it is computed.
 
     Source:
         Hairer, Lubich & Wanner, Geometric Numerical Integration, ch. IX.
@@ -135,6 +143,7 @@ def modified_field(displacement: Series, indexing: Indexing, order: int) -> Seri
     field: dict[int, Series] = {}  # by order
     terms: dict[tuple[int, int], Series] = {}  # T_j at order p under (j, p); every product below is made once
     for p in range(1, order + 1):
+        on_order(p)
         rest = displacement.of_order(p)
         for j in range(2, p + 1):  # T_j begins at order j
             products = (derivative(terms[j - 1, q], field[p - q], indexing).items() for q in range(j - 1, p))

@@ -237,12 +237,13 @@ def step(displacement: Series, loss: Label, step_size: Coefficient, order: int) 
     return displacement - gradient_at(loss, displacement, step_size, order)
 
 
-def compose(schedule: Schedule, order: int) -> Series:
+def compose(schedule: Schedule, order: int, on_step: Callable[[int], None] = lambda _: None) -> Series:
     """The displacement theta_m - theta of the sequential update, to the given order in the step size.
 
     Args:
         schedule: The steps.
         order: The highest power of the step size kept, at least 1.
+        on_step: Told the number of each step, from 1, before it is made.
 
     Returns:
         Displacement relative to the start point; sign, step sizes and symmetry are inside the coefficients.
@@ -253,7 +254,8 @@ def compose(schedule: Schedule, order: int) -> Series:
     if order < 1:
         raise ValueError(f"order must be at least 1; got {order}.")
     displacement = Series()
-    for loss, step_size in zip(schedule.losses, schedule.step_sizes, strict=True):
+    for number, (loss, step_size) in enumerate(zip(schedule.losses, schedule.step_sizes, strict=True), start=1):
+        on_step(number)
         displacement = step(displacement, loss, step_size, order)
     return displacement
 
