@@ -23,12 +23,15 @@ SPLITS = ("train", "test")  # named here so that --help is answered without the 
 RULES = ("hashes", "boxed", "last-number", "none")
 
 _EPILOG = """\
-Every answer is the most likely token after token, until a stop token, a new
-"Question:" or the limit. Its final answer is the first `#### N`; else the last
-number in the first \\boxed{}; else the last number, even of an answer that the
-limit cut off; compared with the gold answer as exact fractions. FILE gets one
-line for every problem: id, question, gold, text, answer, rule, is_right,
-num_tokens, is_ended, and the settings.
+Every answer is the most likely token after token, until a stop token or the
+limit. Its final answer is the first `#### N`; else the last number in the first
+\\boxed{}; else the last number, even of an answer that the limit cut off;
+compared with the gold answer as exact fractions. Reasoning between tags does not
+count, nor does a new problem behind the answer: docs/final-answers.md has every
+rule. Beside it stands what lm-eval would count, by strict-match and by
+flexible-extract. FILE gets one line for every problem: id, question, gold, text,
+answer, rule, is_right, num_tokens, is_ended, lm_eval_strict, lm_eval_flexible,
+and the settings.
 
 Lines are written as they are done. Where a run is interrupted, --resume goes on
 behind the last whole line.
@@ -132,14 +135,19 @@ def _plain(problem: "Problem") -> str:
 
 
 def _record(problem: "Problem", sample: Sample) -> dict[str, object]:
-    told: dict[str, object] = {"id": problem.id, "question": problem.question, "gold": problem.gold}
-    return told | sample._asdict() | {"answer": None if sample.answer is None else str(sample.answer)}
+    from experiments import harness  # noqa: PLC0415
+
+    record: dict[str, object] = {"id": problem.id, "question": problem.question, "gold": problem.gold}
+    record |= sample._asdict() | {"answer": None if sample.answer is None else str(sample.answer)}
+    match = harness.match(sample.text, problem.gold)
+    return record | {"lm_eval_strict": match.strict, "lm_eval_flexible": match.flexible}
 
 
 def _report(records: Sequence[dict[str, object]]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from console.terminal import Terminal  # noqa: PLC0415
+    from experiments import harness  # noqa: PLC0415
     from experiments.answers import wilson_interval  # noqa: PLC0415
 
     num_right = sum(bool(record["is_right"]) for record in records)
@@ -157,6 +165,12 @@ def _report(records: Sequence[dict[str, object]]) -> None:
     for rule in RULES:
         table.add_row(rule, str(every[rule]), str(right[rule]))
     terminal.print(table)
+    # From the texts: lines of an older file that is gone on with do not have them.
+    matches = [harness.match(str(record["text"]), str(record["gold"])) for record in records]
+    terminal.print(
+        f"lm-eval would count {sum(match.strict for match in matches)} by strict-match, "
+        f"{sum(match.flexible for match in matches)} by flexible-extract"
+    )
     num_cut = sum(not record["is_ended"] for record in records)
     lengths = sorted(int(str(record["num_tokens"])) for record in records)
     terminal.print(f"{num_cut} cut off by the limit; median length {lengths[len(lengths) // 2]} tokens")

@@ -115,6 +115,244 @@ def test_answers_as_a_person_reads_them(text, value, rule):
     assert answers.extract(text) == answers.Answer(None if value is None else F(value), rule)
 
 
+# What small models write, each decided by the rules of docs/final-answers.md before it was read.
+OUTPUTS = [
+    # Every one of them was read as another number once.
+    ("#### Step 1: add 48 and 24\n#### 72", 72, "hashes"),
+    ("#### 48 + 24 = 72", 72, "hashes"),
+    ("#### <<48+24=72>>72", 72, "hashes"),
+    ("<think>5 - 1 = 4\n#### 4\nNo.</think>5 - 2 = 3\n#### 3", 3, "hashes"),
+    ("The area is 72 m^2.", 72, "last-number"),
+    (r"\boxed{72\text{ cm}^2}", 72, "boxed"),
+    (r"\boxed{2\frac{1}{2}}", F(5, 2), "boxed"),
+    (r"\boxed{\frac12}", F(1, 2), "boxed"),
+    (r"#### 10,\!000", 10000, "hashes"),
+    (r"#### 12\;000", 12000, "hashes"),
+    ("#### 12 000", 12000, "hashes"),
+    ("#### 12\u2009000", 12000, "hashes"),
+    ("#### 12\u00a0000", 12000, "hashes"),
+    ("#### 12\u202f000", 12000, "hashes"),
+    ("#### –7", -7, "hashes"),
+    ("#### - 7", -7, "hashes"),
+    ("#### 1.2 million", 1200000, "hashes"),
+    ("The answer is 72.\n\nProblem 2:\nTom has 7 dogs.", 72, "last-number"),
+    ("The answer is 72.\nQ: Tom has 7 dogs. How many legs?\nA: 28", 72, "last-number"),
+    ("The answer is 72.\nUser: and with 5?", 72, "last-number"),
+    ("The answer is 72.\n\n### Instruction:\nSolve 3 + 4.", 72, "last-number"),
+    ("Question: Tom has 7 dogs. How many legs?\nThey have 7 * 4 = 28 legs.\n#### 28", 28, "hashes"),
+    ("**Question:** Tom has 7 dogs. How many legs?\n\n**Answer:** 28", 28, "last-number"),
+    # Units.
+    ("#### 72 clips", 72, "hashes"),
+    ("#### 72cm", 72, "hashes"),
+    ("#### 72 cm^2", 72, "hashes"),
+    ("#### 72 cm²", 72, "hashes"),
+    ("#### 72 square feet", 72, "hashes"),
+    ("The tank holds 72 cm^{3}.", 72, "last-number"),
+    (r"The area is $72\,\text{m}^2$.", 72, "last-number"),
+    (r"= 72 \text{ m}^{2}", 72, "last-number"),
+    (r"\boxed{72\,\mathrm{km}}", 72, "boxed"),
+    (r"\boxed{72 \text{ clips in 2 months}}", 72, "boxed"),
+    (r"\boxed{\text{72 clips}}", 72, "boxed"),
+    ("It covers 72 m2", 72, "last-number"),
+    ("It covers 72 ft2.", 72, "last-number"),
+    ("She drives at 72 km/h.", 72, "last-number"),
+    ("It is 72°.", 72, "last-number"),
+    (r"It is $72^\circ$.", 72, "last-number"),
+    ("#### 72-year-old", 72, "hashes"),
+    ("He leaves on the 21st.", 21, "last-number"),
+    # Currencies.
+    ("#### $72", 72, "hashes"),
+    ("#### $ 72", 72, "hashes"),
+    (r"#### \$72.50", F("72.5"), "hashes"),
+    ("#### €72", 72, "hashes"),
+    ("#### 72€", 72, "hashes"),
+    ("#### -€72", -72, "hashes"),
+    ("#### $-72", -72, "hashes"),
+    (r"\boxed{-\$72}", -72, "boxed"),
+    ("She pays Rs.72", 72, "last-number"),
+    ("She pays USD 72.00 in all.", 72, "last-number"),
+    ("#### $1.5M", 1500000, "hashes"),
+    ("#### $5k", 5000, "hashes"),
+    ("#### a 5k run", 5, "hashes"),
+    ("She earns $3 thousand.", 3000, "last-number"),
+    ("That is 2 hundred.", 200, "last-number"),
+    (r"\boxed{1.2\text{ million}}", 1200000, "boxed"),
+    ("#### $72/hour", 72, "hashes"),
+    # Percentages.
+    ("#### 72%", 72, "hashes"),
+    (r"\boxed{72\%}", 72, "boxed"),
+    ("That is 12.5 percent.", F(25, 2), "last-number"),
+    # Markdown, headings and lists.
+    ("#### **72**", 72, "hashes"),
+    ("**#### 72**", 72, "hashes"),
+    ("#### *72 clips*", 72, "hashes"),
+    ("#### `72`", 72, "hashes"),
+    ("The answer is **72**.", 72, "last-number"),
+    ("The answer is __72__!", 72, "last-number"),
+    ("| total | 72 |", 72, "last-number"),
+    ("### Final Answer: **72**", 72, "last-number"),
+    ("#### Final answer: 72", 72, "hashes"),
+    ("#### The answer is: $72.", 72, "hashes"),
+    ("#### Answer\n72", 72, "last-number"),
+    ("#### 1. Find April\nShe sold 48.\n#### 2. Find May\n48 / 2 = 24\n#### 72", 72, "hashes"),
+    ("#### Step 1: 48 / 2 = 24\n#### Step 2: 48 + 24 = 72", 72, "hashes"),
+    ("#### Find the clips of 2 months\n48 + 24 = 72", 72, "last-number"),
+    ("#### Janet sold 72 clips.", 72, "hashes"),
+    ("#### April: 48\n#### May: 24\n#### Total: 72", 72, "hashes"),
+    ("1. April: 48\n2. May: 24\n3. The total is 72", 72, "last-number"),
+    ("She sold 72.\n\nStep 3:", 72, "last-number"),
+    ("She sold 72.\n2. ", 2, "last-number"),  # nothing stands behind it: it may be a number
+    ("#### 72\n\nI hope that these 2 steps help!", 72, "hashes"),
+    # LaTeX.
+    (r"#### $72$", 72, "hashes"),
+    (r"#### \(72\)", 72, "hashes"),
+    (r"#### \boxed{72}", 72, "hashes"),
+    (r"\[ 48 + 24 = 72 \]", 72, "last-number"),
+    (r"$$\boxed{x = 72}$$", 72, "boxed"),
+    (r"\fbox{72} of 80", 72, "boxed"),
+    (r"\boxed{7{,}200}", 7200, "boxed"),
+    (r"\boxed{\mathbf{72}}", 72, "boxed"),
+    (r"#### 48 \times 2 = 96", 96, "hashes"),
+    # Fractions and mixed numbers.
+    ("#### 3/4", F(3, 4), "hashes"),
+    ("#### 2 1/2", F(5, 2), "hashes"),
+    ("It takes 2 1/2 hours.", F(5, 2), "last-number"),
+    ("It takes 2 and 1/2 hours.", F(5, 2), "last-number"),
+    ("It takes 2 and a half hours.", F(5, 2), "last-number"),
+    ("It takes 2½ hours.", F(5, 2), "last-number"),
+    ("It takes ½ hour.", F(1, 2), "last-number"),
+    ("-2 1/2", F(-5, 2), "last-number"),
+    (r"$-2\frac{1}{2}$", F(-5, 2), "last-number"),
+    (r"\boxed{\dfrac{5}{2}}", F(5, 2), "boxed"),
+    (r"\boxed{\frac{1}2}", F(1, 2), "boxed"),
+    (r"\boxed{3 \frac{3}{4}}", F(15, 4), "boxed"),
+    ("2 5/2", F(5, 2), "last-number"),
+    # Ratios and times.
+    ("The ratio is 3:2.", None, "none"),
+    ("Of 10 the ratio is 3:2.", 10, "last-number"),
+    ("He comes at 5:00 pm.", 5, "last-number"),
+    ("He comes at 10:00.", 10, "last-number"),
+    ("It takes 15 minutes, until 5:15 pm.", 15, "last-number"),
+    ("#### 5:00 PM", 5, "hashes"),
+    ("Day 3:70-21-15=34 crickets", 34, "last-number"),
+    ("Week 3:210 pages", 210, "last-number"),
+    # Thousands.
+    ("#### 1'234", 1234, "hashes"),
+    ("#### 1.234.567", 1234567, "hashes"),
+    ("#### 1 234 567.5", F("1234567.5"), "hashes"),
+    ("#### 10, 000", 10000, "hashes"),
+    (r"\boxed{10\ 000}", 10000, "boxed"),
+    ("In 2024 100 people came.", 100, "last-number"),
+    ("12 3456", 3456, "last-number"),
+    # Negative numbers.
+    ("#### −7", -7, "hashes"),
+    ("#### -7.5", F(-15, 2), "hashes"),
+    ("The change is –7 degrees.", -7, "last-number"),
+    ("5 - 12 = - 7", -7, "last-number"),
+    (r"\boxed{-7}", -7, "boxed"),
+    ("48 -24", 24, "last-number"),
+    ("pages 5–7", 7, "last-number"),
+    ("- 7 apples", 7, "last-number"),  # an item of a list
+    # Equations.
+    ("#### 72 = 48 + 24", 72, "hashes"),
+    ("#### x = 72", 72, "hashes"),
+    ("#### Total = $72", 72, "hashes"),
+    ("#### 48 clips + 24 clips = 72 clips", 72, "hashes"),
+    ("#### 72 (48 + 24)", 72, "hashes"),
+    ("#### 48/2 = 24, 48 + 24 = 72", 72, "hashes"),
+    ("She has 72.\n#### 48 + 24", 72, "last-number"),
+    ("#### 72 clips - 48 of them in April", 72, "hashes"),
+    ("#### (48 + 24) / 2 = 36", 36, "hashes"),
+    ("#### 17 / 3 ≈ 5.67", F("5.67"), "hashes"),
+    ("48+24 = <<48+24=72>>", 72, "last-number"),
+    # Powers.
+    ("It is 1.2 × 10^6.", 1200000, "last-number"),
+    (r"$3 \times 10^{-2}$", F(3, 100), "last-number"),
+    ("So 5 of them, and 2^3", 5, "last-number"),
+    # Reasoning.
+    ("the sum is 5\n</think>\n\n#### 3", 3, "hashes"),
+    ("<think>The sum is 5", None, "none"),
+    ("#### 3\n<think>5?</think>", 3, "hashes"),
+    ("<|channel|>analysis<|message|>5?<|end|><|start|>assistant<|channel|>final<|message|>#### 3", 3, "hashes"),
+    ("<|channel|>analysis<|message|>5?", None, "none"),
+    ("[THINK]5?[/THINK]3", 3, "last-number"),
+    # Run-ons and restated questions.
+    ("#### 72\n\nQuestion: Tom has 7 dogs.\n#### 28", 72, "hashes"),
+    ("It is 72.\n\n**Problem 2**\nTom has 7 dogs.", 72, "last-number"),
+    ("It is 72.\n### Problem 2\nTom has 7 dogs.", 72, "last-number"),
+    ("It is 72.\nNew question: Tom has 7 dogs.", 72, "last-number"),
+    ("It is 72.\nHuman: 5?", 72, "last-number"),
+    ("It is 72.<|im_end|>\n<|im_start|>user\n5?", 72, "last-number"),
+    ("It is 72.</s> 5", 72, "last-number"),
+    ("It is 72. [INST] 5", 72, "last-number"),
+    ("It is 72.\nExample 2: 5", 72, "last-number"),
+    ("Q: Tom has 7 dogs. How many legs?\nA: 28\nQ: And 9 cats?\nA: 36", 28, "last-number"),
+    ("### Problem 1\nTom has 7 dogs. How many legs?\n### Solution\n7 * 4 = 28\n### Problem 2\n9", 28, "last-number"),
+    ("Problem: Tom has 7 dogs.\nQuestion: How many legs?\nSolution: 28", 28, "last-number"),
+    ("Question: Tom has 7 dogs. Answer: 28", 28, "last-number"),
+    ("The problem: 48 and half of it.\nThat is 72.", 72, "last-number"),
+    ("Problem solved: 72", 72, "last-number"),
+    ("Users: 72", 72, "last-number"),
+]
+
+
+@pytest.mark.parametrize(("text", "value", "rule"), OUTPUTS, ids=[repr(text)[:40] for text, _, _ in OUTPUTS])
+def test_outputs_of_small_models(text, value, rule):
+    assert answers.extract(text) == answers.Answer(None if value is None else F(value), rule)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "final-answers.md"
+
+
+def examples():
+    """The examples of the page: a text, and what it says is read."""
+    rows = [
+        line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ") and "|---" not in line
+    ]
+    for row in rows:
+        # An escaped bar parts no cells.
+        *_, cell, _ = re.split(r"(?<!\\)\|", row)
+        for text, value in re.findall(r"`([^`]+)` is (nothing|-?[0-9]+(?:/[0-9]+)?)", cell):
+            yield text.replace(r"\|", "|").replace("⏎", "\n"), value
+
+
+def test_every_row_of_the_page_has_its_reason_and_its_examples():
+    tables = re.findall(
+        r"^\| rule \| why \| examples \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", PAGE.read_text(), re.MULTILINE
+    )
+    rows = [re.split(r"(?<!\\)\|", row)[1:-1] for table in tables for row in table.splitlines()]
+    assert len(rows) > 20
+    for rule, why, cell in rows:
+        assert rule.strip()
+        assert why.strip()
+        assert re.fullmatch(r"(`[^`]+` is (nothing|-?[0-9]+(/[0-9]+)?)(; )?)+", cell.strip()), cell
+
+
+@pytest.mark.parametrize(("text", "value"), list(examples()), ids=lambda part: repr(part)[:40])
+def test_the_examples_of_the_page_are_read_as_it_says(text, value):
+    assert answers.extract(text).value == (None if value == "nothing" else F(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no tags: 3", "no tags: 3"),
+        ("<think>4</think>3", "3"),
+        ("<THINK>4</Think>3", "3"),
+        ("1<think>4</think>3<thinking>5</thinking>7", "137"),
+        ("4</think>3", "3"),
+        ("4</think>5</think>3", "3"),
+        ("<think>4<think>5</think>3", "3"),
+        ("3<think>4", "3"),
+        ("<think>4", ""),
+        ("<|channel|>analysis<|message|>4<|end|><|start|>assistant<|channel|>final<|message|>3", "3"),
+        ("<|channel|>commentary to=x<|message|>4", ""),
+    ],
+)
+def test_reasoning_is_no_part_of_what_is_said(text, said):
+    assert answers.without_reasoning(text) == said
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -211,7 +449,8 @@ def test_a_difference_is_no_negative_number(left, right):
 
 @given(st.text())
 def test_nothing_is_read_where_there_are_no_ascii_digits(text):
-    assert answers.extract(re.sub("[0-9]", "", text)) == answers.Answer(None, "none")
+    """Fractions that are one character are spelled with them."""
+    assert answers.extract(re.sub("[0-9¼-¾⅐-⅞]", "", text)) == answers.Answer(None, "none")
 
 
 # ---------------------------------------------------------------------------------------------------------------- noise
@@ -219,7 +458,9 @@ def test_nothing_is_read_where_there_are_no_ascii_digits(text):
 SPLINTERS = [
     "####", "#", "\\boxed{", "{", "}", "\\frac{", "\\frac", "}{", "$", "-", "−", "/", "/0", ",", ".", "%", " ", "\n",
     "\r", "1", "23", "000", ",000", "0.5", "1/0", "1,234", "9" * 99, "9" * 101, "9" * 4400,
-    "Question:", "\nQuestion 3:", "**",
+    "Question:", "\nQuestion 3:", "**", "\nQ: ", "Answer:", "<think>", "</think>", "<|channel|>", "<|im_end|>", " and ",
+    "10^", "^2", " m2", "½", " million", "\\text{", "Step 3:", ":00", " = ", " + ",
+    "\u00a0000", "\\;000", "1. ", "–", "€",
     "٣", "५", "²", "½", "\x00", "\u2028", "\ud800", "The answer is 5.", "<<1+1=2>>", "\\boxed{\\frac{1}{2}}", "(", ")",
 ]  # fmt: skip
 
@@ -269,6 +510,29 @@ def test_a_hundred_thousand_strings_of_noise():
         "/1,000",
         "1,2",
         "1.",
+        "1:",
+        "1 000",
+        "1’000",
+        "½",
+        "1^",
+        "10^",
+        "1 1/2 ",
+        "a2",
+        "$1",
+        "= - ",
+        "<<1=",
+        "1.\n",
+        "1. a\n",
+        "Step 1 ",
+        "<think>",
+        "</think>",
+        "<|channel|>",
+        "<|a|>",
+        "Q:\n",
+        "\nProblem 2\n",
+        "\\text{",
+        "#### a 1\n",
+        "#### 1 + ",
     ],
     ids=repr,
 )
