@@ -48,6 +48,7 @@ FindingId = Literal[
     "sign",  # a value became zero or negative
     "decimals",  # more than two decimals where the original has no more than that
     "fraction",  # a whole number became a fraction
+    "inconsistent-original",  # something changed on a line whose equation the right text itself contradicts
     "original-arithmetic",  # a note: the original itself is inexact here
 ]
 
@@ -215,6 +216,7 @@ class _Audit:
         yield from self._restated_units()
         yield from self._answer()
         yield from self._format()
+        yield from self._originals()
 
     # The step ---------------------------------------------------------------------------------------------------------
 
@@ -514,6 +516,55 @@ class _Audit:
             return False
         before = [token for token in self.old[max(0, i - 2) : i] if token.kind != "space"]
         return not before or not (before[-1].text.lower() in ("-", "a", "one") or before[-1].kind == "cardinal")
+
+    def _originals(self) -> Iterator[Finding]:
+        """Whether a change had to be carried through an equation that contradicts itself in the right text."""
+        for e in self.equations:
+            start = next(i for i, token in enumerate(self.old) if token.line == e.line and token.kind != "newline")
+            stop = start + len(self.lines[e.line])
+            if self.new[start:stop] != self.old[start:stop] and self._contradicts(e, start):
+                text = equations.written(self.old, start, e.result + 1)
+                yield Finding("inconsistent-original", f"line {e.line} changed, whose {text} was not right before.")
+
+    def _contradicts(self, e: Equation, start: int) -> bool:
+        """Whether an equation of the right text, on a line from `start` on, is not what is written beside it."""
+        old = self.old
+        if not e.is_annotated:
+            return not (e.is_exact or e.has_units or self._is_part(start, e.first))
+        result, operands = old[e.result].value, self._numbers(e.first, e.stop)
+        if e.visible is not None and result is not None:
+            seen = old[e.visible].value
+            if seen is not None and not equations.agree(result, seen, has_percent=True):
+                return True
+        if not any(token.kind == "op" for token in old[e.first : e.stop]) or result is None:
+            return False
+        ahead = range(start, e.first - 1)
+        if e.chain is not None:
+            value = None if self._is_part(start, e.chain[0]) else equations.evaluated(old, *e.chain)
+            has_percent = any(token.text == "%" for token in old[slice(*e.chain)])
+            if value is not None and not equations.agree(value, result, has_percent):
+                return True
+        elif not any(old[i].kind == "op" for i in ahead):
+            return False  # "half of 18 is <<18/2=9>>9" may be said in any way
+        words = [old[i].text.lower() for i in range(start, start + len(self.lines[e.line])) if old[i].kind == "word"]
+        said = {value for i in ahead if (value := old[i].value) is not None} | quantities.implied(words) | {Fraction(1)}
+        said |= {Fraction(factor) for word in words for factor in quantities.FACTORS.get(word, ())}
+        said |= {quotient for i in ahead if (quotient := self._quotient(i)) is not None}
+        said |= {value * scale for value in said for scale in (Fraction(100), Fraction(1, 100), Fraction(-1))}
+        in_quotients = {j for i in operands if self._quotient(i) in said for j in (i, i + 2)}
+        return any(old[i].value not in said and i not in in_quotients for i in operands)
+
+    def _is_part(self, start: int, first: int) -> bool:
+        """Whether arithmetic stands behind an operator, a number or an unknown: 1/2 (68) + 10, -15 + 20, 2x+10."""
+        before = [token for token in self.old[start:first] if token.kind not in ("space", "currency")][-1:]
+        is_part = any(token.value is not None or token.kind == "op" or token.text in "-(" for token in before)
+        return is_part or (first > start and self.old[first - 1].kind == "word")
+
+    def _quotient(self, i: int) -> Fraction | None:
+        """The value of a number and the one behind it with nothing but a bar between them."""
+        top, bar, bottom = ([*self.old[i : i + 3], None, None, None])[:3]
+        is_quotient = top is not None and bar is not None and bottom is not None and bar.text == "/"
+        return top.value / bottom.value if is_quotient and top.value is not None and bottom.value else None
 
     # Visible text -----------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ Reason = Literal[
     "ambiguous-number",
     "unexplained-number",
     "implausible-number",
+    "inconsistent-original",
     "broken-equation",
     "no-such-error",
 ]
@@ -52,6 +53,7 @@ REASONS: tuple[Reason, ...] = (
     "ambiguous-number",
     "unexplained-number",
     "implausible-number",
+    "inconsistent-original",
     "broken-equation",
 )
 """Why there is no wrong solution; where different errors failed for different reasons, the commonest."""
@@ -176,7 +178,7 @@ def corrupt(
 def _errors(solution: Solution, place: int, kind: Kind, chance: random.Random) -> Iterator[_Error]:
     """The errors of one kind at one step, the likelier first."""
     step = solution.steps[place]
-    if not step.is_exact or len(step.results) > 1 + step.is_annotated:
+    if not step.is_exact or len(step.results) > 1 + step.is_annotated or step.line in solution.inconsistent:
         return
     if kind == "result-slip":
         groups = _slips(step)
@@ -320,6 +322,8 @@ def _carried(problem: gsm8k.Problem, solution: Solution, place: int, kind: Kind,
         value = _meant(number, mention.sources, new)
         if value == number.value:
             _must_be_explained(solution, mention, changed)
+        if value != number.value and mention.line in solution.inconsistent:
+            raise _RefusedError("inconsistent-original")
         if value != number.value:
             edits.append((number.start, number.end, _like(solution, number, value)))
     for formula in step.formulas:

@@ -28,7 +28,7 @@ _CARDINAL = rf"(?:{_TENS_WORD})[- ](?:one|two|three|four|five|six|seven|eight|ni
     sorted((word for word in _CARDINALS if word != "one"), key=len, reverse=True)
 )
 # On the same line: an x at the end of one is an unknown.
-_NUMBER_AHEAD = r"[^\S\n]*[$(]*\.?\d"
+_NUMBER_AHEAD = r"[^\S\n]*(?:[$(][^\S\n]*)*\.?\d"
 
 _TOKEN = re.compile(
     rf"""(?P<space>[^\S\n]+)|(?P<open><<)|(?P<close>>>)|(?P<newline>\n)

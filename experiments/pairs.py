@@ -32,6 +32,8 @@ later step to the final answer. The kinds of error:
                      possible: the result would be negative or broken)
   dropped-step       a step is missing, and one of its numbers stands for its
                      result
+A line of the solution that contradicts itself is left as it is: an annotation
+that is not what is written in front of it, or a false equation.
 A second program, which shares no code with the first, reads each pair again;
 pairs that it objects to are left out and counted. FILE gets one line for each
 pair: id, question, preferred, dispreferred, gold, wrong, kind, step, num_steps,

@@ -209,6 +209,8 @@ class Solution:
         numerals: The numbers of the question.
         given: The same, and those that its words imply.
         is_understood: Whether every annotation is one of the steps.
+        inconsistent: The lines that contradict themselves: an annotation that is not what is written in front of it,
+            or an equation in plain text that is false. A change could not be carried through them.
         answer: The number on the last line.
         answer_step: The step that it is the value of; None where there is none.
     """
@@ -221,6 +223,7 @@ class Solution:
     numerals: frozenset[Fraction]
     given: frozenset[Fraction]
     is_understood: bool
+    inconsistent: frozenset[int]
     answer: Number
     answer_step: int | None
 
@@ -422,6 +425,7 @@ def read(problem: gsm8k.Problem) -> Solution:
     steps: list[Step] = []
     relations: list[tuple[Formula, Formula]] = []
     plain: list[tuple[int, Number, bool]] = []  # line, number, whether it is a label
+    inconsistent: set[int] = set()
     for line, (start, end) in enumerate(bounds[:-1]):
         tokens = _tokens(seen, start, end)
         found = list(_relations(tokens))
@@ -434,6 +438,11 @@ def read(problem: gsm8k.Problem) -> Solution:
                 here.append(Step(line, (left,), right.numbers, right.numbers[0].value, is_annotated=False))
                 taken |= {number.start for number in (*left.numbers, *right.numbers)}
         here.sort(key=lambda step: step.results[-1].start)
+        matches = _ANNOTATION.finditer(text, start, end)
+        if _has_false_equation(tokens) or any(
+            _is_written_otherwise(match, tokens, seen[start:end]) for match in matches
+        ):
+            inconsistent.add(line)
         steps += here
         plain += [(line, _number(t), _is_label(seen, t)) for t in tokens if t.kind == "number"]
         plain += [(line, word, False) for word in _number_words(seen, start, end)]
@@ -454,6 +463,7 @@ def read(problem: gsm8k.Problem) -> Solution:
         numerals=_numerals(problem.question),
         given=given,
         is_understood=text.count("<<") == sum(len(step.results) > 1 for step in steps),
+        inconsistent=frozenset(inconsistent),
         answer=answer,
         answer_step=same[-1] if same and not is_open else None,
     )
@@ -509,6 +519,65 @@ def _annotated(line: int, match: re.Match[str], tokens: Sequence[_Token]) -> Ste
         if visible.symbols == formula.symbols and visible.values == formula.values:
             return Step(line, (formula, visible), results, results[0].value, is_annotated=True)
     return Step(line, (formula,), results, results[0].value, is_annotated=True)
+
+
+def _is_written_otherwise(match: re.Match[str], tokens: Sequence[_Token], line: str) -> bool:
+    """Whether the arithmetic that is written in front of an annotation is not the annotation's.
+
+    In `5*3 = <<6*3=18>>18` it has another value; in `20 - 1$5 = <<20-15=5>>5` it is none that can be read, and not all
+    of the annotation's numbers are said. What is written in words, as "half of 18 is <<18/2=9>>9", may be anything.
+    """
+    formula = _formula(_tokens(match.string, match.start(1), match.end(1)))
+    tokens = [token for token in tokens if token.start < match.start()]
+    while tokens and tokens[-1].kind in ("relation", "dollar"):
+        tokens.pop()
+    if formula is None or len(formula.numbers) < 2:
+        return False
+    ends = [place for place, token in enumerate(tokens) if token.kind == "relation"]
+    links = [[other for other in _formulas_before(tokens, end) if other.operators] for end in (*ends, len(tokens))]
+    if any(other.symbols == formula.symbols and other.values == formula.values for link in links for other in link):
+        return False
+    if links[-1] and not any(_agree(other, formula) for other in links[-1]):
+        return True
+    if not links[-1] and not any(token.kind == "operator" for token in tokens):
+        return False
+    said = {_number(token).value for token in tokens if token.kind == "number"} | implied(line)
+    said |= {word.value for word in _number_words(line, 0, len(line))} | {Fraction(1)}
+    said |= {q for link in links for other in link for q in _quotients(other) if q is not None}
+    said |= {value * scale for value in said for scale in (Fraction(100), Fraction(1, 100))}
+    parts = {place for place, quotient in enumerate(_quotients(formula)) if quotient in said}
+    return any(value not in said and not {place, place - 1} & parts for place, value in enumerate(formula.values))
+
+
+def _quotients(formula: Formula) -> Iterator[Fraction | None]:
+    """For each number of a formula the quotient of it and the next, None where they are not divided."""
+    numbers = iter(zip(formula.values, [*formula.values[1:], Fraction(0)], strict=True))
+    for place, symbol in enumerate(formula.symbols):
+        if symbol == "#":
+            value, following = next(numbers)
+            is_divided = formula.symbols[place : place + 3] == ("#", "/", "#")
+            yield value / following if is_divided and following else None
+
+
+def _agree(left: Formula, right: Formula) -> bool:
+    """Whether two formulas have one value, as a percentage or as the share that it is where there is a percent sign."""
+    a, b = left.value, right.value
+    has_percent = "%" in (*left.symbols, *right.symbols)
+    return a is not None and b is not None and (a == b or (has_percent and b in (100 * a, a / 100)))
+
+
+def _has_false_equation(tokens: Sequence[_Token]) -> bool:
+    """Whether two sides of a line that are arithmetic and nothing else, without a unit or an unknown, are unequal."""
+    for place, token in enumerate(tokens):
+        first = place
+        while first and tokens[first - 1].kind in _INSIDE and tokens[first - 1].kind != "word":
+            first -= 1
+        left, right = _formula(tokens[first:place]), _formula_behind(tokens, place + 1)
+        is_equation = token.kind == "relation" and token.text not in "<>" and first < place
+        is_whole = is_equation and tokens[first].kind != "operator"
+        if is_whole and left and right and left.operators and not _agree(left, right):
+            return True
+    return False
 
 
 def _with_sources(steps: Sequence[Step], given: frozenset[Fraction]) -> list[Step]:

@@ -601,6 +601,81 @@ def test_slips_of_small_numbers_are_small():
     assert pairs
 
 
+# --- originals that contradict themselves
+
+MARKET = (
+    "Ola buys rope for $4, glue for $9 and nails for $2. She pays with a $20 note and shares the change with 4 more."
+)
+COSTS, SHARES = "The things cost 4 + 9 + 2 = $<<4+9+2=15>>15.\n", "\nEach of the 5 gets 5 / 5 = $<<5/5=1>>1.\n#### 1"
+BOUGHT = "Pia has 3 boxes of 40 pins and 6 loose pins. She sells each of them for 2 cents. How much does she get?"
+SELLS = "\nShe gets 126 * 2 = <<126*2=252>>252 cents.\n#### 252"
+
+
+@pytest.mark.parametrize(
+    ("question", "first", "line", "rest"),
+    [
+        # A number that is broken in two, as it stands in the test set of GSM8K.
+        (MARKET, COSTS, "She gets back $20 - 1$5 = $<<20-15=5>>5.", SHARES),
+        (MARKET, COSTS, "She gets back $20 - 1 5 = $<<20-15=5>>5.", SHARES),
+        (BOUGHT, "They hold 40*3 = <<40*3=120>>120 pins.\n", "In all 12,0 + 6 = <<120+6=126>>126.", SELLS),
+        (BOUGHT, "They hold 40*3 = <<40*3=120>>120 pins.\n", "In all 1, 200 / 10 + 6 = <<120+6=126>>126.", SELLS),
+        # Other numbers, another operator, another order than in the annotation.
+        (BOUGHT, "They hold 40*3 = <<40*3=120>>120 pins.\n", "In all there are 12+6 = <<120+6=126>>126.", SELLS),
+        (BOUGHT, "They hold 40*3 = <<40*3=120>>120 pins.\n", "In all there are 120-6 = <<120+6=126>>126.", SELLS),
+        (BOUGHT, "They hold 40*3 = <<40*3=120>>120 pins.\n", "In all there are 6-120 = <<120+6=126>>126.", SELLS),
+        (BOUGHT, "They hold 40*3 = <<40*3=120>>120 pins.\n", "In all there are 120+6 = <<63*2=126>>126.", SELLS),
+        (BOUGHT, "They hold 40*3 = <<40*3=120>>120 pins.\n", "So 120+5 = 126, or <<120+6=126>>126.", SELLS),
+        # A plain equation that is false beside the step.
+        (BOUGHT, "They hold 40*3 = <<40*3=120>>120 pins.\n", "As 120*2 = 250, it is 120+6 = <<120+6=126>>126.", SELLS),
+    ],
+)  # fmt: skip
+def test_a_step_that_is_written_otherwise_than_it_is_annotated_is_left_out(question, first, line, rest):
+    right = problem(question, first + line + rest)
+    assert solutions.read(right).inconsistent == {1}
+    for seed in range(40):
+        pair = corrupt(right, seed=seed, last_step=True)
+        # Nothing of the line moves: neither its own error nor one that is carried through it.
+        assert isinstance(pair, Refusal) or (pair.step == 3 and line in pair.dispreferred)
+    assert not wrongs(question, first + line + rest)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "In all there are 120+6 = <<120+6=126>>126.",
+        "In all there are 6+120 = <<120+6=126>>126.",
+        "In all there are 120 pins + 6 pins = <<120+6=126>>126.",
+        "In all there are $120 + $6 = $<<120+6=126>>126.",
+        "With the loose ones there are <<120+6=126>>126.",
+        "In all there are (40*3)+6 = 120+6 = <<40*3+6=126>>126.",
+        "In all there are 105% * 120 = <<105*.01*120=126>>126.",
+        "In all there are 1.05 * 120 = <<105*.01*120=126>>126.",
+        "With six and the 120 there are 120 pins/box + 6 = <<120+6=126>>126.",
+        "Three times 42 is 3 x 42 = <<42*3=126>>126.",
+        "As 2x + 10 = 130 has the solution 60, it is 120+6 = <<120+6=126>>126.",
+        "A fourth of 504 is .25 * 504 = <<1/4*504=126>>126.",
+        "So x - 6 = 120, and x = <<120+6=126>>126.",
+    ],
+)
+def test_what_is_written_in_another_form_is_consistent(line):
+    right = problem(BOUGHT, f"They hold 40*3 = <<40*3=120>>120 pins.\n{line}{SELLS}")
+    assert solutions.read(right).inconsistent == set()
+
+
+def test_the_reason_says_that_the_original_contradicts_itself():
+    text = f"They hold 40*3 = <<40*3=120>>120 pins.\nIn all there are 120-6 = <<120+6=126>>126.{SELLS}"
+    assert reason(BOUGHT, text, kinds=["result-slip"]) == "inconsistent-original"
+
+
+def test_an_inconsistent_line_that_nothing_moves_does_no_harm():
+    """The first line stays as it is, in both texts."""
+    text = f"They hold 4*3 = <<40*3=120>>120 pins.\nIn all there are 120+6 = <<120+6=126>>126.{SELLS}"
+    pairs = wrongs(BOUGHT, text)
+    assert {pair.step for pair in pairs} == {2}
+    for pair in pairs:
+        assert pair.dispreferred.startswith("They hold 4*3 = <<40*3=120>>120 pins.\n")
+
+
 # --- GSM8K
 
 DATA = os.environ.get("GSM8K_DATA")
@@ -633,6 +708,16 @@ def _covered(every):
     for pair in pairs:
         _sound(pair)
     return len(pairs) / len(problems)
+
+
+@needs_data
+def test_the_broken_number_of_gsm8k_is_left_out():
+    """The test set's problem 273 says `$20 - 1$5 = $<<20-15=5>>5`."""
+    assert DATA
+    right = list(gsm8k.from_folder(Path(DATA), "test"))[272]
+    assert "$20 - 1$5 = $<<20-15=5>>5" in right.solution
+    assert solutions.read(right).inconsistent == {1}
+    assert all(isinstance(corrupt(right, seed=seed, last_step=True), Refusal) for seed in range(20))
 
 
 @needs_data
