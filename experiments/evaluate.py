@@ -26,12 +26,12 @@ _EPILOG = """\
 Every answer is the most likely token after token, until a stop token or the
 limit. Its final answer is the first `#### N`; else the last number in the first
 \\boxed{}; else the last number, even of an answer that the limit cut off;
-compared with the gold answer as exact fractions. Reasoning between tags does not
-count, nor does a new problem behind the answer: docs/final-answers.md has every
-rule. Beside it stands what lm-eval would count, by strict-match and by
-flexible-extract. FILE gets one line for every problem: id, question, gold, text,
-answer, rule, is_right, num_tokens, is_ended, lm_eval_strict, lm_eval_flexible,
-and the settings.
+compared with the gold answer as exact fractions. Reasoning between tags does
+not count, nor does a new problem behind the answer: docs/final-answers.md has
+every rule. Beside it stands what lm-eval would count, by strict-match and by
+flexible-extract. FILE gets one line for every problem: id, question, gold,
+text, answer, rule, is_right, num_tokens, is_ended, lm_eval_strict,
+lm_eval_flexible, and the settings.
 
 Lines are written as they are done. Where a run is interrupted, --resume goes on
 behind the last whole line.

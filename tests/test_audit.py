@@ -925,7 +925,7 @@ def test_other_forms_of_one_equation_are_no_contradiction(line):
     text = f"It is: {line}\n#### 5"
     record = _pair("result-slip", "1/1", "5 -> 6", "A question?", f"{text}\n==\n{text.replace('5', '6')}")
     ids = {finding.id for finding in audit.findings(record)}
-    # Where an operand is a five it has changed as well, which is wrong; but all checks were made, and this one is silent.
+    # An operand that is a five has changed as well, which is wrong; but all checks were made, and this one is silent.
     assert not ids & {"inconsistent-original", "words", "line-count", "record"}
 
 

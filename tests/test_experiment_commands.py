@@ -34,6 +34,7 @@ from experiments import (
     evaluate,
     fetch,
     gsm8k,
+    harness,
     jsonl,
     loading,
     pairs,
@@ -314,8 +315,12 @@ def test_samples_are_kept_and_read_back(model, tmp_path, capfd):
         assert record["rule"] == answer.rule
         assert record["is_right"] == (answer.value == Fraction(record["gold"]))
         assert record["num_tokens"] == 12 or record["is_ended"]
+        assert (record["lm_eval_strict"], record["lm_eval_flexible"]) == harness.match(record["text"], record["gold"])
     low, high = answers.wilson_interval(sum(record["is_right"] for record in made), 5)
     assert f"{low:.2%} to {high:.2%}" in said
+    matches = [harness.match(record["text"], record["gold"]) for record in made]
+    assert f"lm-eval would count {sum(match.strict for match in matches)} by strict-match, " in said
+    assert f"{sum(match.flexible for match in matches)} by flexible-extract" in said
     whole = out.read_text()
     lines = whole.splitlines(keepends=True)
     out.write_text("".join(lines[:3]) + lines[3][:20])
