@@ -562,9 +562,10 @@ class _Audit:
 
     def _quotient(self, i: int) -> Fraction | None:
         """The value of a number and the one behind it with nothing but a bar between them."""
-        top, bar, bottom = ([*self.old[i : i + 3], None, None, None])[:3]
-        is_quotient = top is not None and bar is not None and bottom is not None and bar.text == "/"
-        return top.value / bottom.value if is_quotient and top.value is not None and bottom.value else None
+        three = self.old[i : i + 3]
+        if len(three) < 3 or three[1].text != "/" or three[0].value is None or not three[2].value:
+            return None
+        return three[0].value / three[2].value
 
     # Visible text -----------------------------------------------------------------------------------------------------
 
