@@ -258,6 +258,7 @@ _JOINED = re.compile(r"[0-9]+(?:[.,/][0-9]+)*")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
+_ANSWER_IS = re.compile(r"\A(?!\W*Step\b).*\banswer\b(?:[^.:=\n]*\bis\b)?\W*\Z", re.IGNORECASE)
 _OPERATOR = re.compile(r"[-+*/×÷·]|\\(?:times|div|cdot)\b|\bx\b|^\($")
 
 
@@ -314,7 +315,7 @@ def _stated(line: str) -> _Line:
     if first is None:
         return _Line(None, False, line)
     words = _COMMAND.sub("", line[: first.start])
-    is_sentence = any(map(str.isalnum, words)) and "answer" not in words.lower()
+    is_sentence = any(map(str.isalnum, words)) and not _ANSWER_IS.search(words)
     sides = line.split("=")
     values = [value for side in (sides[-1], sides[0]) if (value := _single(side)) is not None]
     return _Line(values[0], is_sentence, line) if values else _Line(None, is_sentence, " ")

@@ -193,6 +193,10 @@ OUTPUTS = [
     ("### Final Answer: **72**", 72, "last-number"),
     ("#### Final answer: 72", 72, "hashes"),
     ("#### The answer is: $72.", 72, "hashes"),
+    ("#### The final answer to problem A is 72", 72, "hashes"),
+    ("#### If she answers all 5 questions\n48 + 24 = 72", 72, "last-number"),
+    ("#### Step 1: the answer is 5\n#### 72", 72, "hashes"),
+    ("#### An answer is worth 5 points\n#### 72", 72, "hashes"),
     ("#### Answer\n72", 72, "last-number"),
     ("#### 1. Find April\nShe sold 48.\n#### 2. Find May\n48 / 2 = 24\n#### 72", 72, "hashes"),
     ("#### Step 1: 48 / 2 = 24\n#### Step 2: 48 + 24 = 72", 72, "hashes"),
@@ -614,15 +618,52 @@ def test_wilson_refuses_what_is_no_count(right, count):
 # ----------------------------------------------------------------------------------------------------- the real answers
 
 
-@pytest.mark.skipif("GSM8K_DATA" not in os.environ, reason="GSM8K_DATA names no folder with train.jsonl and test.jsonl")
-def test_all_gold_answers_of_gsm8k_are_read_back():
-    count = 0
+def gold_problems():
+    """The problems, each with its answer as Python reads the last word of its solution: every one is a whole number."""
     for split in gsm8k.SPLITS:
         for problem in gsm8k.from_folder(Path(os.environ["GSM8K_DATA"]), split):
-            # Every one of them is a whole number: Python's own reading of the last word is the truth.
-            truth = F(int(problem.solution.split()[-1].replace(",", "")))
-            assert answers.extract(problem.solution) == answers.Answer(truth, "hashes")
-            assert answers.number(problem.gold) == truth
-            assert answers.extract(f"The answer is {problem.gold}.") == answers.Answer(truth, "last-number")
-            count += 1
+            yield problem, F(int(problem.solution.split()[-1].replace(",", "")))
+
+
+needs_data = pytest.mark.skipif(
+    "GSM8K_DATA" not in os.environ, reason="GSM8K_DATA names no folder with train.jsonl and test.jsonl"
+)
+
+
+@needs_data
+def test_all_gold_answers_of_gsm8k_are_read_back():
+    count = 0
+    for problem, truth in gold_problems():
+        assert answers.extract(problem.solution) == answers.Answer(truth, "hashes")
+        assert answers.number(problem.gold) == truth
+        assert answers.extract(f"The answer is {problem.gold}.") == answers.Answer(truth, "last-number")
+        count += 1
     assert count == 8792
+
+
+def with_headings(solution):
+    """The lines of a solution as headings of steps, but for the last."""
+    *lines, last = solution.splitlines()
+    return "\n".join([*(f"#### Step {number}: {line}" for number, line in enumerate(lines, start=1)), last])
+
+
+DRESSED = {
+    "restated": lambda one, other: f"Question: {one.question}\nAnswer: {one.solution}",
+    "restated, in bold": lambda one, other: f"**Problem:**\n{one.question}\n\n**Solution:**\n{one.solution}",
+    "run-on": lambda one, other: f"It is {one.gold}.\n\nQ: {other.question}\nA: {other.solution}",
+    "run-on, numbered": lambda one, other: f"It is {one.gold}.\n### Problem 2\n{other.question}\n{other.solution}",
+    "restated and run-on": lambda one, other: (
+        f"Question: {one.question}\nAnswer: {one.solution}\n\nQuestion: {other.question}\nAnswer: {other.solution}"
+    ),
+    "reasoning": lambda one, other: f"<think>{other.solution}</think>{one.solution}",
+    "headings": lambda one, other: with_headings(one.solution),
+    "box": lambda one, other: one.solution.rpartition("\n")[0] + "\n" + rf"\boxed{{{one.gold}\text{{ cm}}^2}}",
+}
+
+
+@needs_data
+@pytest.mark.parametrize("form", DRESSED)
+def test_gold_answers_as_models_dress_them(form):
+    problems = list(gold_problems())[::10]
+    for (one, truth), (other, _) in zip(problems, [*problems[1:], problems[0]], strict=True):
+        assert answers.extract(DRESSED[form](one, other)).value == truth
