@@ -14,7 +14,9 @@ from fractions import Fraction
 from math import sqrt
 from typing import Literal, NamedTuple
 
-__all__ = ["Answer", "Rule", "extract", "number", "wilson_interval", "without_reasoning"]
+from experiments import reasoning
+
+__all__ = ["Answer", "Rule", "extract", "number", "wilson_interval"]
 
 Rule = Literal["hashes", "boxed", "last-number", "none"]
 """What an answer was found by: a line `#### N`, a LaTeX box, the last number of the text, or not at all."""
@@ -194,8 +196,6 @@ def _plain(text: str) -> str:
 
 # What belongs to the answer -------------------------------------------------------------------------------------------
 
-_REASONING = re.compile(r"([<\[]/?(?:think|thinking|thought|reasoning|scratchpad)[>\]])", re.IGNORECASE)
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
 _ANSWER_AHEAD = re.compile(r"\b(?:Answer|Solution|Response|A)[*_]*:|####", re.IGNORECASE)
 # Where a conversation changes hands, and where a line begins a problem.
 _NEXT_PROBLEM = re.compile(
@@ -205,30 +205,6 @@ _NEXT_PROBLEM = re.compile(
     r"|(?:question|problem|exercise|q|user|human|instructions?)[^\S\n]?(?:\([^()\n]{1,12}\))?[*_]*:)[*_]*",
     re.IGNORECASE | re.MULTILINE,
 )
-
-
-def without_reasoning(text: str) -> str:
-    """What a model says in answer: the text without its reasoning between tags, or in another channel than the final.
-
-    Reasoning that does not end is no answer, and what stands before an end without a beginning is none: the beginning
-    may be a part of the prompt.
-    """
-    channels = list(_CHANNEL.finditer(text))
-    if channels:
-        final = [match for match in channels if match[1] == "final"]
-        text = text[final[-1].end() :] if final else ""
-    said: list[str] = []
-    is_reasoning = False
-    for part in _REASONING.split(text):
-        is_tag = _REASONING.fullmatch(part) is not None
-        if is_tag and part[1] == "/":
-            said = said if is_reasoning else []
-            is_reasoning = False
-        elif is_tag:
-            is_reasoning = True
-        elif not is_reasoning:
-            said.append(part)
-    return "".join(said)
 
 
 def _of_one_problem(text: str) -> str:
@@ -273,7 +249,7 @@ def extract(text: str) -> Answer:
     """
     if not re.search("[0-9¼-¾⅐-⅞]", text):
         return Answer(None, "none")
-    text = _plain(_of_one_problem(without_reasoning(text)))
+    text = _plain(_of_one_problem(reasoning.without(text)))
     before, *parts = text.split("####")
     lines = [_stated(part.partition("\n")[0]) for part in parts]
     found = next((line.value for line in lines if line.value is not None and not line.is_sentence), None)

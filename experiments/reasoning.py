@@ -9,15 +9,18 @@ import re
 __all__ = ["without"]
 
 # Each family's own pair. Where the chat template writes the opening mark, only the closing one is in the text.
-_PAIRS = (
+_MARKS = (
     ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, Magistral of June 2025
     ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),  # prompts that ask for it by this name, or the next
+    ("<scratchpad>", "</scratchpad>"),
     ("<thought>", "</thought>"),  # Gemini behind its OpenAI-compatible address
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
     ("[THINK]", "[/THINK]"),  # Magistral from July 2025
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A Reasoning
     ("<|channel>", "<channel|>"),  # Gemma 4
 )
+_PAIRS = tuple(tuple(re.compile(re.escape(mark), re.IGNORECASE) for mark in pair) for pair in _MARKS)
 _CHANNEL = "<|channel|>"  # gpt-oss: a channel's name, <|message|>, the message, and one of the ends
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call)\|>|(?=<\|start\|>)")
 _TURN = re.compile(r"<\|start\|>\s*assistant\s*")
@@ -37,15 +40,15 @@ def without(text: str) -> str:
     elif bare := _BARE_CHANNELS.match(text):
         text = text[bare.end() :]
     for opening, closing in _PAIRS:
-        *closed, last = text.split(closing)
+        *closed, last = closing.split(text)
         pieces: list[str] = []
         for part in closed:
-            before, mark, _ = part.partition(opening)
-            if mark:
+            before, *rest = opening.split(part, maxsplit=1)
+            if rest:
                 pieces.append(before)
             else:  # opened before the text began
                 pieces.clear()
-        text = "".join(pieces) + last.partition(opening)[0]
+        text = "".join(pieces) + opening.split(last, maxsplit=1)[0]
     return _without_tokens(text)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from experiments import answers, gsm8k
+from experiments import answers, gsm8k, reasoning
 
 F = Fraction
 
@@ -354,7 +354,7 @@ def test_the_examples_of_the_page_are_read_as_it_says(text, value):
     ],
 )
 def test_reasoning_is_no_part_of_what_is_said(text, said):
-    assert answers.without_reasoning(text) == said
+    assert reasoning.without(text) == said
 
 
 @pytest.mark.parametrize(
