@@ -97,7 +97,7 @@ def _of_the_model(runs: Sequence[Run]) -> Limit | None:
         int(size)
         for run in runs
         for header in run.headers
-        if (size := value(header, "num_parameters")) is not None and size < _POST_PARAMETERS / 2
+        if (size := value(header, "num_parameters")) is not None and 0 < size < _POST_PARAMETERS / 2
     }
     if not sizes:
         return None

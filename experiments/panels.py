@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -276,7 +277,8 @@ def twin_gap(twin: Mapping[str, object]) -> Figure:
             clear = [place for place, norm in enumerate(norms) if norm > round_off[place]]
             if slope is not None and clear:
                 through = clear[len(clear) // 2]
-                lines.append(([norms[through] * (rate / rates[through]) ** slope for rate in rates], color))
+                with np.errstate(over="ignore"):  # infinity has no place in the figure, and is no reason to fail
+                    lines.append((norms[through] * (np.array(rates) / rates[through]) ** slope, color))
         drawn_series.append((norms, color, marker, _SOLID if not fit else ""))
         handles.append(
             Line2D([], [], color=color, marker=marker, linestyle=_DASHED if fit else _SOLID, markersize=4, label=label)
@@ -312,15 +314,19 @@ def _fitted(label: str, twin: Mapping[str, object], name: str) -> tuple[str, flo
 
 
 @mpl.rc_context(_LOOK)
-def twin_alignment(twin: Mapping[str, object]) -> Figure:
+def twin_alignment(twin: Mapping[str, object]) -> Figure | None:
     """g⁺·g⁻ after one update against the learning rate: measured markers, predicted lines.
 
     Args:
         twin: As `run_folders.extras` checked it.
+
+    Returns:
+        The figure; None where the twin was made without g⁺·g⁻.
     """
     rates = _numbers(twin, "learning_rates")
-    alignment = twin["alignment"]
-    assert isinstance(alignment, dict)
+    alignment = twin.get("alignment")
+    if not isinstance(alignment, dict):
+        return None
     handles = []
     for name, color, marker in (("accumulated", "#0072B2", "o"), ("sequential", "#D55E00", "s")):
         handles.append(

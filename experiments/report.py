@@ -34,15 +34,16 @@ Written, and overwritten; other files are left alone:
   DIR/summary.csv      one row per arm
   DIR/*.csv            gradient norms, costs, attributions
 A curve ends, with a cross, at its last finite value. A torn last line of a file
-is left out, and said.
+is left out, and said. So is a run or a file that cannot be read: it costs its
+own figures and not the report.
 
 examples:
   python -m experiments report runs
   python -m experiments report runs/accumulated runs/sequential --out compared
   python -m experiments report runs --tensorboard events
 
-exit status: 0, 2 for a call that cannot be carried out, 130 where it is
-interrupted.
+exit status: 0, 2 for a call that cannot be carried out or where no run can be
+read, 130 where it is interrupted.
 """
 
 
@@ -79,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out must be a folder; got the file {out}")
         found, others, notes = run_folders.find(options.runs)
-        runs = [run_folders.read(name, folder, notes) for name, folder in found]
-        twins, attributions = run_folders.extras(others)
+        runs = run_folders.read_all(found, notes)
+        twins, attributions = run_folders.extras(others, notes)
         if options.tensorboard is not None:
             event_files.require(options.tensorboard, runs)
     except (OSError, ValueError, ModuleNotFoundError) as error:
@@ -251,7 +252,7 @@ def assembled(
     twin_sections = [
         (
             name,
-            _twin_heading(twin),
+            _heading(twin),
             [
                 *drawing.add(f"{name}-gap", "the gap between the two updates", panels.twin_gap(twin)),
                 *drawing.add(f"{name}-alignment", "g⁺·g⁻ after the update", panels.twin_alignment(twin)),
@@ -278,7 +279,7 @@ def assembled(
         notes=notes,
         sections=sections,
         summary=[_summary_row(arm) for arm in arms],
-        attributions=attributions,
+        attributions={name: (_heading(record), record) for name, record in attributions.items()},
         twins=twin_sections,
         norms=_norms(tables["gradient-norms"]),
         costs=tables["costs"].rows,
@@ -324,15 +325,17 @@ def _summary_row(arm: "Arm") -> tuple[str, ...]:
     )
 
 
-def _twin_heading(twin: Mapping[str, object]) -> str:
+def _heading(record: Mapping[str, object]) -> str:
+    """Where a twin or an attribution was read; without what the file does not say."""
     said = (
         ("", "optimizer"),
         ("model ", "model"),
         ("after update ", "update"),
+        ("learning rate ", "learning_rate"),
         ("rate ", "rate"),
         ("order ", "schedule"),
     )
-    return ", ".join(f"{word}{twin[key]}" for word, key in said if twin.get(key) not in (None, ""))
+    return ", ".join(f"{word}{record[key]}" for word, key in said if record.get(key) not in (None, ""))
 
 
 def _twin_table(twin: Mapping[str, object]) -> "Table":

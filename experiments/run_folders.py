@@ -6,11 +6,12 @@ Nothing is computed here, and nothing is repaired: what is not finite stays so, 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from experiments import jsonl
 
-__all__ = ["Arm", "Run", "arms", "extras", "find", "flat", "is_run_folder", "read", "value", "whole"]
+__all__ = ["Arm", "Run", "arms", "extras", "find", "flat", "is_run_folder", "read", "read_all", "value", "whole"]
 
 CONFIG, RECORDS = "config.json", "records.jsonl"
 
@@ -130,36 +131,37 @@ def is_run_folder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / RECORDS).is_file()
 
 
-def find(folders: Sequence[Path]) -> tuple[list[tuple[str, Path]], list[Path], list[str]]:
+def find(folders: Sequence[Path]) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]], list[str]]:
     """The runs in folders, at any depth, each once.
 
     Args:
         folders: Each a run folder, or one that holds some.
 
     Returns:
-        Names and folders of runs; files named `twin-*.json` and `attribution-*.json`; what was passed over, in words.
+        Names and folders of runs; names and paths of files `twin-*.json` and `attribution-*.json`; notes about what is
+        left out.
 
     Raises:
         OSError: If a folder cannot be read.
         ValueError: If a folder holds nothing to report, or none of them holds a run.
     """
     runs: dict[Path, str] = {}
-    others: dict[Path, None] = {}
+    others: dict[Path, str] = {}
     notes: list[str] = []
     for given in folders:
         num_found = 0
-        for folder, names in _walk(given):
+        for folder, names in _walk(given, notes):
+            where = Path(given.resolve().name) / folder.relative_to(given)
             if is_run_folder(folder):
                 num_found += 1
                 relative = folder.relative_to(given).as_posix()
                 runs.setdefault(folder.resolve(), folder.resolve().name if relative == "." else relative)
             elif RECORDS in names:
-                where = Path(given.resolve().name) / folder.relative_to(given)
                 notes.append(f"{where.as_posix()} holds {RECORDS} but no {CONFIG}: passed over.")
             for name in names:
                 if name.endswith(".json") and name.startswith(("twin-", "attribution-")):
                     num_found += 1
-                    others.setdefault(folder / name)
+                    others.setdefault(folder / name, (where / name).as_posix())
         if not num_found:
             raise ValueError(f"RUN must be or hold a folder with {CONFIG} and {RECORDS}; {given} has none.")
     if not runs:
@@ -170,16 +172,43 @@ def find(folders: Sequence[Path]) -> tuple[list[tuple[str, Path]], list[Path], l
     unique = [(name if counts[name] == 1 else f"{folder.parent.name}/{name}", folder) for folder, name in named]
     if len({name for name, _ in unique}) < len(unique):
         unique = [(f"{name} ({place})", folder) for place, (name, folder) in enumerate(unique, start=1)]
-    return unique, list(others), notes
+    return unique, [(name, path) for path, name in others.items()], notes
 
 
-def _walk(given: Path) -> Iterator[tuple[Path, list[str]]]:
+def _walk(given: Path, notes: list[str]) -> Iterator[tuple[Path, list[str]]]:
     def refuse(error: OSError) -> None:
-        raise error
+        if Path(error.filename) == given:
+            raise error
+        where = Path(given.resolve().name) / Path(error.filename).relative_to(given)
+        notes.append(f"{where.as_posix()} is left out: it cannot be read ({error.strerror}).")
 
     for folder, below, names in os.walk(given, onerror=refuse):
         below.sort()
         yield Path(folder), sorted(names)
+
+
+def read_all(places: Sequence[tuple[str, Path]], notes: list[str]) -> list[Run]:
+    """The runs that can be read.
+
+    Args:
+        places: Names and folders of runs, as `find` gives them.
+        notes: A run that cannot be read is named here, with the reason; and what `read` notes.
+
+    Raises:
+        OSError: If no run can be read; the first one's error.
+        ValueError: Likewise.
+    """
+    runs: list[Run] = []
+    errors: list[OSError | ValueError] = []
+    for name, folder in places:
+        try:
+            runs.append(read(name, folder, notes))
+        except (OSError, ValueError) as error:
+            errors.append(error)
+            notes.append(f"The run {name} is left out: {str(error).replace(str(folder), name)}")
+    if errors and not runs:
+        raise errors[0]
+    return runs
 
 
 def read(name: str, folder: Path, notes: list[str]) -> Run:
@@ -251,7 +280,8 @@ def _check_record(record: Mapping[str, object], previous: Mapping[str, object] |
     if previous is not None and update <= whole(previous, "update"):
         raise ValueError(f"`update` must rise; got {update} after {previous['update']}")
     for name, held in flat(record):
-        if name in _NUMBERS and held is not None and (isinstance(held, bool) or not isinstance(held, (int, float))):
+        is_measured = name in _NUMBERS and held is not None
+        if (is_measured or (isinstance(held, int) and not isinstance(held, bool))) and not _is_number(held):
             raise ValueError(f"`{name}` must be a number; got {str(held)[:60]!r}")
     for name in _COUNTERS:
         if value(record, name) is None:
@@ -261,24 +291,27 @@ def _check_record(record: Mapping[str, object], previous: Mapping[str, object] |
         raise ValueError(f"`accuracy.total` must be at least 1; got {total}")
 
 
-def extras(paths: Sequence[Path]) -> tuple[dict[str, dict[str, object]], dict[str, dict[str, object]]]:
+def extras(
+    places: Sequence[tuple[str, Path]], notes: list[str]
+) -> tuple[dict[str, dict[str, object]], dict[str, dict[str, object]]]:
     """Comparisons of the two updates at one point, and attributions of their gap, by the names of their files.
 
-    Raises:
-        OSError: If a file cannot be read.
-        ValueError: If one does not hold what its name says.
+    Args:
+        places: Names and paths of the files, as `find` gives them.
+        notes: A file that cannot be read, or does not hold what its name says, is named here, with the reason.
     """
     twins: dict[str, dict[str, object]] = {}
     attributions: dict[str, dict[str, object]] = {}
-    for path in paths:
-        record = jsonl.read_object(path)
+    for where, path in places:
         kind = path.name.partition("-")[0]
-        if record.get("kind") != kind:
-            raise ValueError(f"{path}: `kind` must be {kind}; got {record.get('kind')!r}.")
-        if kind == "twin":
-            _check_twin(record, path)
-        else:
-            _check_attribution(record, path)
+        try:
+            record = jsonl.read_object(path)
+            if record.get("kind") != kind:
+                raise ValueError(f"`kind` must be {kind}; got {str(record.get('kind'))[:60]!r}.")
+            (_check_twin if kind == "twin" else _check_attribution)(record)
+        except (OSError, ValueError) as error:
+            notes.append(f"{where} is left out: {str(error).replace(str(path), 'the file')}")
+            continue
         into = twins if kind == "twin" else attributions
         name = path.stem if path.stem not in into else f"{path.stem}-{len(into) + 1}"
         into[name] = record
@@ -292,24 +325,35 @@ TWIN_LISTS = (
 ALIGNMENT_LISTS = ("accumulated", "sequential", "predicted_accumulated", "predicted_sequential")
 
 
-def _check_twin(record: Mapping[str, object], path: Path) -> None:
+def _check_twin(record: Mapping[str, object]) -> None:
     rates = record.get("learning_rates")
-    if not isinstance(rates, list) or not rates or not all(_is_number(rate) and rate > 0 for rate in rates):
-        raise ValueError(f"{path}: `learning_rates` must be positive numbers.")
-    alignment = record.get("alignment")
+    if not isinstance(rates, list) or not rates or not all(_is_number(rate) and 0 < rate < inf for rate in rates):
+        raise ValueError("`learning_rates` must be positive numbers.")
     fits = record.get("fits")
-    if not isinstance(alignment, dict) or not _is_number(alignment.get("start")):
-        raise ValueError(f"{path}: `alignment.start` must be a number.")
     if not isinstance(fits, dict) or not all(isinstance(fits.get(name), dict) for name in ("first", "second")):
-        raise ValueError(f"{path}: `fits` must have `first` and `second`.")
-    for holder, names in ((record, TWIN_LISTS), (alignment, ALIGNMENT_LISTS)):
-        for name in names:
-            held = holder.get(name)
-            if not isinstance(held, list) or len(held) != len(rates) or not all(map(_is_number, held)):
-                raise ValueError(f"{path}: `{name}` must be {len(rates)} numbers, one for each learning rate.")
+        raise ValueError("`fits` must have `first` and `second`.")
+    for name, fit in fits.items():
+        if isinstance(fit, dict) and not all(
+            fit.get(key) is None or _is_number(fit.get(key)) for key in ("order", "theory")
+        ):
+            raise ValueError(f"`fits.{name}` must have numbers for `order` and `theory`, or null.")
+    _check_columns(record, TWIN_LISTS, len(rates))
+    alignment = record.get("alignment")
+    if alignment is None:  # of a twin made without it, or of one that was stopped before it
+        return
+    if not isinstance(alignment, dict) or not _is_number(alignment.get("start")):
+        raise ValueError("`alignment.start` must be a number.")
+    _check_columns(alignment, ALIGNMENT_LISTS, len(rates))
 
 
-def _check_attribution(record: Mapping[str, object], path: Path) -> None:
+def _check_columns(holder: Mapping[str, object], names: Sequence[str], length: int) -> None:
+    for name in names:
+        held = holder.get(name)
+        if not isinstance(held, list) or len(held) != length or not all(map(_is_number, held)):
+            raise ValueError(f"`{name}` must be {length} numbers, one for each learning rate.")
+
+
+def _check_attribution(record: Mapping[str, object]) -> None:
     rows = record.get("rows")
     if not isinstance(rows, list) or not all(
         isinstance(row, dict)
@@ -317,13 +361,16 @@ def _check_attribution(record: Mapping[str, object], path: Path) -> None:
         and all(map(_is_number, (row.get("norm"), row.get("share"))))
         for row in rows
     ):
-        raise ValueError(f"{path}: `rows` must be objects with `cause`, `norm` and `share`.")
+        raise ValueError("`rows` must be objects with `cause`, `norm` and `share`.")
     if not _is_number(record.get("total")):
-        raise ValueError(f"{path}: `total` must be a number.")
+        raise ValueError("`total` must be a number.")
 
 
 def _is_number(held: object) -> bool:
-    return isinstance(held, (int, float)) and not isinstance(held, bool)
+    """Whether it is a number that a float can hold; NaN and infinity are."""
+    if isinstance(held, bool) or not isinstance(held, (int, float)):
+        return False
+    return isinstance(held, float) or abs(held) < 2**1000
 
 
 def arms(runs: Sequence[Run]) -> list[Arm]:

@@ -52,7 +52,8 @@ def test_ruff_reads_the_rooms_alone(command, checkout):
 
 def test_ruff_reads_every_file_of_the_rooms(checkout):
     """A list of what is read must not leave out what there is."""
-    files = {Path(line).relative_to(checkout) for line in checked(checkout, "ruff", "check", "--show-files").splitlines()}
+    said = checked(checkout, "ruff", "check", "--show-files")
+    files = {Path(line).relative_to(checkout) for line in said.splitlines()}
     there = {path.relative_to(checkout) for room in ROOMS for path in (checkout / room).rglob("*.py")}
     assert files == there | {Path("pyproject.toml")}
 

@@ -248,15 +248,14 @@ def test_what_is_refused(tmp_path, capsys):
     assert f"{folder / 'config.json'} must hold JSON" in refusal(folder, capsys=capsys)
     (folder / "config.json").write_text(json.dumps({**CONFIG, "seed": "one", "arm": ARM}))
     assert "`seed` must be a whole number; got 'one'" in refusal(folder, capsys=capsys)
-    folder = write_run(tmp_path / "c" / "run", [update(1)])
-    (folder / "twin-x.json").write_text('{"kind": "attribution"}')
-    assert "twin-x.json: `kind` must be twin" in refusal(tmp_path / "c", capsys=capsys)
 
 
 @pytest.fixture
 def _one_panel(monkeypatch):
     """Where figures are not what is tested: drawing them all takes seconds."""
     monkeypatch.setattr(panels, "PANELS", panels.PANELS[:1])
+    monkeypatch.setattr(curves, "AXES", {"examples": curves.AXES["examples"]})
+    monkeypatch.setattr(panels, "rendered", lambda figure, suffix: b"<svg></svg>")
 
 
 # The whole report -----------------------------------------------------------------------------------------------------
@@ -365,7 +364,7 @@ def test_the_page_says_what_the_records_say(made):
     assert "Ended by values that are not finite: acc-1 (update 2)." in text
     assert "slope 1.99 (theory 2)" in text
     assert "slope not resolved (theory 3)" in text
-    assert "attribution-adamw: adamw, update 3, learning rate 0.1, rate eta/2" in text
+    assert "attribution-adamw: adamw, after update 3, learning rate 0.1, rate eta/2" in text
     assert "−0.250" in text
     assert "jax 1.2.3" in text
 
@@ -415,6 +414,139 @@ def test_summary_csv_is_over_the_seeds(made):
     assert changes == [(0.125 - 6.0) / 2, -6.0, 0.125]
     assert accumulated["product_batch_end_mean"] == "NaN"
     assert sequential["product_batch_end_mean"] == "-1.0"
+
+
+def reported(folder, capsys, **files):
+    """The page, and what a terminal shows, of one run beside which such files lie."""
+    write_run(folder / "run", [update(0), update(1)])
+    for name, content in files.items():
+        (folder / f"{name.replace('_', '-')}.json").write_bytes(content)
+    assert report.main([str(folder)]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("drawing: ")
+    assert said.err.count("\n") == 1
+    return (folder / "report" / "index.html").read_text(encoding="utf-8"), said.out
+
+
+def figures(folder):
+    return {path.stem for path in (folder / "report" / "figures").iterdir()}
+
+
+@pytest.mark.usefixtures("_one_panel")
+def test_a_twin_without_alignment_has_its_other_figure(tmp_path, capsys):
+    without = {**TWIN, "alignment": None}
+    page, _ = reported(tmp_path, capsys, twin_sgd=json.dumps(without).encode(), twin_adamw=json.dumps(TWIN).encode())
+    assert figures(tmp_path) == {"product-batch-examples", "twin-sgd-gap", "twin-adamw-gap", "twin-adamw-alignment"}
+    assert "twin-sgd: sgd" in page
+    assert "left out" not in page
+
+
+@pytest.mark.usefixtures("_one_panel")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file must hold JSON"),
+        (b"\xff\xfe{", "the file must hold JSON"),
+        (b"[]", "the file must hold a JSON object; got list."),
+        (b'{"kind": "attribution"}', "`kind` must be twin; got &#39;attribution&#39;."),
+        (json.dumps({**TWIN, "gap": [1.0]}).encode(), "`gap` must be 4 numbers, one for each learning rate."),
+        (json.dumps({**TWIN, "gap": [10**400] * 4}).encode(), "`gap` must be 4 numbers"),
+        (json.dumps({**TWIN, "learning_rates": [math.inf] * 4}).encode(), "`learning_rates` must be positive numbers."),
+        (json.dumps({**TWIN, "fits": {"first": {}}}).encode(), "`fits` must have `first` and `second`."),
+        (json.dumps({**TWIN, "alignment": {}}).encode(), "`alignment.start` must be a number."),
+    ],
+)
+def test_a_file_that_cannot_be_read_costs_its_own_figures(content, reason, tmp_path, capsys):
+    page, said = reported(tmp_path / "runs", capsys, twin_bad=content, twin_sgd=json.dumps(TWIN).encode())
+    assert figures(tmp_path / "runs") == {"product-batch-examples", "twin-sgd-gap", "twin-sgd-alignment"}
+    assert f"runs/twin-bad.json is left out: {reason}" in page
+    assert "runs/twin-bad.json is left out: " in said
+    assert str(tmp_path) not in page
+
+
+@pytest.mark.usefixtures("_one_panel")
+def test_an_attribution_says_what_it_holds(tmp_path, capsys):
+    older = {key: ATTRIBUTION[key] for key in ("kind", "rows", "total")}
+    broken = {**ATTRIBUTION, "total": None}
+    page, _ = reported(
+        tmp_path, capsys, attribution_a=json.dumps(older).encode(), attribution_b=json.dumps(broken).encode()
+    )
+    assert "<h3>attribution-a: </h3>" in page
+    assert "attribution-b.json is left out: `total` must be a number." in page
+    assert page.count("<td>normalisation</td>") == 1
+
+
+@pytest.mark.usefixtures("_one_panel")
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.json", "{", "older/config.json must hold JSON"),
+        ("config.json", json.dumps({**CONFIG, "arm": ARM}), "older/config.json: `seed` must be a whole number"),
+        ("records.jsonl", "{}\n", "older/records.jsonl, line 1: `kind` must be header, update or end; got None."),
+        ("records.jsonl", '{"kind": "header"}\n', "older/records.jsonl must hold an update; got none."),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_named_and_left_out(name, content, reason, tmp_path, capsys):
+    write_run(tmp_path / "runs" / "older", [update(0), update(1)], seed=1)
+    (tmp_path / "runs" / "older" / name).write_text(content)
+    page, said = reported(tmp_path / "runs", capsys)
+    assert f"The run older is left out: {reason}" in page
+    assert f"The run older is left out: {reason}" in said
+    assert str(tmp_path) not in page
+    with (tmp_path / "runs" / "report" / "summary.csv").open(newline="") as file:
+        assert [row["seeds"] for row in csv.DictReader(file)] == ["1"]
+
+
+def paths_within(record, before=()):
+    """Where in a record there is a value: keys, and the first places of lists."""
+    items = record.items() if isinstance(record, dict) else enumerate(record[:2]) if isinstance(record, list) else ()
+    for key, held in items:
+        yield (*before, key)
+        yield from paths_within(held, (*before, key))
+
+
+def with_value(record, path, held):
+    """The record with another value there; without the key where the value is Ellipsis."""
+    made = json.loads(json.dumps(record))
+    node = made
+    for key in path[:-1]:
+        node = node[key]
+    if held is Ellipsis:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = held
+    return made
+
+
+OTHERS = (..., None, "text", [], [1], {}, {"a": 1}, True, -1, 0, 1.5, 10**400, math.nan, math.inf, -math.inf)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_panel")
+def test_no_value_in_one_file_breaks_the_report(tmp_path, capsys):
+    """Every value of every kind of record, replaced by a third of the others, beside a run that is as it should be."""
+    write_run(tmp_path / "runs" / "good", [update(0), update(1)])
+    folder = write_run(tmp_path / "runs" / "bad", [update(0), update(1)])
+    whole = {
+        "config.json": [{**CONFIG, "seed": 1, "arm": ARM}],
+        "records.jsonl": [HEADER, update(0), update(1), {"kind": "end", "reason": "finished", "update": 1}],
+        "twin-sgd.json": [TWIN],
+        "attribution-adamw.json": [ATTRIBUTION],
+    }
+    num_tried = num_places = 0
+    for name, held in whole.items():
+        for other, records in whole.items():
+            (folder / other).write_text("".join(json.dumps(record) + "\n" for record in records))
+        for place, record in enumerate(held):
+            for path in paths_within(record):
+                num_places += 1
+                for value in OTHERS[num_places % 3 :: 3]:
+                    changed = [*held[:place], with_value(record, path, value), *held[place + 1 :]]
+                    (folder / name).write_text("".join(json.dumps(each) + "\n" for each in changed))
+                    assert report.main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0, (path, value)
+                    num_tried += 1
+        capsys.readouterr()
+    assert num_tried > 500
 
 
 @pytest.mark.usefixtures("_one_panel")
