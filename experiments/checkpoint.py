@@ -461,7 +461,7 @@ def newest(folder: Path, like: PyTree) -> Loaded | None:
     return found
 
 
-def prune(folder: Path, keep: int, best: int | None) -> None:
+def prune(folder: Path, keep: int, best: int | None, newest: int | None = None) -> None:
     """Removes all checkpoints but the newest and the best, and whatever a killed process has left half done.
 
     Where there are several processes, the first one does it. None may be saving. Nothing is verified: call it after
@@ -471,6 +471,8 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
         folder: Of the run's checkpoints.
         keep: How many of the newest to keep, at least 1.
         best: The number of another one to keep.
+        newest: The number of the newest that is known to be whole: those above it are damaged, and removed. By default
+            the greatest number counts.
 
     Raises:
         OSError: If something cannot be removed.
@@ -485,7 +487,8 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
             shutil.rmtree(path)
     candidates = _candidates(folder)
     superseded = [later for former, later in pairwise(candidates) if former[0] == later[0]]
-    kept = {*numbers(folder)[:keep], best}
+    whole = [number for number in numbers(folder) if newest is None or number <= newest]
+    kept = {*whole[:keep], best}
     # What was superseded goes first: without that which took its place it would count again.
     for _, path in superseded:
         _remove(path)

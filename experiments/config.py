@@ -90,7 +90,9 @@ class Config:
         remat: What the backward pass computes again, as in `policy.hidden`.
         mesh: How devices share the work.
         checkpoint_every: Updates between two checkpoints.
-        keep: Checkpoints kept, besides the best.
+        keep: Checkpoints that a finished run keeps: the newest ones, and from 2 on the best one beside them. With 0 it
+            keeps none, and its last parameters are not saved. An unfinished run keeps 2 at least: the newest, and the
+            one before in case that it is damaged.
         measures: What is measured, and how often.
     """
 
@@ -112,7 +114,7 @@ class Config:
     remat: Literal["nothing", "products", "everything"] = "products"
     mesh: MeshShape = field(default_factory=MeshShape)
     checkpoint_every: int = 10
-    keep: int = 3
+    keep: int = 1
     measures: Measures = field(default_factory=Measures)
 
     def __post_init__(self) -> None:
@@ -126,7 +128,7 @@ class Config:
                 "num_problems": 0,
                 "max_tokens": 2,
                 "checkpoint_every": 1,
-                "keep": 1,
+                "keep": 0,
             },
         )
         if not 0 < self.learning_rate < 1e3:

@@ -20,13 +20,12 @@ State = Literal["good", "missing", "short", "optional"]
 _EPILOG = """\
 A preset's memory is what `run --preset NAME --dry-run` reckons, over all its
 devices; its disk is that of the model's folder and of the checkpoints that one
-run keeps.
+run holds while it is made.
 
 exit status: 0 where the preset `tiny` can run, 1 where it cannot.
 """
 _PYTHON = (3, 11)
 _JAX = (0, 10)
-_ARRAYS_IN_A_CHECKPOINT = 3  # parameters and two moments
 _OPTIONAL = {
     "openai": ("teacher", "the command `teacher`"),
     "datasets": ("hub", "--data hub"),
@@ -68,18 +67,9 @@ def needs() -> dict[str, Need]:
         count, shape = policy.num_parameters(architecture), preset.mesh
         devices = shape.data * shape.fsdp * shape.tensor
         on_each = sum(need.num_bytes for need in memory.of_run(preset, architecture))
-        disk = 4 * count * (1 + _ARRAYS_IN_A_CHECKPOINT * (preset.keep + 1))
+        disk = 4 * count + memory.disk([(preset, architecture)]).most
         found[name] = Need(count, on_each * devices, disk)
     return found
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def _memory() -> int | None:
@@ -114,10 +104,12 @@ def findings(model: Path, data: Path) -> Iterator[Finding]:
         return  # what follows is known once it is there
     yield from _model(model)
     yield from _data(data)
+    from experiments.memory import size  # noqa: PLC0415
+
     memory, disk = _memory(), shutil.disk_usage(Path.cwd()).free
     for name, need in needs().items():
         for what, has, wanted in (("memory", memory, need.memory), ("disk", disk, need.disk)):
-            says = f"{_size(wanted)} of {'unknown' if has is None else _size(has)} free"
+            says = f"{size(wanted)} of {'unknown' if has is None else size(has)} free"
             short = has is not None and has < wanted
             remedy = {
                 "memory": "shard it over devices, or choose a smaller preset",

@@ -6,10 +6,11 @@ the source's business. What is computed here is when to measure, what to write, 
 
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache
@@ -31,7 +32,7 @@ from experiments.sampling import Halves, Source
 from experiments.tokens import Batch
 from experiments.training import State
 
-__all__ = ["CHECKPOINTS", "RECORDS", "Ending", "run", "source_of"]
+__all__ = ["CHECKPOINTS", "RECORDS", "Ending", "run", "source_of", "tidy"]
 
 CHECKPOINTS, RECORDS = "checkpoints", "records.jsonl"
 _BATCHES_FOR_FROZEN = 4  # updates' worth of gradients that the frozen second moment is the mean of
@@ -83,33 +84,39 @@ def run(
         state, rows, notes = _restored(config, given, folder) or (_start(config, given, source), [], [])
     step, probe = _programs(replace(config, seed=0), given.architecture, given.mesh)
     measure = _Probe(config, given, probe)
-    saved = set(checkpoint.numbers(folder / CHECKPOINTS))
-    best = max((row for row in rows if row["update"] in saved), key=_score, default=None)
+    # The newest checkpoint that is whole, once it is known that none that is damaged comes before it.
+    newest = int(str(rows[-1]["update"])) if rows and not notes else None
+    num_kept = max(config.keep, 2)
     with ExitStack() as stack:
         file = stack.enter_context((folder / RECORDS).open("a", encoding="utf-8")) if is_writer else None
         is_asked_to_stop = stack.enter_context(_signals())
         advance = stack.enter_context(show(config.arm.name, config.num_updates, "updates"))
         for note in notes:
             print(note, file=sys.stderr)
-        if best is not None and not notes:  # what a kill left half removed; nothing, where the newest is not whole
-            checkpoint.prune(folder / CHECKPOINTS, keep=config.keep, best=int(str(best["update"])))
+        if newest is not None:  # what a kill left half removed
+            _prune(folder, config, rows, num_kept, newest)
 
         def write(record: Mapping[str, object]) -> None:
             if file is not None:
                 jsonl.append(file, record)
 
         def save(row: Mapping[str, object]) -> None:
-            nonlocal best
-            if best is None or _score(row) > _score(best):
-                best = row
+            nonlocal newest
+            number = int(str(row["update"]))
             if file is not None:
                 os.fsync(file.fileno())  # a checkpoint without its line would be of no use
             about = {"fingerprint": given.fingerprint, "arm": config.arm.name}
-            checkpoint.save(folder / CHECKPOINTS, int(str(row["update"])), state, about)
-            checkpoint.prune(folder / CHECKPOINTS, keep=config.keep, best=int(str(best["update"])))
+            if newest is not None:  # before, so that the disk holds no more than are kept
+                _prune(folder, config, rows, num_kept - 1, newest)
+            checkpoint.save(folder / CHECKPOINTS, number, state, about)
+            newest = number
 
         def ended(reason: Literal["finished", "not-finite", "stopped"], update: int, message: str) -> Ending:
             write({"kind": "end", "reason": reason, "update": update, "message": message})
+            if reason != "stopped":
+                if file is not None:
+                    os.fsync(file.fileno())  # a run whose end is lost needs its checkpoints
+                _prune(folder, config, rows, _num_kept_at_the_end(config, reason), newest)
             return Ending(reason, update, message, is_asked_to_stop())
 
         write({"kind": "header", **header, "fingerprint": given.fingerprint})
@@ -118,8 +125,8 @@ def run(
             row = {"kind": "update", "update": 0, **_nothing_yet(), **measure(0, state.params, None)}
             rows.append(row)
             write(row)
-            save(row)
-        is_saved = True
+        # The start is the model itself. It is saved where nothing else will tell how a run came to its end.
+        is_saved = newest is not None or bool(notes)
         advance(int(str(rows[-1]["update"])), "the first update: compiling")
         for update in range(int(str(rows[-1]["update"])), config.num_updates):
             started = time.perf_counter()
@@ -154,12 +161,51 @@ def run(
             advance(update + 1, _line(row))
             is_last = update + 1 == config.num_updates
             is_stopping = _on_all(is_asked_to_stop())
-            is_saved = (update + 1) % config.checkpoint_every == 0 or is_last or is_stopping
+            is_due = (update + 1) % config.checkpoint_every == 0 or is_stopping
+            is_saved = config.keep > 0 if is_last else is_due
             if is_saved:
                 save(row)
             if is_stopping and not is_last:
                 return ended("stopped", update + 1, f"stopped after update {update + 1}, which is saved")
         return ended("finished", config.num_updates, f"{config.num_updates} updates made")
+
+
+def tidy(folder: Path, config: Config) -> None:
+    """Removes what a run that has ended does not keep: checkpoints, and what a killed process left half done.
+
+    Args:
+        folder: The run's, locked by the caller.
+        config: The run's.
+
+    Raises:
+        OSError: If something cannot be read or removed.
+        ValueError: If the records cannot be read.
+    """
+    made = records.read(folder / RECORDS)
+    rows = [row for row in made if row["kind"] == "update"]
+    _prune(folder, config, rows, _num_kept_at_the_end(config, str(made[-1].get("reason"))), None)
+
+
+def _num_kept_at_the_end(config: Config, reason: str) -> int:
+    # The place before a value that is not finite is one to look at, and is named by the run's last line.
+    return max(config.keep, 1) if reason == "not-finite" else config.keep
+
+
+def _prune(
+    folder: Path, config: Config, rows: Sequence[Mapping[str, object]], num_newest: int, newest: int | None
+) -> None:
+    """Keeps that many of the newest checkpoints, and the best one where the configuration keeps several."""
+    place = folder / CHECKPOINTS
+    if not num_newest:
+        if jax.process_index() == 0 and place.is_dir():
+            shutil.rmtree(place)
+        return
+    best = None
+    if config.keep > 1:
+        saved = set(checkpoint.numbers(place))
+        best = max((row for row in rows if row["update"] in saved), key=_score, default=None)
+    number = None if best is None else int(str(best["update"]))
+    checkpoint.prune(place, keep=num_newest, best=number, newest=newest)
 
 
 def source_of(config: Config, given: Materials) -> Source:
@@ -317,7 +363,7 @@ def _memory() -> int:
 
 
 def _score(row: Mapping[str, object]) -> float:
-    """What the best checkpoint has most of: the probe's preferred log-probability per token."""
+    """The score that the best checkpoint maximises: the probe's preferred log-probability per token."""
     probe = row.get("probe")
     return float(probe["log_prob_plus_per_token"]) if isinstance(probe, Mapping) else -np.inf
 

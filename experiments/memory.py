@@ -1,5 +1,6 @@
 """The memory that a run needs on each device, reckoned from the sizes before anything is loaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from experiments import policy, pretrained, tiny
 from experiments.config import Config, preset
 from experiments.policy import Architecture
 
-__all__ = ["PUBLISHED", "Need", "arrays", "of_run", "show"]
+__all__ = ["PUBLISHED", "Disk", "Need", "architecture_of", "arrays", "disk", "of_run", "show", "size"]
 
 _COMMON = {"norm_epsilon": 1e-5, "rope_scaling": None, "context": 8192}
 PUBLISHED = {
@@ -73,6 +74,60 @@ def of_run(config: Config, architecture: Architecture) -> list[Need]:
     return made
 
 
+class Disk(NamedTuple):
+    """Bytes of checkpoints, of several runs made one after another.
+
+    Attributes:
+        most: While they are made.
+        left: When all have finished.
+    """
+
+    most: int
+    left: int
+
+
+def disk(runs: Sequence[tuple[Config, Architecture]]) -> Disk:
+    """The room that the checkpoints of runs take on the disk, float32.
+
+    A run that is made holds two checkpoints at most, or as many as it keeps; a best one comes on top from two on.
+    """
+    most = left = 0
+    for config, architecture in runs:
+        moments = arrays(config.arm.optimizer)["moments"]
+        one = 4 * policy.num_parameters(architecture) * (1 + moments)
+        num_saved = (config.num_updates - 1) // config.checkpoint_every + (config.keep > 0)
+        best = config.keep > 1
+        most = max(most, left + one * min(num_saved, max(config.keep, 2) + best))
+        left += one * min(num_saved, config.keep + best)
+    return Disk(max(most, left), left)
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in words, with three digits: 1.61 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"
+
+
+def architecture_of(config: Config) -> tuple[Architecture, bool]:
+    """The architecture of a configuration's model, and whether it is only the one that was published.
+
+    Raises:
+        OSError: If the model's folder cannot be read.
+        ValueError: If it holds no model of the family, or is another than the preset's and not there.
+    """
+    folder = Path(config.model)
+    if config.model == "tiny":
+        return PUBLISHED["tiny"], False
+    if folder.is_dir():
+        return pretrained.load_architecture(folder), False
+    if config.model == preset(config.preset).model:
+        return PUBLISHED[config.preset], True
+    raise ValueError(f"{config.model} must be a model's folder; there is none.")
+
+
 def show(config: Config) -> None:
     """Prints the memory that each device needs, and on how many of them.
 
@@ -84,21 +139,14 @@ def show(config: Config) -> None:
 
     from console.terminal import Terminal  # noqa: PLC0415
 
-    folder = Path(config.model)
-    is_tiny, is_there = config.model == "tiny", folder.is_dir()
-    if not (is_tiny or is_there or config.model == preset(config.preset).model):
-        raise ValueError(f"{config.model} must be a model's folder; there is none.")
-    if is_there and not is_tiny:
-        architecture = pretrained.load_architecture(folder)
-    else:
-        architecture = PUBLISHED["tiny" if is_tiny else config.preset]
+    architecture, is_published = architecture_of(config)
     needs = of_run(config, architecture)
     shape = config.mesh
     devices = shape.data * shape.fsdp * shape.tensor
     terminal = Terminal(highlight=False, markup=False)
     terminal.print(
         f"{config.preset}: {policy.num_parameters(architecture):,} parameters"
-        f"{'' if is_there or is_tiny else ', as published'}; {config.arm.update} updates, {config.arm.optimizer}; "
+        f"{', as published' if is_published else ''}; {config.arm.update} updates, {config.arm.optimizer}; "
         f"{config.num_pairs} pairs of up to {config.max_tokens} tokens in {config.num_parts} "
         f"part{'s' if config.num_parts > 1 else ''}; "
         f"mesh data {shape.data} x fsdp {shape.fsdp} x tensor {shape.tensor}, {devices} "

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["PRESETS", "add_processes", "carried_out", "configs", "main"]
 
 PRESETS = ("tiny", "smollm2", "llama3-8b")  # named here so that --help is answered without the rest; tests compare
+_OF_THE_DISK = ("checkpoint_every", "keep")  # values that may change as a run is gone on with: nothing computed does
+_MUCH = 10**8  # bytes of checkpoints that are said before they are written
 DEFAULT_ARMS = ("accumulated", "sequential")
 
 _EPILOG = """\
@@ -48,6 +50,11 @@ measures.accuracy_every, mesh.fsdp ...; --config gives many of them as JSON
 Every run goes to DIR/ARM/seed-K and leaves config.json, records.jsonl and
 checkpoints/. What is finished there is passed over, what is not is gone on
 with: the same command again, or `resume DIR`. One Ctrl-C saves and leaves.
+
+A checkpoint holds parameters and moments, 12 bytes a parameter under AdamW. A
+run that is made has two, a finished one the newest: `twin` begins there. --set
+keep=0 keeps none, keep=3 three and the best; the room that they take is said
+before anything is loaded.
 
 examples:
   python -m experiments run --preset tiny --out runs/tiny
@@ -171,6 +178,8 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
     with waiting("loading JAX"):
         from experiments import checkpoint, config, jsonl, locking, loop, materials, records  # noqa: PLC0415
 
+    if processes.is_first():
+        _say_disk(runs)
     # Like Ctrl-C, from here on: what has been made is left in order. The loop has a way of its own.
     with suppress(ValueError):  # not the main thread: nobody signals it
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -186,6 +195,7 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
                     raise ValueError(f"{folder} must have its config.json: records without it are of no known run.")
                 end = records.end(lines) if lines.is_file() else None
                 if end is not None and end["reason"] != "stopped":
+                    loop.tidy(folder, wanted)
                     print(f"{folder}: {end['message']} (nothing to do)", file=sys.stderr)
                     continue
                 if processes.is_first() and not path.is_file():
@@ -203,7 +213,7 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
                 given = shared[1]
                 source = loop.source_of(wanted, given)
                 # Not before model and data are found and enough: what is wrong would have become that of the run.
-                if processes.is_first() and not path.is_file():
+                if processes.is_first() and (not path.is_file() or jsonl.read_object(path) != content):
                     write(path, _json(content))
                 ending = loop.run(wanted, given, folder, header=processes.header(given), show=progress, source=source)
         except (locking.BusyError, checkpoint.DamagedError, ValueError, ModuleNotFoundError) as error:
@@ -236,6 +246,34 @@ def _made(folder: Path) -> Iterator[None]:
         raise
 
 
+def _say_disk(runs: "dict[Path, Config]") -> None:
+    """Says the room that the checkpoints of runs take that have not ended, where it is much."""
+    import shutil  # noqa: PLC0415
+
+    from experiments import loop, memory, records  # noqa: PLC0415
+
+    wanted = []
+    for folder, config in runs.items():
+        lines = folder / loop.RECORDS
+        try:
+            end = records.end(lines) if lines.is_file() else None
+            if end is None or end["reason"] == "stopped":
+                wanted.append((config, memory.architecture_of(config)[0]))
+        except (OSError, ValueError):
+            continue  # where it is made the error is told
+    disk = memory.disk(wanted)
+    if disk.most < _MUCH:
+        return
+    parents = [path for path in next(iter(runs)).resolve().parents if path.is_dir()]
+    free = shutil.disk_usage(parents[0]).free
+    print(
+        f"checkpoints: {memory.size(disk.most)} of the disk while the runs are made, {memory.size(disk.left)} when all "
+        f"have finished (--set keep=K); {memory.size(free)} are free{' and NOT ENOUGH' if free < disk.most else ''}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 def _json(content: dict[str, object]) -> str:
     import json  # noqa: PLC0415
 
@@ -243,8 +281,10 @@ def _json(content: dict[str, object]) -> str:
 
 
 def _differing(before: dict[str, object], now: dict[str, object], where: str = "") -> str:
-    """The first value in which two configurations differ, in words; empty where there is none."""
+    """The first value in which two configurations differ that decides what is computed, in words; empty if none."""
     for key in {**before, **now}:
+        if not where and key in _OF_THE_DISK:
+            continue
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             if inner := _differing(old, new, f"{where}{key}."):

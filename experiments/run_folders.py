@@ -16,7 +16,9 @@ __all__ = ["Arm", "Run", "arms", "extras", "find", "flat", "is_run_folder", "rea
 CONFIG, RECORDS = "config.json", "records.jsonl"
 
 # What may differ between two runs that are repetitions of one another; beside these, everything that ends in "seed".
-_OF_A_RUN_ALONE = frozenset({"seed", "out", "folder", "name", "run", "resume", "device", "commit", "started"})
+_OF_A_RUN_ALONE = frozenset(
+    {"seed", "out", "folder", "name", "run", "resume", "device", "commit", "started", "checkpoint_every", "keep"}
+)
 _COUNTERS = ("optimizer_steps", "learning_rate_sum", "examples")  # the axes: 0 before any update
 _SIDES = ("log_prob_plus", "log_prob_minus", "log_prob_plus_per_token", "log_prob_minus_per_token")
 _NORMS = ("norm_plus", "norm_minus", "ratio_plus", "ratio_minus")

@@ -453,6 +453,15 @@ def test_pruned(keep, best, left, tmp_path):
     assert (found.number, int(found.tree["w"])) == (9, 9)
 
 
+def test_what_is_newer_than_the_newest_whole_one_is_removed(tmp_path):
+    """Or a damaged one would be kept in place of those that are whole."""
+    for number in (1, 3, 5, 7):
+        checkpoint.save(tmp_path, number, {"w": np.array(number)}, {})
+    (tmp_path / "00000007" / "about.json").write_text("{}")
+    checkpoint.prune(tmp_path, keep=1, best=None, newest=5)
+    assert checkpoint.numbers(tmp_path) == [5]
+
+
 def test_pruning_everything_is_refused(tmp_path):
     with pytest.raises(ValueError, match="keep must be at least 1; got 0"):
         checkpoint.prune(tmp_path, keep=0, best=None)

@@ -98,7 +98,7 @@ def test_what_is_no_object_is_refused(whole):
         ({"num_pairs": 0}, "config.num_pairs must be at least 1; got 0"),
         ({"num_parts": 3}, "config.num_parts must divide num_pairs; got 3 for 4 pairs"),
         ({"max_tokens": 1}, "config.max_tokens must be at least 2"),
-        ({"keep": 0}, "config.keep must be at least 1"),
+        ({"keep": -1}, "config.keep must be at least 0; got -1"),
         ({"seed": -1}, "config.seed must be at least 0"),
         ({"model": ""}, "config.model and config.data must not be empty"),
         ({"pairing": "some"}, "config.pairing must be one of same, independent; got 'some'. Did you mean same?"),

@@ -192,7 +192,7 @@ def test_a_signal_saves_and_leaves(number, update, given, whole, tmp_path, capfd
     ending = run(tmp_path / "run", given, source, checkpoint_every=100)
     assert (ending.reason, ending.update, ending.is_stop_wanted) == ("stopped", update + 1, True)
     assert runs.end(tmp_path / "run")["reason"] == "stopped"
-    assert numbers(tmp_path / "run") == [update + 1, 0]
+    assert numbers(tmp_path / "run") == [update + 1]
     assert "once more ends at once" in capfd.readouterr().err
     assert finished(tmp_path / "run", given, whole)
 
@@ -308,10 +308,10 @@ def test_collapse_counts_where_the_probe_is_read(given, tmp_path, monkeypatch):
     ("readings", "every", "left"),
     [
         ([-9.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0], 1, [6, 5, 4, 1]),
-        ([-1.0, -9.0, -2.0, -3.0, -4.0, -5.0, -6.0], 1, [6, 5, 4, 0]),
+        ([-1.0, -9.0, -2.0, -3.0, -4.0, -5.0, -6.0], 1, [6, 5, 4, 2]),  # the start is the model itself
         ([-9.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.0], 1, [6, 5, 4]),
         # The best line has no checkpoint; the best of those that have is kept.
-        ([-2.0, -1.0, -3.0, -4.0, -5.0, -6.0, -7.0], 2, [6, 4, 2, 0]),
+        ([-2.0, -1.0, -3.0, -4.0, -5.0, -6.0, -7.0], 2, [6, 4, 2]),
     ],
 )
 @pytest.mark.parametrize("is_interrupted", [False, True])
@@ -331,18 +331,71 @@ def test_the_newest_and_the_best_are_kept(readings, every, left, is_interrupted,
             return fixed(given, configuration())(update, params)
 
     monkeypatch.setattr(loop._Probe, "_probed", probed)
-    ending = run(folder, given, Counting(), checkpoint_every=every)
+    ending = run(folder, given, Counting(), checkpoint_every=every, keep=3)
     if is_interrupted:
         assert ending.reason == "stopped"
-        ending = run(folder, given, Counting(), checkpoint_every=every)
+        ending = run(folder, given, Counting(), checkpoint_every=every, keep=3)
     assert ending.reason == "finished"
     assert numbers(folder) == left
 
 
-def stopped(folder, given, update=3):
+@pytest.mark.parametrize(("keep", "left"), [(0, []), (1, [6]), (2, [6, 5])])
+def test_the_disk_holds_no_more_than_is_kept(keep, left, given, whole, tmp_path, monkeypatch):
+    """While a run is made two at most, the one that is written among them; at its end what it is to keep."""
+    there, save = [], checkpoint.save
+
+    def counted(folder, number, *arguments):
+        there.append(len({*checkpoint.numbers(folder), number}))
+        return save(folder, number, *arguments)
+
+    monkeypatch.setattr(checkpoint, "save", counted)
+    folder = tmp_path / "run"
+    assert run(folder, given, keep=keep).reason == "finished"
+    assert len(there) == NUM_UPDATES - (keep == 0)
+    assert max(there) <= 2 + (keep > 1)  # and the best
+    assert numbers(folder)[:keep] == left
+    assert len(numbers(folder)) <= keep + (keep > 1)
+    assert rows(folder) == rows(whole)
+
+
+def test_what_a_kill_left_of_a_finished_run_is_taken_away(given, tmp_path):
+    folder = tmp_path / "run"
+    run(folder, given, keep=100)
+    loop.tidy(folder, configuration(keep=2))
+    assert len(numbers(folder)) <= 3
+    shutil.copytree(folder / loop.CHECKPOINTS / "00000006", folder / loop.CHECKPOINTS / ".00000003.part")
+    loop.tidy(folder, configuration(keep=1))
+    assert [path.name for path in (folder / loop.CHECKPOINTS).iterdir()] == ["00000006"]
+    loop.tidy(folder, configuration(keep=0))
+    assert not (folder / loop.CHECKPOINTS).exists()
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(given, whole, tmp_path, monkeypatch):
+    """The run is gone on with from 2, and fails as it saves 3: 2 must still be there, whatever 4 is."""
+    folder = tmp_path / "run"
+    stopped(folder, given, 4, keep=3)
+    damage(folder, 4)
+    damage(folder, 3)
+    left, save = [1], checkpoint.save
+
+    def failing(*arguments):
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left.pop()
+        return save(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", failing)
+        with pytest.raises(OSError, match="No space left"):
+            run(folder, given)
+    assert numbers(folder) == [3]  # saved anew; 4 was damaged
+    assert finished(folder, given, whole)
+
+
+def stopped(folder, given, update=3, **more):
     """A run with that many updates."""
     source = Signalling(fixed(given, configuration()), update - 1, [signal.SIGINT])
-    assert run(folder, given, source).reason == "stopped"
+    assert run(folder, given, source, **more).reason == "stopped"
     return folder
 
 
@@ -390,7 +443,7 @@ def test_without_a_whole_checkpoint_nothing_is_touched(given, tmp_path):
     before = (folder / loop.RECORDS).read_bytes()
     for number in numbers(folder):
         damage(folder, number)
-    with pytest.raises(checkpoint.DamagedError, match=r"all are damaged.*00000003.*00000002.*00000001.*00000000"):
+    with pytest.raises(checkpoint.DamagedError, match=r"all are damaged.*00000003.*00000002"):
         run(folder, given)
     assert (folder / loop.RECORDS).read_bytes() == before
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 # Few and short texts, and no decoding: what is left is compiling.
 SMALL = ("--preset", "tiny", "--updates", "4", "--set", "num_problems=16", "--set", "max_tokens=600",
          "--set", "num_pairs=2", "--set", "measures.probe_pairs=2", "--set", "measures.accuracy_every=0",
-         "--set", "measures.alignment_every=0", "--set", "checkpoint_every=1")  # fmt: skip
+         "--set", "measures.alignment_every=0", "--set", "checkpoint_every=1", "--set", "keep=3")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

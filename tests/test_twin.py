@@ -142,7 +142,7 @@ def test_shares_of_the_causes_add_up():
 
 # The command ----------------------------------------------------------------------------------------------------------
 
-SMALL = ("num_problems=12", "num_pairs=1", "max_tokens=384", "checkpoint_every=1", "measures.probe_pairs=2",
+SMALL = ("keep=2", "num_problems=12", "num_pairs=1", "max_tokens=384", "checkpoint_every=1", "measures.probe_pairs=2",
          "measures.accuracy_every=0", "measures.alignment_every=0")  # fmt: skip
 
 
