@@ -9,19 +9,28 @@ DEFAULT = "not slow and not network and not reference"
 PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile -p no:benchmark
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run proofs compare test test-slow test-network test-reference bench readme page clean
+.PHONY: run story proofs compare test test-slow test-network test-reference bench readme page clean
 
-# Two solutions a half and six updates: what two cores do in minutes. Where the weights cannot be fetched, the tiny
-# model stands in.
+# Two solutions a half and six updates: what two cores do in minutes. A checkpoint has 1.6 GB: each run saves one, at its
+# end or when it is stopped, and that of the first is not kept. Where the weights cannot be fetched, the tiny model
+# stands in.
 STORY = --updates 6 --set num_pairs=2 --set max_tokens=256 --set num_problems=100 --set measures.probe_pairs=4 \
-	--set measures.alignment_every=3 --set checkpoint_every=3
+	--set measures.alignment_every=3 --set checkpoint_every=6 --out out/runs/smollm2
+TELL = echo "make run writes at most 4 GB: $(VENV) 1.3 GB, models/smollm2 0.6, out/ 1.7 (one checkpoint)."; \
+	echo "make clean takes it away. Free here: $$(df -h . | awk 'NR == 2 { print $$4 }')."
 
-run: $(VENV)/experiments
+run:
+	@$(TELL)
+	@$(MAKE) --no-print-directory story
+
+story: $(VENV)/experiments
 	$(BIN)/python -m derivation.check
 	@mkdir -p out
 	$(BIN)/python -m numerics.compare --plot out/drift.svg
 	@if $(BIN)/python -m experiments fetch smollm2; then \
-		set -x; $(BIN)/python -m experiments run --preset smollm2 $(STORY) --out out/runs/smollm2 && \
+		set -x; \
+		$(BIN)/python -m experiments run --preset smollm2 --arm accumulated --set keep=0 $(STORY) && \
+		$(BIN)/python -m experiments run --preset smollm2 --arm sequential --set keep=1 $(STORY) && \
 		$(BIN)/python -m experiments report out/runs/smollm2 --out out/report; \
 	else \
 		echo "The weights could not be fetched; the tiny model stands in for SmolLM2."; \
@@ -84,5 +93,18 @@ $(VENV)/reference: $(VENV)/dev
 	$(INSTALL) --editable '.[reference]'
 	@touch $@
 
+# What the commands of the README and of this file make, where they make it. An environment is one of ours if it has the
+# stamp that is left in it. Models and data of other names were brought by the user, and stay.
+MADE = $(patsubst %/base,%,$(wildcard $(VENV)/base .venv*/base)) \
+	$(wildcard out runs models/smollm2 models/tiny models/.*.part data/gsm8k data/.*.part build dist *.egg-info \
+	.pytest_cache .ruff_cache .hypothesis .benchmarks .jax_cache) \
+	$(wildcard verdicts.json proofs.html drift.pdf pairs.jsonl scores.jsonl samples.jsonl)
+ROOMS = benchmarks console derivation experiments numerics tests
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks out
+	@set -- $(sort $(MADE)) $$(find $(ROOMS) -name __pycache__ -prune); \
+	if [ $$# -eq 0 ]; then echo "There is nothing to take away."; exit; fi; \
+	echo "make clean takes away:"; du -sch "$$@"; \
+	rm -rf "$$@"; \
+	rmdir models data 2>/dev/null || true; \
+	for kept in models/* data/*; do if [ -e "$$kept" ]; then echo "left as it is: $$kept"; fi; done

@@ -12,7 +12,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "run": ("experiments.run", "the experiment: arms times seeds, each into its folder"),
     "twin": ("experiments.twin", "one update both ways, predicted and measured"),
-    "resume": ("experiments.resume", "goes on with runs that were stopped or killed"),
+    "resume": ("experiments.resume", "resumes runs, and starts those that never began"),
     "doctor": ("experiments.doctor", "what is here, what is missing, and the remedy"),
     "fetch": ("experiments.fetch", "brings a model or the data into a folder"),
     "teacher": ("experiments.teach", "right solutions, asked of a teacher and checked"),

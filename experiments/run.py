@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from experiments.config import Config
 
-__all__ = ["PRESETS", "add_processes", "carried_out", "configs", "main"]
+__all__ = ["LIST", "PRESETS", "add_processes", "carried_out", "configs", "main"]
 
 PRESETS = ("tiny", "smollm2", "llama3-8b")  # named here so that --help is answered without the rest; tests compare
+LIST = "runs.json"  # in --out: all runs that were asked for there, so that `resume` knows those that never began
 _OF_THE_DISK = ("checkpoint_every", "keep")  # values that may change as a run is gone on with: nothing computed does
 _MUCH = 10**8  # bytes of checkpoints that are said before they are written
 DEFAULT_ARMS = ("accumulated", "sequential")
@@ -49,7 +50,8 @@ measures.accuracy_every, mesh.fsdp ...; --config gives many of them as JSON
 
 Every run goes to DIR/ARM/seed-K and leaves config.json, records.jsonl and
 checkpoints/. What is finished there is passed over, what is not is gone on
-with: the same command again, or `resume DIR`. One Ctrl-C saves and leaves.
+with: the same command again, or `resume DIR`, which reads in DIR/runs.json
+the runs that were asked for. One Ctrl-C saves and leaves.
 
 A checkpoint holds parameters and moments, 12 bytes a parameter under AdamW. A
 run that is made has two, a finished one the newest: `twin` begins there. --set
@@ -161,11 +163,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.data is None and options.preset != "tiny" and wanted[0].data == "generated":
         print("no folder data/gsm8k: with generated problems. `fetch gsm8k`, or --data PATH.", file=sys.stderr)
     out: Path = options.out or Path("runs") / options.preset
-    return carried_out(parser, {out / c.arm.name / f"seed-{c.seed}": c for c in wanted}, options)
+    return carried_out(parser, {out / c.arm.name / f"seed-{c.seed}": c for c in wanted}, options, out)
 
 
-def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace") -> int:
-    """Makes these runs one after another, sharing what they share; returns the exit status of the command."""
+def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace", out: Path | None = None) -> int:
+    """Makes these runs one after another, sharing what they share; returns the exit status of the command.
+
+    Args:
+        parser: Of the command.
+        runs: Configurations by the folders of their runs.
+        options: Of `add_processes`.
+        out: The folder that all runs lie in, whose list is to name them; None for one that is left as it is.
+    """
     from experiments import processes  # noqa: PLC0415
 
     try:
@@ -215,6 +224,9 @@ def carried_out(parser: Parser, runs: "dict[Path, Config]", options: "Namespace"
                 # Not before model and data are found and enough: what is wrong would have become that of the run.
                 if processes.is_first() and (not path.is_file() or jsonl.read_object(path) != content):
                     write(path, _json(content))
+                if processes.is_first() and out is not None:
+                    _add_to_list(out, runs)
+                out = None
                 ending = loop.run(wanted, given, folder, header=processes.header(given), show=progress, source=source)
         except (locking.BusyError, checkpoint.DamagedError, ValueError, ModuleNotFoundError) as error:
             parser.error(str(error).removesuffix(" Skip such lines with --skip-broken."))  # an option of other commands
@@ -244,6 +256,16 @@ def _made(folder: Path) -> Iterator[None]:
             with suppress(OSError):  # something is in it
                 path.rmdir()
         raise
+
+
+def _add_to_list(out: Path, runs: "dict[Path, Config]") -> None:
+    from experiments import config, jsonl  # noqa: PLC0415
+
+    path = out / LIST
+    listed = jsonl.read_object(path) if path.is_file() else {}
+    names = {folder.relative_to(out).as_posix(): config.to_json(wanted) for folder, wanted in runs.items()}
+    if listed != (extended := {**listed, **names}):
+        write(path, _json(extended))
 
 
 def _say_disk(runs: "dict[Path, Config]") -> None:

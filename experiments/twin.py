@@ -46,7 +46,8 @@ def _parser() -> Parser:
     parser = Parser("python -m experiments twin", "One update both ways, predicted and measured.", _EPILOG)
     add = parser.add_argument
     add("run", type=input_folder, metavar="RUN", help="a run's folder")
-    add("--update", type=whole(0), metavar="K", help="the checkpoint after K updates (default: the newest)")
+    add("--update", type=whole(0), metavar="K", help="the checkpoint after K updates; 0: the start, which needs "
+        "none (default: the newest)")  # fmt: skip
     add("--optimizer", type=one_of(OPTIMIZERS), metavar="NAME", help="default: the run's own")
     add("--rate", type=one_of(RATES), default="eta/2", metavar="RATE", help="of the sequential update: eta, eta/sqrt2, "
         "eta/2 (default)")  # fmt: skip

@@ -111,7 +111,8 @@ def prepared(
         config: The run's.
         folder: The run's.
         optimizer: The rule of both arms; from its first state where it is not the run's.
-        update: The checkpoint after this many updates; the newest whole one if None.
+        update: The checkpoint after this many updates; the newest whole one if None. 0 is the start of the run, which
+            needs no checkpoint.
         num_pairs: In a half; the run's unless given.
         rate: Of the sequential arm.
         first: The half that it begins with.
@@ -123,20 +124,27 @@ def prepared(
     """
     place = folder / loop.CHECKPOINTS
     there = checkpoint.numbers(place)
-    if not there:
-        raise ValueError(f"{place} must hold a checkpoint.")
-    if update is not None and update not in there:
-        raise ValueError(f"--update must be one of {', '.join(map(str, there[::-1]))}; got {update}.")
+    if not there and update is None:
+        raise ValueError(
+            f"{place} must hold a checkpoint; a finished run keeps `keep` of them, here {config.keep}. Give --update 0 "
+            "for its start."
+        )
+    if update is not None and update not in (0, *there):
+        known = ", ".join(map(str, sorted({0, *there})))
+        raise ValueError(f"--update must be one of {known}; got {update}.")
     config = replace(config, num_pairs=num_pairs or config.num_pairs, num_parts=1)
     given: Materials = materials.prepared(config, show)
+    # Only shapes and places count here: the second moment has those of the parameters.
     second = given.params if config.arm.optimizer == "frozen-adamw" else None
     like = training.initial(config.arm, config.rule, given.params, second)
     if update is None:
         found = checkpoint.newest(place, like)
         assert found is not None  # there are some
         number, state = found.number, found.tree
-    else:
+    elif update in there:
         number, (state, _) = update, checkpoint.load(place / f"{update:08}", like)
+    else:
+        number, state = 0, like
     # Clipping has a kink, and what it does is first order: it is left out of both arms.
     plain = replace(config.arm, optimizer=optimizer, clipping="none", term=0.0, sides="both", update="accumulated",
                     rate="eta")  # fmt: skip

@@ -5,7 +5,20 @@ from dataclasses import replace
 import jax
 import pytest
 
-from experiments import arms, config, materials, memory, policy, pretrained, run, sampling, tiny, tokens, training
+from experiments import (
+    arms,
+    checkpoint,
+    config,
+    materials,
+    memory,
+    policy,
+    pretrained,
+    run,
+    sampling,
+    tiny,
+    tokens,
+    training,
+)
 
 
 class _CompiledError(Exception):
@@ -75,6 +88,30 @@ def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch)
     assert sum(counted[what] for what in list(counted)[:3]) == num_given
     total = sum(need.num_bytes for need in memory.of_run(c, WIDE))
     assert total / 2 < in_all(program) <= total
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "heavy-ball", "adamw", "frozen-adamw"])
+def test_checkpoints_have_the_size_that_is_reckoned(optimizer, tmp_path):
+    architecture = replace(tiny.ARCHITECTURE, vocabulary=2048)
+    c = replace(config.preset("tiny", arms.parse(f"accumulated:optimizer={optimizer}")), num_updates=1)
+    params = policy.init(architecture, jax.random.key(0))
+    checkpoint.save(tmp_path, 1, training.initial(c.arm, c.rule, params, params if "frozen" in optimizer else None), {})
+    found = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    reckoned = memory.disk([(c, architecture)])
+    assert found == pytest.approx(reckoned.left, rel=0.01)
+    assert reckoned.most == reckoned.left
+
+
+def test_checkpoints_of_several_runs_are_counted():
+    """Nine runs of SmolLM2 under AdamW: eight have one each as the last one is made, which has two."""
+    one = 12 * 134_515_008
+    c = config.preset("smollm2")
+    runs = [(c, memory.PUBLISHED["smollm2"])] * 9
+    assert memory.disk(runs) == (10 * one, 9 * one)
+    several = [(replace(c, keep=3), memory.PUBLISHED["smollm2"])] * 2  # 10, 20 and 24; the best is one of them
+    assert memory.disk(several) == (6 * one, 6 * one)
+    assert memory.disk([(replace(c, keep=0), memory.PUBLISHED["smollm2"])] * 9) == (2 * one, 0)
+    assert [memory.size(number) for number in (999, 1_614_180_096, 2e12)] == ["999 B", "1.61 GB", "2 TB"]
 
 
 def test_devices_share_what_is_split_among_them():

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -106,8 +107,8 @@ def contents(folder):
 
 
 def test_what_a_run_leaves(done):
-    assert sorted(path.name for path in done.iterdir()) == ["accumulated", "sequential"]
-    for arm in done.iterdir():
+    assert sorted(path.name for path in done.iterdir()) == ["accumulated", "runs.json", "sequential"]
+    for arm in (done / "accumulated", done / "sequential"):
         (folder,) = arm.iterdir()
         assert folder.name == "seed-0"
         assert {path.name for path in folder.iterdir()} == {"config.json", loop.RECORDS, loop.CHECKPOINTS}
@@ -257,6 +258,73 @@ def test_what_is_unfinished_is_gone_on_with(command, done, tmp_path, capfd):
     status, out, _ = called(capfd, *call)
     assert (status, out) == (0, f"{folder}: 4 updates made\n")
     assert same(folder, done)
+
+
+def test_a_run_that_never_began_is_started_and_said(done, tmp_path, capfd):
+    """The command was killed within its first arm: of the second there is no folder."""
+    folder = copied(done, tmp_path, 2)
+    shutil.copy(done / "runs.json", tmp_path)
+    status, out, err = called(capfd, "resume", tmp_path)
+    second = tmp_path / "sequential" / "seed-0"
+    assert (status, out) == (0, f"{folder}: 4 updates made\n{second}: 4 updates made\n")
+    assert err.splitlines()[0] == f"{second}: never began, and is started"
+    assert same(folder, done)
+    assert rows(second) == rows(done / "sequential" / "seed-0")
+    status, out, err = called(capfd, "resume", tmp_path)
+    assert (status, out) == (0, "")
+    assert "never began" not in err
+
+
+def test_without_a_list_it_is_said_that_nothing_is_known_of_others(done, tmp_path, capfd):
+    folder = copied(done, tmp_path, 4)
+    status, _, err = called(capfd, "resume", tmp_path)
+    assert status == 0
+    assert f"{tmp_path} has no runs.json: a run that never began is not known here." in err
+    assert "runs.json" not in called(capfd, "resume", folder)[2]
+
+
+def test_a_list_is_checked_and_extended(done, tmp_path, capfd):
+    (tmp_path / "runs.json").write_text('{"a/seed-0": {"preset": "tiny"}}')
+    said = refused(capfd, "resume", tmp_path)
+    assert f"{tmp_path / 'runs.json'}: config must have the key 'model'." in said
+    listed = jsonl.read_object(done / "runs.json")
+    assert list(listed) == ["accumulated/seed-0", "sequential/seed-0"]
+    for name, content in listed.items():
+        assert content == jsonl.read_object(done / name / "config.json")
+
+
+def test_the_room_of_checkpoints_is_said_where_it_is_much(done, tmp_path, capfd, monkeypatch):
+    """SmolLM2 has 134,515,008 parameters; with two moments, of four bytes each, a checkpoint has 1.61 GB."""
+    monkeypatch.chdir(tmp_path)  # without a model: nothing is loaded
+    for arms, updates, said in (
+        ((), 24, "4.84 GB of the disk while the runs are made, 3.23 GB when all have finished (--set keep=K)"),
+        (
+            ("--arm", "sequential", "--set", "checkpoint_every=24"),
+            24,
+            "1.61 GB of the disk while the runs are made, 1.61",
+        ),
+        (("--set", "keep=0", "--set", "checkpoint_every=24"), 24, ""),
+        (("--arm", "sequential:optimizer=sgd"), 8, "538 MB of the disk while the runs are made, 538 MB when"),
+    ):
+        status, _, err = called(capfd, "run", "--preset", "smollm2", "--updates", updates, *arms)
+        assert status == 2
+        assert "models/smollm2/config.json must exist" in err
+        assert f"checkpoints: {said}" in err if said else "checkpoints: " not in err
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**10, 0, 10**9))
+    assert "; 1 GB are free and NOT ENOUGH" in called(capfd, "run", "--preset", "smollm2")[2]
+    assert "checkpoints: " not in called(capfd, "resume", done)[2]
+
+
+def test_what_is_kept_may_change(done, tmp_path, capfd):
+    """Nothing that is computed depends on it: an unfinished run is gone on with, and keeps what the last call says."""
+    folder = copied(done, tmp_path, 2)
+    call = ("run", *SMALL, "--arm", "accumulated", "--set", "keep=1", "--set", "checkpoint_every=4", "--out", tmp_path)
+    assert called(capfd, *call)[0] == 0
+    assert checkpoint.numbers(folder / loop.CHECKPOINTS) == [4]
+    assert same(folder, done)
+    assert jsonl.read_object(folder / "config.json")["keep"] == 1
+    assert called(capfd, *call, "--set", "keep=0")[0] == 0
+    assert not (folder / loop.CHECKPOINTS).exists()
 
 
 def test_damage_is_told(done, tmp_path, capfd):

@@ -13,7 +13,7 @@ from bag_of_words import vector
 from rounding import assert_equal_to_round_off
 
 import experiments.__main__ as dispatcher
-from experiments import arms, config, twins
+from experiments import arms, config, policy, tiny, twins
 from experiments.arms import Rule
 
 PARAMS, HALVES = bag_of_words.params(), bag_of_words.halves()
@@ -195,6 +195,25 @@ def test_a_run_whose_rule_has_no_twin_is_told_which_have(tmp_path, capfd):
         dispatcher.main(["twin", str(tmp_path)])
     assert stop.value.code == 2
     assert "--optimizer must be given for a run of frozen-adamw" in capfd.readouterr().err
+
+
+def test_a_run_without_checkpoints_is_compared_at_its_start(tmp_path, capfd):
+    """Which is the model itself, with the optimizer's first state; anywhere else it needs a checkpoint."""
+    content = config.with_settings(config.preset("tiny"), {"num_problems": 16, "num_pairs": 1, "keep": 0})
+    (tmp_path / "config.json").write_text(json.dumps(config.to_json(content)))
+    for arguments, message in (
+        ((), "must hold a checkpoint; a finished run keeps `keep` of them, here 0. Give --update 0 for its start."),
+        (("--update", "3"), "--update must be one of 0; got 3."),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            dispatcher.main(["twin", str(tmp_path), *arguments])
+        assert stop.value.code == 2
+        assert message in capfd.readouterr().err
+    start = twins.prepared(content, tmp_path, "adamw", 0, None, "eta/2", "+", silent)
+    params = policy.init(tiny.ARCHITECTURE, jax.random.key(content.seed))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), start.params, params))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(start.state))
+    assert start.update == 0
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capfd):
