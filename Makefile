@@ -93,9 +93,10 @@ $(VENV)/reference: $(VENV)/dev
 	$(INSTALL) --editable '.[reference]'
 	@touch $@
 
-# What the commands of the README and of this file make, where they make it. An environment is one of ours if it has the
-# stamp that is left in it. Models and data of other names were brought by the user, and stay.
-MADE = $(patsubst %/base,%,$(wildcard $(VENV)/base .venv*/base)) \
+# What the commands of the README and of this file make, where they make it. Environments of other names count by the
+# stamp that is left in them. Models and data of other names were brought by the user, and stay.
+MADE = $(patsubst %/pyvenv.cfg,%,$(wildcard $(VENV)/pyvenv.cfg .venv/pyvenv.cfg)) \
+	$(patsubst %/base,%,$(wildcard .venv*/base)) \
 	$(wildcard out runs models/smollm2 models/tiny models/.*.part data/gsm8k data/.*.part build dist *.egg-info \
 	.pytest_cache .ruff_cache .hypothesis .benchmarks .jax_cache) \
 	$(wildcard verdicts.json proofs.html drift.pdf pairs.jsonl scores.jsonl samples.jsonl)
