@@ -13,6 +13,7 @@ takes it as it is, whatever the rate does in it. Predictions are then derivative
 
 from collections.abc import Callable
 from functools import cache, partial
+from math import prod
 from types import CellType, FunctionType
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Bool
 
@@ -53,13 +55,16 @@ _PLUMBING = ("chain", "named_chain", "with_extra_args_support", "identity", "sca
 SMALLER = 1 / 16  # the other rate, in units of the first; a power of two adds no round-off
 MAGNITUDES = (1e-3, 1.0, 1e3)  # of gradients beside parameters of order one: a clip may act at one and not at another
 NUM_STEPS = 64  # most show it at the second or third; rprop when its steps have shrunk to the least that it makes
+NUM_STEPS_IF_LARGE = 4
+LARGE = 10**5  # parameters
 TOLERANCE = 1e4  # machine epsilons, relative to the displacement
 
 
 def check(rule: Rule, params: Params) -> None:
     """Refuses a rule at learning rate 1 whose updates are not proportional to its rate, as far as a few steps show it.
 
-    A rule whose rate is not kept where Optax keeps it is taken at its word.
+    A rule whose rate is not kept where Optax keeps it is taken at its word, and so is one that depends on what is not
+    known yet inside a transformation.
 
     Args:
         rule: The rule; a function of the rate is never refused here.
@@ -71,6 +76,8 @@ def check(rule: Rule, params: Params) -> None:
     if not isinstance(rule, optax.GradientTransformation):
         return
     leaves, structure = jax.tree.flatten(params)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return
     if not _is_linear(rule, structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)):
         raise ValueError(
             "a rule at learning rate 1 must make updates that are proportional to the rate; those of "
@@ -79,41 +86,54 @@ def check(rule: Rule, params: Params) -> None:
         )
 
 
+Described: TypeAlias = tuple[tuple[tuple[int, ...], np.dtype], ...]
+"""Shapes and dtypes."""
+
+
 @cache
 def _is_linear(
     rule: optax.GradientTransformation,
     structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
-    described: tuple[tuple[tuple[int, ...], np.dtype], ...],
+    described: Described,
 ) -> bool:
     others = [_at_smaller_rate(rule, is_last=is_last) for is_last in (True, False)]
-    random = np.random.default_rng(0)
-
-    def drawn(*axes: int) -> Params:
-        return structure.unflatten([random.normal(size=(*axes, *shape)).astype(dtype) for shape, dtype in described])
-
-    params, gradients = drawn(), drawn(NUM_STEPS)
-    return any(other is None or bool(_agree(rule, other, params, gradients)) for other in others)
+    num_params = sum(prod(shape) for shape, _ in described)
+    num_steps = NUM_STEPS if num_params <= LARGE else NUM_STEPS_IF_LARGE
+    return any(other is None or bool(_agree(rule, other, structure, described, num_steps)) for other in others)
 
 
-@partial(jax.jit, static_argnames=("rule", "other"))
+@partial(jax.jit, static_argnames=("rule", "other", "structure", "described", "num_steps"))
 def _agree(
-    rule: optax.GradientTransformation, other: optax.GradientTransformation, params: Params, gradients: Params
+    rule: optax.GradientTransformation,
+    other: optax.GradientTransformation,
+    structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]
+    described: Described,
+    num_steps: int,
 ) -> Bool[Array, ""]:
     """Whether SMALLER times the updates of the rule are the updates of the other, at the places that these reach."""
 
+    def drawn(number: int | Array) -> Params:
+        keys = jax.random.split(jax.random.key(number), len(described))
+        return structure.unflatten(
+            [jax.random.normal(key, shape, dtype) for key, (shape, dtype) in zip(keys, described, strict=True)]
+        )
+
     def displacement(of: optax.GradientTransformation, scale: float, magnitude: Scalar) -> Params:
-        def step(carry: tuple[Params, optax.OptState], gradient: Params) -> tuple[tuple, None]:
+        params, mean = drawn(0), drawn(1)
+
+        def step(carry: tuple[Params, optax.OptState], number: Array) -> tuple[tuple, None]:
             reached, state = carry
-            gradient = jax.tree.map(lambda g: magnitude.astype(g.dtype) * g, gradient)
+            # Signs that stay as well as signs that change: step sizes of a rule's own grow, and shrink.
+            gradient = jax.tree.map(lambda m, g: magnitude.astype(g.dtype) * (m + g), mean, drawn(number))
             update, state = of.update(gradient, state, jax.tree.map(jnp.add, params, reached))
             return (jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, reached, update), state), None
 
         start = jax.tree.map(jnp.zeros_like, params), of.init(params)
-        return jax.lax.scan(step, start, gradients)[0][0]
+        return jax.lax.scan(step, start, jnp.arange(2, num_steps + 2))[0][0]
 
     def at(magnitude: Scalar) -> Bool[Array, ""]:
         ours, theirs = displacement(rule, SMALLER, magnitude), displacement(other, 1.0, magnitude)
-        eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(params))
+        eps = max(float(jnp.finfo(dtype).eps) for _, dtype in described)
         difference = optax.tree.norm(jax.tree.map(jnp.subtract, ours, theirs))
         return ~(difference > TOLERANCE * eps * optax.tree.norm(theirs))  # where a rule overflows nothing is seen
 

@@ -33,14 +33,14 @@ IN_FRONT = {
     "mean": lambda rate: optax.chain(optax.sgd(rate), optax.ema(0.9)),
 }
 # What Optax asks more of than gradients and parameters, or what takes no rate at all.
-NEED_MORE = {"lbfgs", "momo", "momo_adam", "sophia", "dpsgd", "schedule_free", "scale_by_learning_rate"}
+NEED_MORE = {"lbfgs", "momo", "momo_adam", "sophia", "dpsgd", "schedule_free", "optimistic_adam"}
 NAMES = sorted(
     name
     for module in (optax, optax.contrib)
     for name, make in vars(module).items()
     if inspect.isfunction(make)
     and "learning_rate" in inspect.signature(make).parameters
-    and not name.startswith("scale_by")
+    and not name.startswith(("scale_by", "_"))
     and name not in NEED_MORE
 )
 # One of each kind by default; `pytest -m slow` runs through all of Optax.
