@@ -4,16 +4,15 @@ Two numbers go by that name and behave differently (claim `bias-sign`): the mean
 product of the mean gradients. Each function says which it is given.
 """
 
-from functools import partial
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from numerics import schedules, updates
-from numerics.losses import Losses, require_finite
+from numerics import causes, checks, contents, schedules, updates
+from numerics.losses import Losses
 from numerics.rules import Rule
 from numerics.schedules import Schedule
 from numerics.types import Params, Scalar
@@ -51,6 +50,7 @@ class Alignment(NamedTuple):
     ratio_plus: Scalar
 
 
+@checks.arguments
 def of_gradients(minus: Params, plus: Params) -> Alignment:
     """The alignment of two gradients, over all parameters together.
 
@@ -59,6 +59,7 @@ def of_gradients(minus: Params, plus: Params) -> Alignment:
     return of_products(_product(minus, plus), jnp.asarray(optax.tree.norm(minus)), jnp.asarray(optax.tree.norm(plus)))
 
 
+@checks.arguments
 def of_products(product: Scalar, norm_minus: Scalar, norm_plus: Scalar) -> Alignment:
     """The alignment of two gradients of this inner product and these norms.
 
@@ -92,6 +93,7 @@ def _side_means(losses: Losses, params: Params) -> tuple[Params, Params]:
     return minus, plus
 
 
+@checks.arguments
 @jax.jit
 def measured(losses: Losses, params: Params) -> tuple[Alignment, Alignment]:
     """The alignment of the mean gradients, and of every pair (fields of shape [n]).
@@ -137,6 +139,7 @@ def _split(losses: Losses, params: Params) -> Split:
     )
 
 
+@checks.arguments
 def split(losses: Losses, params: Params) -> Split:
     """The gradient part and the bracket of E_k[H+_k g-_k], a mean over pairs.
 
@@ -147,9 +150,8 @@ def split(losses: Losses, params: Params) -> Split:
 
     Source: claims `fixed-start`, `bracket-curl`.
     """
-    updates.check(losses, schedules.interleaved(losses.num_pairs, first="-"), params)
     found = _split(losses, params)
-    require_finite(found, "derivatives must be finite at the start. Check the losses there")
+    causes.require_finite(found, losses, params)
     return found
 
 
@@ -182,6 +184,7 @@ class Change(NamedTuple):
         """The coefficient of step_size^2."""
         return self.of_first_order + self.of_gradient_part + self.of_bracket
 
+    @checks.arguments
     def predicted(self, step_size: Scalar | float) -> Scalar:
         """The change to second order; the remainder is O(step_size^3)."""
         return step_size * self.first + step_size**2 * self.second
@@ -216,7 +219,7 @@ def _difference(losses: Losses, params: Params, displacement: Params, quantity: 
     return jax.lax.scan(add, zero, jnp.arange(losses.num_pairs))[0] / losses.num_pairs
 
 
-@partial(jax.jit, static_argnames=("optimizer", "grouping", "quantity"))
+@contents.compiled(static=("optimizer", "grouping", "quantity"))
 def _change(
     losses: Losses,
     schedule: Schedule,
@@ -257,6 +260,7 @@ def _change(
     )
 
 
+@checks.arguments
 def change(
     losses: Losses,
     schedule: Schedule,
@@ -288,13 +292,10 @@ def change(
 
     Source: claim `bias-sign`.
     """
-    updates.check(losses, schedule, params, optimizer)
     updates.group_size(grouping, len(schedule.losses))
     _ = losses.num_pairs
-    if quantity not in get_args(Quantity):
-        raise ValueError(f'quantity must be "pair-mean" or "mean-gradients"; got {quantity!r}.')
     updates.check_expansion(losses, schedule, optimizer, params, state)
     backwards = schedules.reverse(schedule)
     found = _change(losses, schedule, backwards, optimizer, params, state, step_size, grouping, quantity)
-    require_finite(found, updates.NOT_FINITE)
+    causes.require_finite(found, losses, params, optimizer, has_steps=True)
     return found

@@ -7,16 +7,14 @@ gradients cannot show, split by reversing the schedule.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from numerics import drift, optimizers, schedules, updates
-from numerics.losses import Losses, require_finite
-from numerics.rules import Rule, is_function_of_rate
+from numerics import causes, checks, contents, drift, optimizers, schedules, updates
+from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import Params, Reduction, Scalar
 
@@ -45,6 +43,7 @@ class Attribution(NamedTuple):
     remainder: Params
 
 
+@checks.arguments
 def adamw_stages(
     *,
     max_norm: float | None,
@@ -77,7 +76,7 @@ def adamw_stages(
     return stages
 
 
-@partial(jax.jit, static_argnames=("optimizer", "reduction", "num_warm_up"))
+@contents.compiled(static=("optimizer", "reduction", "num_warm_up"))
 def _frozen(
     losses: Losses,
     schedule: Schedule,
@@ -103,7 +102,7 @@ def _frozen(
     return arm("step"), arm("schedule")
 
 
-@partial(jax.jit, static_argnames=("optimizer",))
+@contents.compiled(static=("optimizer",))
 def _derivative(
     losses: Losses,
     schedule: Schedule,
@@ -114,10 +113,11 @@ def _derivative(
     return drift.taylor_coefficients(losses, schedule, optimizer, params, state, "start", order=2)[1]
 
 
+@checks.arguments
 def gap(
     losses: Losses,
     schedule: Schedule,
-    stages: Mapping[str, Rule],
+    stages: Mapping[str, optax.GradientTransformation],
     params: Params,
     *,
     step_size: Scalar | float,
@@ -142,23 +142,13 @@ def gap(
             its own and no longer that of the first step. 0 compares the first update of a training.
 
     Raises:
-        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
+        TypeError: If a loss is not a real scalar, a parameter is not float32 or float64, or a stage is a function of
+            the rate.
         ValueError: If there is no stage, the schedule does not fit, or the warm-up is negative.
         FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claims `lr-match`, `optimizer-map`, `adamw-alternation`.
     """
-    if not stages:
-        raise ValueError("stages must hold at least one rule; got none.")
-    for name, stage in stages.items():
-        if is_function_of_rate(stage):
-            raise ValueError(
-                f"stages must be rules at learning rate 1; got a function of the rate for {name!r}. What frozen "
-                "gradients do is read at rate 1; `comparison.compare` takes such a rule."
-            )
-        updates.check(losses, schedule, params, stage)
-    if num_warm_up < 0:
-        raise ValueError(f"num_warm_up must not be negative; got {num_warm_up}.")
     dtype = jnp.result_type(*jax.tree.leaves(params))
     size, ratio = jnp.asarray(step_size, dtype), jnp.asarray(rate, dtype)
     arms = [_frozen(losses, schedule, rule, params, reduction, num_warm_up) for rule in stages.values()]
@@ -183,5 +173,5 @@ def gap(
     total = jax.tree.map(lambda s, a: s - size * a, real.displacement, accumulated.displacement)
     explained = jax.tree.map(lambda *parts: sum(parts), gaps[-1], gradient_part, bracket)
     found = Attribution(total, first_order, gradient_part, bracket, jax.tree.map(jnp.subtract, total, explained))
-    require_finite(found, updates.NOT_FINITE)
+    causes.require_finite(found, losses, params, optimizer, has_steps=True)
     return found

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from numerics import drift, schedules
-from numerics import losses as losses_module
-from numerics.losses import Losses, require_finite
+from numerics import causes, checks, drift, schedules
+from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import Frame, Params
 from numerics.updates import displaced
@@ -73,6 +72,7 @@ class RandomOrder:
             raise ValueError(f'start must be "-", "+", "random" or "random-per-pair"; got {self.start!r}.')
 
 
+@checks.arguments
 def num_words(order: RandomOrder, num_pairs: int) -> int:
     """The number of words, counted with multiplicity, that are equally likely."""
     if order.pairs == "all":
@@ -81,6 +81,7 @@ def num_words(order: RandomOrder, num_pairs: int) -> int:
     return orders * {"random": 2, "random-per-pair": 2**num_pairs}.get(cast("str", order.start), 1)
 
 
+@checks.arguments
 def words(order: RandomOrder, num_pairs: int) -> Int[np.ndarray, "words m"]:
     """Every word, one row each.
 
@@ -117,11 +118,13 @@ def words(order: RandomOrder, num_pairs: int) -> Int[np.ndarray, "words m"]:
     return flat.reshape(count, 2 * num_pairs)
 
 
+@checks.arguments
 def first_word(order: RandomOrder, num_pairs: int) -> Schedule:
     """One of the words, the same every time: pairs as numbered, L+ first only where it always is."""
     return schedules.interleaved(num_pairs, first="+" if order.start == "+" else "-")
 
 
+@checks.arguments
 def drawn(order: RandomOrder, num_pairs: int, key: PRNGKeyArray) -> Schedule:
     """One word at random. May be transformed: only the key is an array."""
     if order.pairs == "all":
@@ -251,6 +254,7 @@ def _closed_form(
     return jax.tree.map(lambda a, b: -(a + b), minus, plus), correction
 
 
+@checks.arguments
 def closed_form(losses: Losses, order: RandomOrder, params: Params, *, frame: Frame) -> tuple[Params, Params]:
     """The mean drift of one epoch of gradient descent to second order: 2n Hessian-vector products, whatever the order.
 
@@ -271,13 +275,13 @@ def closed_form(losses: Losses, order: RandomOrder, params: Params, *, frame: Fr
 
     Source: claims `eq-1`, `boxed`, `interleaving-is-reshuffling`.
     """
-    _check(losses, params, frame)
+    drift.check_frame(frame, first_word(order, losses.num_pairs), None)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     for_minus, for_plus = (jnp.asarray(w, dtype) for w in _weights(order, losses.num_pairs, frame))
     displacement, second = _closed_form(losses, params, (for_minus, for_plus))
     first = displacement if frame == "start" else jax.tree.map(jnp.zeros_like, displacement)
     coefficients = first, second
-    require_finite(coefficients, "derivatives must be finite at the start. Check the losses there")
+    causes.require_finite(coefficients, losses, params)
     return coefficients
 
 
@@ -323,6 +327,7 @@ def _terms(losses: Losses, params: Params) -> Terms:
     )
 
 
+@checks.arguments
 def terms(losses: Losses, params: Params) -> Terms:
     """Each term of eq. (1) and the boxed term by itself: 6n Hessian-vector products.
 
@@ -333,15 +338,9 @@ def terms(losses: Losses, params: Params) -> Terms:
 
     Source: claims `eq-1`, `boxed`.
     """
-    _check(losses, params, "accumulated")
     found = _terms(losses, params)
-    require_finite(found, "derivatives must be finite at the start. Check the losses there")
+    causes.require_finite(found, losses, params)
     return found
-
-
-def _check(losses: Losses, params: Params, frame: Frame) -> None:
-    losses_module.check(losses, params)
-    drift.check_frame(frame, schedules.interleaved(losses.num_pairs, first="-"), None)
 
 
 # Anything that is a function of a schedule ----------------------------------------------------------------------------
@@ -356,6 +355,7 @@ class Words(NamedTuple):
     weights: Float[Array, "chunks 32"]
 
 
+@checks.arguments
 def all_words(order: RandomOrder, num_pairs: int) -> Words:
     """What `mean_over` takes, as arrays: orders of about the same number of words share what is compiled.
 
@@ -371,6 +371,7 @@ def all_words(order: RandomOrder, num_pairs: int) -> Words:
     )
 
 
+@checks.arguments
 def mean_over(function: Callable[[Schedule], Params], words: Words) -> Params:
     """The mean of a function of the schedule over words; to be transformed."""
     scales = jnp.ones(words.numbers.shape[-1])
@@ -384,11 +385,13 @@ def mean_over(function: Callable[[Schedule], Params], words: Words) -> Params:
         lost = jax.tree.map(lambda high, before, n: (high - before) - n, after, total, new)
         return (after, lost), None
 
-    shape = jax.eval_shape(function, Schedule(words.numbers[0, 0], scales))
+    # A new function, for JAX keeps traces by function, and this one may compute something else by now.
+    shape = jax.eval_shape(lambda numbers: function(Schedule(numbers, scales)), words.numbers[0, 0])
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     return jax.lax.scan(add, (zero, zero), words)[0][0]
 
 
+@checks.arguments
 def enumerated(function: Callable[[Schedule], Params], order: RandomOrder, num_pairs: int) -> Params:
     """The exact mean of a function over all words, such as `lambda schedule: drift.unit_drift(...)`.
 
@@ -417,6 +420,7 @@ class Estimate(NamedTuple):
     standard_error: Params
 
 
+@checks.arguments
 def sampled(
     function: Callable[[Schedule], Params],
     order: RandomOrder,
@@ -437,8 +441,6 @@ def sampled(
     Raises:
         ValueError: If fewer than two words are asked for: one has no spread.
     """
-    if num_samples < 2:
-        raise ValueError(f"num_samples must be at least 2, or there is no standard error; got {num_samples}.")
 
     def add(carry: tuple[Params, Params, Array], key: PRNGKeyArray) -> tuple[tuple[Params, Params, Array], None]:
         mean, squares, count = carry  # Welford's recurrence: no difference of large sums

@@ -143,7 +143,12 @@ def schedule_named(name: str, losses: "Losses") -> "Schedule | RandomOrder":
     """
     from numerics import schedules  # noqa: PLC0415
     from numerics.averages import RandomOrder  # noqa: PLC0415
+    from numerics.losses import Losses  # noqa: PLC0415
 
+    if not isinstance(name, str):
+        raise TypeError(f"name must be that of a schedule, or a word; got {name!r}.")
+    if not isinstance(losses, Losses):
+        raise TypeError(f"losses must be a losses.Losses; got {type(losses).__name__}.")
     num_pairs = losses.num_pairs
     interleaved = schedules.interleaved(num_pairs, first="-")
     match name:

@@ -1,7 +1,6 @@
 """Predicted against measured drift over a range of step sizes: the remainder, its order, and whether theory is met."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,11 +9,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from numerics import averages, drift, flow, optimizers, order, smoothness, updates
+from numerics import averages, causes, checks, contents, drift, flow, optimizers, order, smoothness, updates
 from numerics.averages import RandomOrder, Words
-from numerics.losses import Losses, require_finite
+from numerics.losses import Losses
 from numerics.order import Fit
-from numerics.rules import Rule, is_function_of_rate
+from numerics.rules import Rule, at_rate, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Frame, Params, Scalar
 
@@ -58,6 +57,7 @@ class Comparison:
         return tuple((self.round_off < 0.01 * self.measured).tolist())
 
 
+@checks.arguments
 def predicted(
     losses: Losses,
     schedule: Schedule | RandomOrder,
@@ -84,12 +84,12 @@ def predicted(
         found = _mean_coefficients(losses, words, optimizer, params, state, frame)
         if is_descent and schedule.pairs != "fixed":
             found = (*averages.closed_form(losses, schedule, params, frame=frame), found[2])
-        require_finite(found, updates.NOT_FINITE)
+        causes.require_finite(found, losses, params, optimizer)
     first, second, third = found
     return first, second, third
 
 
-@partial(jax.jit, static_argnames=("optimizer", "frame"))
+@contents.compiled(static=("optimizer", "frame"))
 def _mean_coefficients(
     losses: Losses,
     words: Words,
@@ -130,7 +130,7 @@ def _readings(length: Scalar, unit: Params, coefficients: tuple[Params, ...], si
     )
 
 
-@partial(jax.jit, static_argnames=("optimizer", "frame"))
+@contents.compiled(static=("optimizer", "frame"))
 def _read_word(
     losses: Losses,
     schedule: Schedule,
@@ -158,7 +158,7 @@ def _read_word(
     return jax.lax.map(row, points)
 
 
-@partial(jax.jit, static_argnames=("optimizer", "frame"))
+@contents.compiled(static=("optimizer", "frame"))
 def _read_mean(
     losses: Losses,
     words: Words,
@@ -185,6 +185,17 @@ def _norm(tree: Params) -> float:
     return float(np.linalg.norm([np.linalg.norm(leaf) for leaf in jax.tree.leaves(tree)]))
 
 
+def _coarsest(params: Params, state: optax.OptState) -> float:
+    """The machine epsilon of the parameters, or that of moments and sums which the rule keeps in fewer digits.
+
+    Rounded so, an update is a staircase in the step size: flat where its difference table is looked at.
+    """
+    shapes = {np.shape(leaf) for leaf in jax.tree.leaves(params)}
+    kept = [leaf for leaf in jax.tree.leaves(state) if np.shape(leaf) in shapes]
+    dtypes = [leaf.dtype for leaf in (*jax.tree.leaves(params), *kept) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+
+
 def _convergent_step(first: float, second: float, third: float) -> float:
     """The step size at which one order of the expansion is as large as the next; 1 where there are no higher orders."""
     bounds = [1.0]
@@ -205,6 +216,7 @@ def _last_term(
     return length * step_sizes * np.minimum(step_sizes / limit, 1.0) ** (power - 1)
 
 
+@checks.arguments
 def compare(
     losses: Losses,
     schedule: Schedule | RandomOrder,
@@ -239,16 +251,11 @@ def compare(
     """
     is_word = isinstance(schedule, Schedule)
     first_word = schedule if is_word else averages.first_word(schedule, losses.num_pairs)
-    updates.check(losses, first_word, params, optimizer)
     drift.check_frame(frame, first_word, optimizer)
-    if num_halvings < 1:
-        raise ValueError(f"num_halvings must be at least 1; got {num_halvings}.")
     if coefficients is None:
         coefficients = predicted(losses, schedule, optimizer, params, state, frame=frame)
-    elif [jax.tree.structure(c) for c in coefficients] != [jax.tree.structure(params)] * 3:
-        raise ValueError("coefficients must be three trees with the structure of params; got others.")
-    if largest_step is not None and not 0 < largest_step < float("inf"):
-        raise ValueError(f"largest_step must be positive and finite; got {largest_step}.")
+    elif len(coefficients) != 3:
+        raise ValueError(f"coefficients must be three trees; got {len(coefficients)}.")
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def read(largest: float) -> tuple[_Readings, Float[np.ndarray, "rows 13"], Float[np.ndarray, " k"]]:
@@ -275,7 +282,7 @@ def compare(
         readings, differences, step_sizes = read(share * limit)
     noise = max(
         smoothness.round_off(differences[-1]),
-        float(jnp.finfo(dtype).eps) * length,
+        _coarsest(params, at_rate(optimizer, limit).init(params) if state is None else state) * length,
         # Parameters are read to half a unit in the last place, and the Hessian is about |c_2| / |D|.
         float(jnp.finfo(dtype).eps) * _norm(params) * second / length if length > 0 else 0.0,
     )

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from numerics import flow, optimizers, updates
-from numerics.losses import Losses, require_finite
+from numerics import causes, checks, contents, flow, optimizers, updates
+from numerics.losses import Losses
 from numerics.rules import Rule, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Frame, Params, Scalar
@@ -40,6 +40,7 @@ _GROUPING: dict[Frame, Grouping] = {"accumulated": "schedule", "pair-accumulated
 HIGHEST_ORDER = 3
 
 
+@checks.arguments
 def check_frame(frame: Frame, schedule: Schedule, optimizer: Rule | None, order: int = HIGHEST_ORDER) -> None:
     """Refuses a frame that does not fit.
 
@@ -53,10 +54,6 @@ def check_frame(frame: Frame, schedule: Schedule, optimizer: Rule | None, order:
         ValueError: If there is no such frame or order, if the number of steps is odd in the pair-accumulated frame, or
             if the flow is asked for under another rule than `optimizers.gradient_descent()`.
     """
-    if frame not in FRAMES:
-        raise ValueError(f"frame must be one of {', '.join(FRAMES)}; got {frame!r}.")
-    if order not in range(1, HIGHEST_ORDER + 1):
-        raise ValueError(f"order must be 1, 2 or 3; got {order!r}.")
     if frame in _GROUPING:
         updates.group_size(_GROUPING[frame], schedule.losses.shape[-1])
     if frame == "gradient-flow" and optimizer not in (None, optimizers.gradient_descent()):
@@ -70,6 +67,7 @@ def _minus(first: Params, second: Params) -> Params:
     return jax.tree.map(jnp.subtract, first, second)
 
 
+@checks.arguments
 def evaluated(coefficients: tuple[Params, ...], step_size: Scalar | float) -> Params:
     """step_size * c_1 + step_size^2 * c_2 + ..."""
 
@@ -154,6 +152,7 @@ def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Fram
     return (zero, *(_minus(*both) for both in zip(displacement[1:], of_frame[1:order], strict=True)))
 
 
+@checks.arguments
 def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: int) -> tuple[Params, ...]:
     """The drift of gradient descent by tree sums: m gradients and m Hessian-vector products at second order.
 
@@ -177,15 +176,16 @@ def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Fr
 
     Source: claims `m-step`, `order-three`.
     """
-    _check(losses, schedule, params, frame, None, order)
+    check_frame(frame, schedule, None, order)
     coefficients = _closed_form(losses, schedule, params, frame, order)
-    require_finite(coefficients, updates.NOT_FINITE)
+    causes.require_finite(coefficients, losses, params)
     return coefficients
 
 
 # Any rule, by derivatives in the step ---------------------------------------------------------------------------------
 
 
+@checks.arguments
 def unit_parts(
     losses: Losses,
     schedule: Schedule,
@@ -217,6 +217,7 @@ def unit_parts(
     return update("step"), of_frame
 
 
+@checks.arguments
 def unit_drift(
     losses: Losses,
     schedule: Schedule,
@@ -231,6 +232,7 @@ def unit_drift(
     return _minus(sequential.displacement, of_frame)
 
 
+@checks.arguments
 def taylor_coefficients(
     losses: Losses,
     schedule: Schedule,
@@ -260,9 +262,10 @@ def taylor_coefficients(
     return tuple(map(_minus, sequential, of_frame))
 
 
-_taylor = jax.jit(taylor_coefficients, static_argnames=("optimizer", "frame", "order"))
+_taylor = contents.compiled(static=("optimizer", "frame", "order"))(taylor_coefficients)
 
 
+@checks.arguments
 def taylor(
     losses: Losses,
     schedule: Schedule,
@@ -299,17 +302,17 @@ def taylor(
 
     Source: claim `optimizer-map`.
     """
-    _check(losses, schedule, params, frame, optimizer, order)
+    check_frame(frame, schedule, optimizer, order)
     updates.check_expansion(losses, schedule, optimizer, params, state)
     coefficients = _taylor(losses, schedule, optimizer, params, state, frame, order)
-    require_finite(coefficients, updates.NOT_FINITE)
+    causes.require_finite(coefficients, losses, params, optimizer)
     return coefficients
 
 
 # Real updates ---------------------------------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames=("optimizer", "frame"))
+@contents.compiled(static=("optimizer", "frame"))
 def _measured(
     losses: Losses,
     schedule: Schedule,
@@ -323,6 +326,7 @@ def _measured(
     return jax.tree.map(lambda by: jnp.asarray(step_size, by.dtype) * by, drift)
 
 
+@checks.arguments
 def measured(
     losses: Losses,
     schedule: Schedule,
@@ -356,19 +360,8 @@ def measured(
         ValueError: If the schedule is empty, or the frame does not fit it or the rule.
         FloatingPointError: If a gradient is NaN or infinite on the way, or the flow of the frame cannot be integrated.
     """
-    _check(losses, schedule, params, frame, optimizer, 1)
+    check_frame(frame, schedule, optimizer, 1)
     drift = _measured(losses, schedule, optimizer, params, state, step_size, frame)
-    require_finite(drift, flow.NOT_FINITE if frame == "gradient-flow" else updates.NOT_FINITE)
+    remedy = flow.REMEDY if frame == "gradient-flow" else ""
+    causes.require_finite(drift, losses, params, optimizer, has_steps=True, remedy=remedy)
     return drift
-
-
-def _check(
-    losses: Losses,
-    schedule: Schedule,
-    params: Params,
-    frame: Frame,
-    optimizer: Rule | None,
-    order: int,
-) -> None:
-    updates.check(losses, schedule, params, optimizer)
-    check_frame(frame, schedule, optimizer, order)

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from numerics import checks
 from numerics.comparison import Comparison
 
 __all__ = ["drawn", "rendered"]
@@ -16,6 +17,7 @@ _MARKERS = ("o", "s", "^")
 _VERDICTS = {"met": "", "exact": ", exact to round-off", "missed": ", missed", "not resolved": ", not resolved"}
 
 
+@checks.arguments
 def drawn(comparison: Comparison, title: str) -> Figure:
     """The measured drift and the remainders after each order, log-log; dashed lines have the slope of theory.
 
@@ -60,8 +62,12 @@ def drawn(comparison: Comparison, title: str) -> Figure:
     return figure
 
 
+@checks.arguments
 def rendered(figure: Figure, suffix: str) -> bytes:
     """A figure as a file of the format that the suffix names; text stays text in SVG and PDF."""
+    known = figure.canvas.get_supported_filetypes()
+    if suffix.lower().removeprefix(".") not in known:
+        raise ValueError(f"suffix must be one of {', '.join(known)}; got {suffix!r}.")
     file = BytesIO()
     # Without dates and random identifiers the same figure is the same file.
     with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "composite-updates"}):

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from numerics import checks
 from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import Direction, Params, Scalar
 from numerics.updates import displaced
 
-__all__ = ["NOT_FINITE", "coefficients", "error", "total_gradient", "unit_displacement"]
+__all__ = ["REMEDY", "coefficients", "error", "total_gradient", "unit_displacement"]
 
 # The error of one step of the integrator relative to the displacement, in units of the machine epsilon. Below some ten
 # of them its own rounding would be taken for an error.
@@ -24,12 +25,14 @@ TOLERANCE = 64.0
 COARSER = 64.0  # times as much: the difference of the two shows the error
 MAX_STEPS = 4096  # as Diffrax has it: enough for a time of some 10,000 / |H|
 
-NOT_FINITE = (
-    "the updates and the flow of the gradient-flow frame must stay finite. Take a smaller step: a flow can run off to "
-    f"infinity, or need more than {MAX_STEPS} steps of the integrator"
+REMEDY = (
+    "The flow of the gradient-flow frame can also run off to infinity, or need more than "
+    f"{MAX_STEPS:,} steps of its integrator: take smaller steps."
 )
+"""What to do where a result that a flow has part in is not finite, for whatever else may be the cause."""
 
 
+@checks.arguments
 def total_gradient(losses: Losses, schedule: Schedule, params: Params) -> Params:
     """sum_b scale_b grad L_b at `params`: a sum over steps."""
 
@@ -41,6 +44,7 @@ def total_gradient(losses: Losses, schedule: Schedule, params: Params) -> Params
     return jax.lax.scan(add, zero, (jnp.asarray(schedule.losses), jnp.asarray(schedule.scales)))[0]
 
 
+@checks.arguments
 def unit_displacement(
     losses: Losses, schedule: Schedule, params: Params, time: Scalar | float, *, tolerance: float = TOLERANCE
 ) -> Params:
@@ -84,6 +88,7 @@ def unit_displacement(
     return jax.tree.map(lambda leaf: jnp.where(is_done, leaf[0], jnp.nan), solution.ys)
 
 
+@checks.arguments
 @jax.jit
 def error(losses: Losses, schedule: Schedule, params: Params, time: Scalar | float) -> Scalar:
     """The norm of the error of `unit_displacement`, estimated from above.
@@ -97,6 +102,7 @@ def error(losses: Losses, schedule: Schedule, params: Params, time: Scalar | flo
     return jnp.asarray(optax.tree.norm(jax.tree.map(jnp.subtract, fine, coarse)))
 
 
+@checks.arguments
 @jax.jit
 def coefficients(losses: Losses, schedule: Schedule, params: Params) -> tuple[Params, Params, Params]:
     """The displacement of the flow in powers 1, 2, 3 of the time: -G, H G / 2, -(H H G + T[G, G]) / 6.

@@ -3,17 +3,17 @@
 A loss is a function and one member of its stack, so 512 losses are traced and compiled once. Nothing here steps.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Int, PyTree
 
+from numerics import agreement, checks, contents
 from numerics.types import Batch, LossFn, Params, Scalar
 from numerics.vector_fields import as_computed
 
@@ -22,13 +22,18 @@ __all__ = ["Losses", "check", "negated", "of_params", "pairs", "require_finite"]
 SIDES = ("-", "+")
 
 
-@jax.tree_util.register_dataclass
+@jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True)
 class Losses:
     """A list of losses, numbered from 0: all members of the first stack, then all of the second, and so on.
 
+    What is compiled for them is kept by the functions and their content (`numerics.contents`): a function may read
+    variables and attributes that change between two calls, and is then compiled anew. It must not read state that
+    Python cannot see, such as files, random generators, or what a function under its own `jax.jit` has captured. Data
+    that change belong into the batches, where nothing is compiled anew.
+
     Attributes:
-        functions: One `loss(params, batch)` per kind of loss.
+        functions: One `loss(params, batch)` per kind of loss; any callable, hashable or not.
         batches: One stack per kind: every leaf has the losses of this kind along its first axis. None stands for one
             loss that reads nothing but the parameters.
         names: One name per kind, by which words of a schedule call it.
@@ -36,10 +41,33 @@ class Losses:
             what else a reader wants of the same pass, built alike for all kinds. Updates hand it on in their `info`.
     """
 
-    functions: tuple[LossFn, ...] = field(metadata={"static": True})
+    functions: tuple[LossFn, ...]
     batches: tuple[Batch, ...]
-    names: tuple[str, ...] = field(metadata={"static": True})
-    has_aux: bool = field(default=False, metadata={"static": True})
+    names: tuple[str, ...]
+    has_aux: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses lists that do not fit, and makes every function hashable."""
+        functions, batches, names = agreement.family(self.functions, self.batches, self.names, self.has_aux)
+        object.__setattr__(self, "functions", tuple(map(contents.hashable, functions)))
+        object.__setattr__(self, "batches", batches)
+        object.__setattr__(self, "names", names)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple, tuple]:
+        """The batches, and beside them the functions with their content at this moment."""
+        key = jax.tree_util.GetAttrKey("batches")
+        return ((key, self.batches),), (contents.Snapshot(self.functions), self.names, self.has_aux)
+
+    @classmethod
+    def tree_unflatten(cls, aside: tuple, children: tuple) -> "Losses":
+        """The losses of `tree_flatten_with_keys`, whose leaves may be anything by now."""
+        functions, names, has_aux = aside
+        losses = object.__new__(cls)
+        for name, value in zip(
+            ("functions", "batches", "names", "has_aux"), (functions.value, *children, names, has_aux), strict=True
+        ):
+            object.__setattr__(losses, name, value)
+        return losses
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -108,10 +136,12 @@ class Losses:
     def _scalar(self, function: LossFn) -> LossFn:
         return (lambda params, batch: function(params, batch)[0]) if self.has_aux else function
 
+    @checks.arguments
     def value(self, params: Params, index: Int[Array, ""]) -> Scalar:
         """The loss with this number."""
         return self._applied(lambda f: lambda at, batch: (self._scalar(f)(at, batch), None), params, index)[0]
 
+    @checks.arguments
     def gradient(self, params: Params, index: Int[Array, ""]) -> Params:
         """The gradient of the loss with this number; its derivatives are those of the field that an update follows.
 
@@ -124,6 +154,7 @@ class Losses:
 
         return self._applied(transform, params, index)[0]
 
+    @checks.arguments
     def value_gradient_and_aux(self, params: Params, index: Int[Array, ""]) -> tuple[Scalar, Params, PyTree]:
         """The loss with this number, its gradient, and what it tells beside its value; None where it tells nothing.
 
@@ -142,8 +173,12 @@ class Losses:
         return value, gradient, aux
 
 
+@checks.arguments
 def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch, *, has_aux: bool = False) -> Losses:
     """n pairs (L-_k, L+_k): ascent on a function is descent on its negative, so L- of a reward is `negated(reward)`.
+
+    What the functions read beside their arguments may change between calls, as far as Python can see it: `Losses`
+    says what it cannot.
 
     Args:
         minus: L-, as `loss(params, batch)`.
@@ -160,17 +195,25 @@ def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch
     return made
 
 
+@checks.arguments
 def of_params(functions: Sequence[Callable[[Params], Scalar]], names: Sequence[str] | None = None) -> Losses:
-    """Losses without data, each a function of the parameters alone; named a, b, c, ... unless told otherwise."""
+    """Losses without data, each a function of the parameters alone; named a, b, c, ... unless told otherwise.
+
+    What the functions read beside their arguments may change between calls, as far as Python can see it: `Losses`
+    says what it cannot.
+    """
     names = tuple("abcdefghijklmnopqrstuvwxyz"[: len(functions)]) if names is None else tuple(names)
     if len(names) != len(functions):
         raise ValueError(f"names must be as many as functions; got {len(names)} for {len(functions)}.")
-    return Losses(tuple(map(_without_batch, functions)), (None,) * len(functions), names)
+    return Losses(tuple(_WithoutBatch(contents.hashable(f)) for f in functions), (None,) * len(functions), names)
 
 
-@cache  # one object per function: what is compiled for it is found again
-def _without_batch(function: Callable[[Params], Scalar]) -> LossFn:
-    return lambda params, batch: function(params)
+@dataclass(frozen=True)
+class _WithoutBatch:
+    function: Callable[[Params], Scalar]
+
+    def __call__(self, params: Params, batch: Batch) -> Scalar | tuple[Scalar, object]:
+        return self.function(params)
 
 
 @dataclass(frozen=True)
@@ -182,11 +225,13 @@ class _Negated:
         return (-made[0], made[1]) if isinstance(made, tuple) else -made
 
 
+@checks.arguments
 def negated(function: LossFn) -> LossFn:
-    """-loss: descending it ascends the loss."""
-    return function.function if isinstance(function, _Negated) else _Negated(function)
+    """-loss: descending it ascends the loss. What `Losses` says of a function that changes holds for it too."""
+    return function.function if isinstance(function, _Negated) else _Negated(contents.hashable(function))
 
 
+@checks.arguments
 def check(losses: Losses, params: Params) -> None:
     """Refuses what no update can be computed for. Traces every function once per shape; runs none.
 
@@ -199,69 +244,10 @@ def check(losses: Losses, params: Params) -> None:
             scalar.
         ValueError: If a stack has leaves of different lengths, or the parameters are empty.
     """
-    leaves, structure = jax.tree.flatten(params)
-    if not leaves:
-        raise ValueError("params must hold at least one array; got an empty tree.")
-    for path, leaf in jax.tree.leaves_with_path(params):
-        name = f"params{jax.tree_util.keystr(path)}"
-        if (dtype := getattr(leaf, "dtype", None)) not in (jnp.float32, jnp.float64):
-            raise TypeError(
-                f"{name} must be a float32 or float64 array; got {dtype or type(leaf).__name__}. "
-                "A second-order effect is lost in fewer digits: keep float32 masters and cast inside the loss."
-            )
-    if len(losses.functions) != len(losses.batches) or len(losses.functions) != len(losses.names):
-        raise ValueError(
-            f"losses must have one stack and one name per function; got {len(losses.functions)} functions, "
-            f"{len(losses.batches)} stacks and {len(losses.names)} names."
-        )
-    if not losses.functions:
-        raise ValueError("losses must be at least one; got none.")
-    described = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    for name, function, stack in zip(losses.names, losses.functions, losses.batches, strict=True):
-        stack_leaves, stack_structure = jax.tree.flatten(stack)
-        if any(jnp.ndim(leaf) == 0 for leaf in stack_leaves) or len({len(leaf) for leaf in stack_leaves}) > 1:
-            raise ValueError(
-                f"the batches of loss {name!r} must have the losses along the first axis of every leaf; got shapes "
-                f"{[jnp.shape(leaf) for leaf in stack_leaves]}."
-            )
-        if stack_leaves and not len(stack_leaves[0]):
-            raise ValueError(f"the batches of loss {name!r} must hold at least one batch; got none.")
-        members = tuple((leaf.shape[1:], leaf.dtype) for leaf in stack_leaves)
-        _check_scalar(name, function, losses.has_aux, structure, described, stack_structure, members)
+    # `arguments` has done it: losses and parameters that stand together are looked at together.
 
 
-Described = tuple[tuple[tuple[int, ...], Hashable], ...]
-
-
-@cache
-def _check_scalar(
-    name: str,
-    function: LossFn,
-    has_aux: bool,
-    structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
-    described: Described,
-    stack_structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
-    members: Described,
-) -> None:
-    params = structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in described])
-    batch = stack_structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in members])
-    out = jax.eval_shape(function, params, batch)
-    if has_aux:
-        if not isinstance(out, tuple) or len(out) != 2:
-            raise TypeError(f"loss {name!r} must return a pair, as has_aux says; got {out}.")
-        out, _ = out
-    if not isinstance(out, jax.ShapeDtypeStruct) or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise TypeError(
-            f"loss {name!r} must return a real scalar; got {out}. Reduce it inside the loss, and say there whether by "
-            "sum or by mean."
-        )
-    if out.dtype not in (jnp.float32, jnp.float64):
-        raise TypeError(
-            f"loss {name!r} must return float32 or float64; got {out.dtype}. Cast before the reduction: "
-            "the gradient is read from its last digits."
-        )
-
-
+@checks.arguments
 def require_finite(tree: object, what: str) -> None:
     """Refuses NaN and infinity, where the values are known: inside `jit` there is nothing to look at yet.
 

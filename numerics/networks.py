@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from numerics import checks
 from numerics.types import Params, Scalar
 
 __all__ = ["language_model_loss", "language_model_params", "perceptron_loss", "perceptron_params"]
 
 
+@checks.arguments
 def perceptron_params(random: np.random.Generator, widths: Sequence[int]) -> Params:
     """Weights and biases between layers of these widths, scaled so that activations stay of order one."""
     return [
@@ -33,6 +35,7 @@ def perceptron_loss(params: Params, batch: tuple[Float[Array, "b in"], Float[Arr
     return jnp.mean((hidden @ last["weights"] + last["bias"] - targets) ** 2) / 2
 
 
+@checks.arguments
 def language_model_params(
     random: np.random.Generator, *, num_tokens: int, width: int, num_layers: int, length: int
 ) -> Params:

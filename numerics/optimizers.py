@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from numerics import checks
 from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import Params
@@ -93,6 +94,7 @@ BY_NAME: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProx
 )
 
 
+@checks.arguments
 @cache
 def parse(text: str) -> optax.GradientTransformation:
     """An optimizer from `name` or `name:option=number,...`, such as "adam:eps=1e-3,b2=0.99"; one object per text.
@@ -118,9 +120,12 @@ def parse(text: str) -> optax.GradientTransformation:
             raise ValueError(f"{name}:{option} must be a number; got {value!r}.") from None
         if not 0 <= options[option] < inf:
             raise ValueError(f"{name}:{option} must be finite and not negative; got {value}.")
+        if option in ("b1", "b2") and not options[option] < 1:
+            raise ValueError(f"{name}:{option} must be below 1; got {value}. Adam divides by 1 minus its powers.")
     return make(**options)
 
 
+@checks.arguments
 def second_moment(losses: Losses, schedule: Schedule, params: Params) -> Params:
     """The mean over the steps of the squared gradient, coordinate by coordinate: one preconditioner from both sides."""
 
@@ -132,6 +137,7 @@ def second_moment(losses: Losses, schedule: Schedule, params: Params) -> Params:
     return jax.tree.map(lambda v: v / schedule.losses.shape[0], total)
 
 
+@checks.arguments
 def frozen_adamw(
     second_moment: Params,
     *,

@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from numerics import checks
+
 __all__ = ["Fit", "Verdict", "fit"]
 
 Verdict = Literal["met", "exact", "missed", "not resolved"]
@@ -58,6 +60,7 @@ class Fit:
         return self.verdict == "missed"
 
 
+@checks.arguments
 def fit(
     step_sizes: Float[np.ndarray, " k"],
     remainders: Float[np.ndarray, " k"],
@@ -83,8 +86,6 @@ def fit(
     Raises:
         ValueError: If the step sizes do not descend, or there are fewer than two.
     """
-    if len(step_sizes) < 2 or not (np.diff(step_sizes) < 0).all() or not (step_sizes > 0).all():
-        raise ValueError(f"step_sizes must be positive and descend; got {np.asarray(step_sizes).tolist()}.")
     x = np.log2(step_sizes)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = np.log2(remainders)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from numerics import losses, networks
+from numerics import checks, losses, networks
 from numerics.losses import Losses
 from numerics.types import Batch, LossFn, Params, Scalar
 
@@ -210,6 +210,7 @@ BY_NAME: Mapping[str, Callable[..., _Draw]] = MappingProxyType(
 )
 
 
+@checks.arguments
 def make(
     name: str,
     num_pairs: int,
@@ -234,12 +235,10 @@ def make(
     """
     if name not in BY_NAME:
         raise ValueError(f"problem must be one of {', '.join(BY_NAME)}; got {name!r}.")
-    if num_pairs < 1:
-        raise ValueError(f"num_pairs must be at least 1; got {num_pairs}.")
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64; got {dtype}. Fewer digits do not hold second order.")
     if dtype == "float64" and jnp.zeros((), float).dtype != np.float64:
         raise ValueError('dtype must be float32 unless float64 is on; call jax.config.update("jax_enable_x64", True).')
+    if sizes and (name != "mlp" or set(sizes) != {"widths"}):
+        raise TypeError(f"sizes must be widths, and for mlp alone; got {', '.join(sizes)} for {name}.")
     options = {"is_opposite": is_opposite} if name in ("bandit", "ratio-bandit") else {}
     drawn = BY_NAME[name](np.random.default_rng(seed), num_pairs, **options, **sizes)
 

@@ -11,11 +11,11 @@ As a function of the learning rate, as `lambda rate: optax.fromage(rate)`: every
 takes it as it is, whatever the rate does in it. Predictions are then derivatives in the rate at zero.
 """
 
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from math import prod
 from types import CellType, FunctionType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,9 @@ import numpy as np
 import optax
 from jax.core import Tracer
 from jax.tree_util import PyTreeDef
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
+from numerics.contents import Snapshot
 from numerics.types import Params, Scalar
 
 __all__ = ["RateRule", "Rule", "at_rate", "check", "is_function_of_rate"]
@@ -37,12 +38,12 @@ Rule: TypeAlias = optax.GradientTransformation | RateRule
 
 def is_function_of_rate(rule: Rule) -> bool:
     """Whether the rule is given as a function of the rate; else it is given at learning rate 1."""
-    return not isinstance(rule, optax.GradientTransformation)
+    return not hasattr(rule, "update")
 
 
 def at_rate(rule: Rule, rate: Scalar | float) -> optax.GradientTransformation:
     """The rule of a step: at this rate where it is a function of the rate, else as it is."""
-    return rule if isinstance(rule, optax.GradientTransformation) else rule(rate)
+    return cast("RateRule", rule)(rate) if is_function_of_rate(rule) else cast("optax.GradientTransformation", rule)
 
 
 # Whether a rule is linear in its rate ---------------------------------------------------------------------------------
@@ -74,11 +75,11 @@ def check(rule: Rule, params: Params) -> None:
         ValueError: If the same steps at a smaller rate do not lead proportionally less far.
     """
     if not isinstance(rule, optax.GradientTransformation):
-        return
+        return  # a function of the rate, or an object that keeps its rate in its own way
     leaves, structure = jax.tree.flatten(params)
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
-        return
-    if not _is_linear(rule, structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)):
+    if any(isinstance(leaf, Tracer) for leaf in (*leaves, *_arrays(rule), jnp.zeros(()))):
+        return  # inside a transformation, where new arrays are traced as well
+    if not _is_linear(Snapshot(rule), structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)):
         raise ValueError(
             "a rule at learning rate 1 must make updates that are proportional to the rate; those of "
             f"{', '.join(_names(rule)) or 'this one'} are not. Give the rule as a function of the rate, such as "
@@ -90,46 +91,53 @@ Described: TypeAlias = tuple[tuple[tuple[int, ...], np.dtype], ...]
 """Shapes and dtypes."""
 
 
-@cache
+@lru_cache(maxsize=256)
 def _is_linear(
-    rule: optax.GradientTransformation,
+    snapshot: Snapshot,
     structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
     described: Described,
 ) -> bool:
+    rule = cast("optax.GradientTransformation", snapshot.value)
     others = [_at_smaller_rate(rule, is_last=is_last) for is_last in (True, False)]
     num_params = sum(prod(shape) for shape, _ in described)
     num_steps = NUM_STEPS if num_params <= LARGE else NUM_STEPS_IF_LARGE
-    return any(other is None or bool(_agree(rule, other, structure, described, num_steps)) for other in others)
+    random = np.random.default_rng(0).normal(size=2 * num_params + num_steps)
+    run = jax.jit(_agree, static_argnums=(0, 1, 2, 3, 4))
+    return any(other is None or bool(run(rule, other, structure, described, num_steps, random)) for other in others)
 
 
-@partial(jax.jit, static_argnames=("rule", "other", "structure", "described", "num_steps"))
 def _agree(
     rule: optax.GradientTransformation,
     other: optax.GradientTransformation,
     structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]
     described: Described,
     num_steps: int,
+    random: Float[Array, " numbers"],
 ) -> Bool[Array, ""]:
     """Whether SMALLER times the updates of the rule are the updates of the other, at the places that these reach."""
+    sizes = [prod(shape) for shape, _ in described]
+    ends = np.cumsum(sizes).tolist()
 
-    def drawn(number: int | Array) -> Params:
-        keys = jax.random.split(jax.random.key(number), len(described))
+    def tree(start: int | Array) -> Params:
+        """As many random numbers as there are parameters, from a place of the list on."""
+        flat = jax.lax.dynamic_slice(random, (start,), (ends[-1],))
         return structure.unflatten(
-            [jax.random.normal(key, shape, dtype) for key, (shape, dtype) in zip(keys, described, strict=True)]
+            flat[end - size : end].reshape(shape).astype(dtype)
+            for end, size, (shape, dtype) in zip(ends, sizes, described, strict=True)
         )
 
     def displacement(of: optax.GradientTransformation, scale: float, magnitude: Scalar) -> Params:
-        params, mean = drawn(0), drawn(1)
+        params, mean = tree(0), tree(ends[-1])
 
         def step(carry: tuple[Params, optax.OptState], number: Array) -> tuple[tuple, None]:
             reached, state = carry
             # Signs that stay as well as signs that change: step sizes of a rule's own grow, and shrink.
-            gradient = jax.tree.map(lambda m, g: magnitude.astype(g.dtype) * (m + g), mean, drawn(number))
+            gradient = jax.tree.map(lambda m, g: magnitude.astype(g.dtype) * (m + g), mean, tree(number))
             update, state = of.update(gradient, state, jax.tree.map(jnp.add, params, reached))
             return (jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, reached, update), state), None
 
         start = jax.tree.map(jnp.zeros_like, params), of.init(params)
-        return jax.lax.scan(step, start, jnp.arange(2, num_steps + 2))[0][0]
+        return jax.lax.scan(step, start, jnp.arange(num_steps))[0][0]
 
     def at(magnitude: Scalar) -> Bool[Array, ""]:
         ours, theirs = displacement(rule, SMALLER, magnitude), displacement(other, 1.0, magnitude)
@@ -198,23 +206,31 @@ def _closure(function: FunctionType) -> dict[str, Any]:
     return dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in cells), strict=True))
 
 
+def _parts(tree: object, seen: set[int]) -> Iterator[object]:
+    """The functions that a transformation is made of, and whatever else they close over."""
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    if isinstance(tree, tuple | list):
+        for part in tree:
+            yield from _parts(part, seen)
+    elif not isinstance(tree, FunctionType):
+        yield tree
+    elif id(tree) not in seen:
+        seen.add(id(tree))
+        yield tree
+        yield from _parts(_closure(tree), seen)
+
+
+def _arrays(rule: optax.GradientTransformation) -> list[object]:
+    """The arrays that a rule holds."""
+    return [part for part in _parts((rule.init, rule.update), set()) if isinstance(part, jax.Array)]
+
+
 def _names(rule: optax.GradientTransformation) -> list[str]:
     """The names of the transformations that a rule is made of, as Optax calls them."""
     names: dict[str, None] = {}
-    seen: set[int] = set()
-
-    def visit(tree: object) -> None:
-        if isinstance(tree, dict):
-            tree = tuple(tree.values())
-        if isinstance(tree, tuple | list):
-            for part in tree:
-                visit(part)
-        elif isinstance(tree, FunctionType) and id(tree) not in seen:
-            seen.add(id(tree))
-            name, _, inner = tree.__qualname__.partition(".<locals>.")
-            if inner in ("update_fn", "update") and name not in _PLUMBING:
-                names[name] = None
-            visit(_closure(tree))
-
-    visit(rule.update)
+    for part in _parts(rule.update, set()):
+        name, _, inner = getattr(part, "__qualname__", "").partition(".<locals>.")
+        if inner.endswith(("update_fn", "update")) and name not in _PLUMBING:
+            names[name] = None
     return list(names)

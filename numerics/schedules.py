@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Num
 
+from numerics import agreement, checks
 from numerics.types import Sign
 
 __all__ = ["Schedule", "blocks", "check", "interleaved", "palindrome", "reverse", "steps", "with_scales", "word"]
+
+
+MAX_INDEX = 2**31 - 1  # losses are numbered in int32
 
 
 class Schedule(NamedTuple):
@@ -27,21 +30,30 @@ class Schedule(NamedTuple):
     scales: Float[Array | np.ndarray, " m"]
 
 
+@checks.arguments
 def steps(losses: Sequence[int] | Int[np.ndarray, " m"]) -> Schedule:
-    """One step of scale 1 on each of these losses, in this order."""
+    """One step of scale 1 on each of these losses, in this order.
+
+    Raises:
+        TypeError: If a number is not whole.
+        ValueError: If there is none, or one is negative.
+    """
+    if len(losses) == 0:
+        raise ValueError("losses must hold at least one step; got none.")
+    if not 0 <= min(losses) <= max(losses) <= MAX_INDEX:
+        raise ValueError(f"losses must name losses from 0 on; got {min(losses)} ... {max(losses)}.")
     numbers = np.asarray(losses, np.int32)
     return Schedule(numbers, np.ones(numbers.shape))
 
 
 def _order(num_pairs: int, order: Sequence[int] | Int[np.ndarray, " n"] | None) -> Int[np.ndarray, " n"]:
-    if num_pairs < 1:
-        raise ValueError(f"num_pairs must be at least 1; got {num_pairs}.")
     chosen = np.arange(num_pairs) if order is None else np.asarray(order)
     if sorted(chosen.tolist()) != list(range(num_pairs)):
         raise ValueError(f"order must be a permutation of 0 ... {num_pairs - 1}; got {chosen.tolist()}.")
     return chosen
 
 
+@checks.arguments
 def interleaved(
     num_pairs: int,
     *,
@@ -62,33 +74,31 @@ def interleaved(
     """
     minus = _order(num_pairs, order)
     plus = minus if other_order is None else _order(num_pairs, other_order)
-    columns = (minus, num_pairs + plus) if _side(first) == "-" else (num_pairs + plus, minus)
+    columns = (minus, num_pairs + plus) if first == "-" else (num_pairs + plus, minus)
     return steps(np.stack(columns, axis=1).reshape(-1))
 
 
+@checks.arguments
 def blocks(num_pairs: int, *, first: Sign) -> Schedule:
     """All losses of one side, then all of the other."""
     minus = _order(num_pairs, None)
     halves = (minus, num_pairs + minus)
-    return steps(np.concatenate(halves if _side(first) == "-" else halves[::-1]))
+    return steps(np.concatenate(halves if first == "-" else halves[::-1]))
 
 
-def _side(first: Sign) -> Sign:
-    if first not in ("-", "+"):
-        raise ValueError(f'first must be "-" or "+"; got {first!r}.')
-    return first
-
-
+@checks.arguments
 def reverse(schedule: Schedule) -> Schedule:
     """The same steps from the last to the first."""
     return Schedule(schedule.losses[::-1], schedule.scales[::-1])
 
 
+@checks.arguments
 def palindrome(schedule: Schedule) -> Schedule:
     """The steps, and then the same steps backwards: no bracket at second order under gradient descent."""
     return Schedule(*(np.concatenate([part, part[::-1]]) for part in schedule))
 
 
+@checks.arguments
 def with_scales(schedule: Schedule, scales: Sequence[float] | Num[np.ndarray, " m"]) -> Schedule:
     """The same steps with other sizes, in units of the step size.
 
@@ -98,13 +108,12 @@ def with_scales(schedule: Schedule, scales: Sequence[float] | Num[np.ndarray, " 
     sizes = np.asarray(scales, np.float64)
     if sizes.shape != schedule.losses.shape:
         raise ValueError(f"scales must be one per step; got {sizes.shape} for {schedule.losses.shape}.")
-    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-        raise ValueError(
-            f"scales must be positive and finite; got {sizes.tolist()}. To ascend a loss, descend its negative."
-        )
-    return schedule._replace(scales=sizes)
+    result = schedule._replace(scales=sizes)
+    agreement.word(result)
+    return result
 
 
+@checks.arguments
 def word(text: str, names: Sequence[str], counts: Sequence[int]) -> Schedule:
     """A schedule in letters: "-+-+" or "kl,reward,kl"; the k-th time a name occurs it means its k-th loss.
 
@@ -119,6 +128,8 @@ def word(text: str, names: Sequence[str], counts: Sequence[int]) -> Schedule:
     Raises:
         ValueError: If the word is empty or holds a name that is not there.
     """
+    if len(names) != len(counts):
+        raise ValueError(f"counts must be as many as names; got {len(counts)} for {len(names)}.")
     letters = [part.strip() for part in text.split(",")] if "," in text else list(text.replace(" ", ""))
     if not letters or letters == [""]:
         raise ValueError(f'schedule must hold at least one step; got "{text}".')
@@ -134,23 +145,11 @@ def word(text: str, names: Sequence[str], counts: Sequence[int]) -> Schedule:
     return steps(numbers)
 
 
+@checks.arguments
 def check(schedule: Schedule, num_losses: int) -> None:
     """Refuses a schedule that cannot be stepped.
 
     Raises:
         ValueError: If it is empty, names a loss that is not there, or has a scale that is not positive.
     """
-    losses, scales = schedule
-    if np.ndim(losses) != 1 or np.shape(losses) != np.shape(scales):
-        raise ValueError(
-            f"schedule must have one loss and one scale per step; got shapes {np.shape(losses)}, {np.shape(scales)}."
-        )
-    if len(losses) == 0:
-        raise ValueError("schedule must hold at least one step; got none.")
-    if isinstance(losses, Tracer) or isinstance(scales, Tracer):
-        return  # inside a transformation the values are not there yet
-    if np.min(losses) < 0 or np.max(losses) >= num_losses:
-        raise ValueError(
-            f"schedule must name losses 0 ... {num_losses - 1}; got {np.min(losses)} ... {np.max(losses)}."
-        )
-    with_scales(schedule, np.asarray(scales))
+    agreement.word(schedule, num_losses)

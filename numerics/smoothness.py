@@ -12,6 +12,8 @@ from math import sqrt
 import numpy as np
 from jaxtyping import Float
 
+from numerics import checks
+
 __all__ = ["NUM_POINTS", "first_kink", "points", "round_off"]
 
 NUM_POINTS = 17  # 13 fourth differences, of which a kink touches at most 4: their median never sees it
@@ -19,6 +21,7 @@ _SPREAD = sqrt(70.0)  # the standard deviation of 1, -4, 6, -4, 1 times independ
 _OUTLIER = 10.0
 
 
+@checks.arguments
 def points(step_sizes: Float[np.ndarray, " k"], *, is_one_sided: bool = False) -> Float[np.ndarray, "k+1 17"]:
     """Evenly spaced step sizes: one row that ends in each, from half of it, and a row across zero at the end.
 
@@ -32,11 +35,13 @@ def points(step_sizes: Float[np.ndarray, " k"], *, is_one_sided: bool = False) -
     return np.concatenate([step_sizes[:, None] * share, smallest * around_zero[None]])
 
 
+@checks.arguments
 def round_off(fourth_differences: Float[np.ndarray, " 13"]) -> float:
     """The standard deviation of the round-off in one value, from fourth differences where the map itself has none."""
     return float(np.median(fourth_differences)) / _SPREAD
 
 
+@checks.arguments
 def first_kink(
     step_sizes: Float[np.ndarray, " k"], fourth_differences: Float[np.ndarray, "k+1 13"], noise: float
 ) -> tuple[float, float] | None:

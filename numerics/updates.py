@@ -13,7 +13,6 @@ its displacement is carried as it is.
 """
 
 from collections.abc import Callable
-from functools import partial
 from math import factorial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -23,8 +22,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from numerics import losses as losses_module
-from numerics import rules, schedules
+from numerics import checks, contents
 from numerics.losses import Losses
 from numerics.rules import Rule, at_rate, is_function_of_rate
 from numerics.schedules import Schedule
@@ -58,8 +56,8 @@ With their inner product the sum over all steps is sum over b < b' of g_b . g_b'
 """
 
 NOT_FINITE = (
-    "derivatives must be finite along the schedule. Check the loss at the start, take smaller steps, or give an Adam "
-    "eps_root > 0: Optax's derivative of its square root is NaN where a gradient is exactly zero"
+    "derivatives must be finite along the schedule. Check the loss at the start, take smaller steps, and give a rule "
+    "such as Adam eps_root of at least 1.2e-38: its root has no derivative where a gradient is exactly zero"
 )
 
 
@@ -95,11 +93,13 @@ class Update(NamedTuple):
     info: Info
 
 
+@checks.arguments
 def displaced(params: Params, displacement: Params, scale: Scalar | float = 1.0) -> Params:
     """params + scale * displacement, every leaf in its own dtype."""
     return jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, params, displacement)
 
 
+@checks.arguments
 def group_size(grouping: Grouping, num_steps: int) -> int:
     """The number of consecutive steps that one update of the rule accumulates.
 
@@ -118,9 +118,9 @@ def group_size(grouping: Grouping, num_steps: int) -> int:
                     "Add the missing step, or use the accumulated frame."
                 )
             return 2
-    raise ValueError(f'grouping must be "step", "pair" or "schedule"; got {grouping!r}.')
 
 
+@checks.arguments
 def unit_displacement(
     losses: Losses,
     schedule: Schedule,
@@ -170,6 +170,7 @@ def unit_displacement(
     return made._replace(displacement=displacement, info=made.info._replace(update_norms=norms))
 
 
+@checks.arguments
 def series(
     losses: Losses,
     schedule: Schedule,
@@ -249,7 +250,7 @@ def _series(
 NEXT_TO_ZERO = 1e-6  # a rate at which a smooth rule is as at zero but for some millionths
 
 
-@partial(jax.jit, static_argnames=("rule",))
+@contents.compiled(static=("rule",))
 def _next_to_zero(
     losses: Losses, schedule: Schedule, rule: Rule, params: Params, state: optax.OptState | None
 ) -> tuple[Scalar, Float[Array, " 3"], Float[Array, " 3"]]:
@@ -264,15 +265,16 @@ def _next_to_zero(
     return optax.tree.norm(displacement), jnp.stack([*map(optax.tree.norm, zero)]), jnp.stack(jumps)
 
 
+@checks.arguments
 def check_expansion(
-    losses: Losses, schedule: Schedule, rule: Rule, params: Params, state: optax.OptState | None
+    losses: Losses, schedule: Schedule, optimizer: Rule, params: Params, state: optax.OptState | None
 ) -> None:
     """Refuses a function of the rate that has no expansion in the rate at zero; its updates can still be measured.
 
     Args:
         losses: The losses.
         schedule: The steps.
-        rule: The rule; nothing is asked of one at learning rate 1.
+        optimizer: The rule; nothing is asked of one at learning rate 1.
         params: The start.
         state: The state of the rule; None for that of its `init`.
 
@@ -280,10 +282,10 @@ def check_expansion(
         ValueError: If the rule moves the parameters at rate zero, or one of the first three derivatives is not finite
             or jumps there.
     """
-    if not is_function_of_rate(rule):
+    if not is_function_of_rate(optimizer):
         return
     remedy = "Its updates can be measured, with `updates` and `drift.measured`, and not predicted"
-    moved, sizes, jumps = map(np.asarray, _next_to_zero(losses, schedule, rule, params, state))
+    moved, sizes, jumps = map(np.asarray, _next_to_zero(losses, schedule, optimizer, params, state))
     if not moved == 0:
         raise ValueError(
             f"a rule must leave the parameters alone at rate 0; this one moves them by {moved:.3g}. {remedy}."
@@ -368,7 +370,7 @@ def _walk(
     return Update(reached, state, Info(values, gradient_norms, update_norms, aux, observed))
 
 
-@partial(jax.jit, static_argnames=("optimizer", "grouping", "reduction", "each", "observe"))
+@contents.compiled(static=("optimizer", "grouping", "reduction", "each", "observe"))
 def _update(
     losses: Losses,
     schedule: Schedule,
@@ -401,6 +403,7 @@ def _update(
     )
 
 
+@checks.arguments
 def sequential(
     losses: Losses,
     schedule: Schedule,
@@ -420,13 +423,13 @@ def sequential(
         losses: The losses.
         schedule: The steps.
         optimizer: The rule, at learning rate 1 (`optax.sgd(1.0)`), with updates proportional to the rate; any other
-            rule as a function of the rate (`lambda rate: optax.fromage(rate)`). One object per rule: what is compiled
-            is kept by object.
+            rule as a function of the rate (`lambda rate: optax.fromage(rate)`). What is compiled is kept by the rule
+            and what it holds.
         params: The start.
         state: The state of the rule; that of its `init` unless given.
         step_size: The step size epsilon.
-        each: What is done to every gradient before the rule sees it; one object, as for the rule.
-        observe: What to keep of every gradient as it was read, for `info.observed`; one object, as for the rule.
+        each: What is done to every gradient before the rule sees it; kept as the rule is.
+        observe: What to keep of every gradient as it was read, for `info.observed`; kept as the rule is.
 
     Raises:
         TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
@@ -435,10 +438,10 @@ def sequential(
 
     Source: claim `m-step`; Smith, Dherin, Barrett & De 2021, section 2.2.
     """
-    check(losses, schedule, params, optimizer)
     return _update(losses, schedule, optimizer, params, state, step_size, "step", "sum", each, observe)
 
 
+@checks.arguments
 def accumulated(
     losses: Losses,
     schedule: Schedule,
@@ -466,17 +469,17 @@ def accumulated(
         step_size: The step size epsilon.
         per: "schedule" for one update on everything, "pair" for one update for every two steps.
         reduction: Whether gradients are added up or averaged.
-        each: What is done to the gradient of every step before it is accumulated; one object, as for the rule.
-        observe: What to keep of every gradient as it was read, for `info.observed`; one object, as for the rule.
+        each: What is done to the gradient of every step before it is accumulated; kept as the rule is.
+        observe: What to keep of every gradient as it was read, for `info.observed`; kept as the rule is.
 
     Raises:
         ValueError: If `per` is "pair" and the number of steps is odd.
     """
-    check(losses, schedule, params, optimizer)
     group_size(per, len(schedule.losses))
     return _update(losses, schedule, optimizer, params, state, step_size, per, reduction, each, observe)
 
 
+@checks.arguments
 def check(losses: Losses, schedule: Schedule, params: Params, optimizer: Rule | None = None) -> None:
     """Refuses losses, schedules, parameters and rules that no update can be computed for, as `sequential` does.
 
@@ -486,7 +489,4 @@ def check(losses: Losses, schedule: Schedule, params: Params, optimizer: Rule | 
         params: The start.
         optimizer: The rule; None stands for gradient descent.
     """
-    losses_module.check(losses, params)
-    schedules.check(schedule, losses.num_losses)
-    if optimizer is not None:
-        rules.check(optimizer, params)
+    # `arguments` has done it: what stands together is looked at together.

@@ -15,9 +15,12 @@ import jax
 from jax.extend import core
 from jaxtyping import PyTree
 
+from numerics import checks
+
 __all__ = ["as_computed"]
 
 
+@checks.arguments
 def as_computed(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """The same function with the derivatives, of every order, of what it computes.
 

@@ -5,6 +5,7 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.linalg
 from hypothesis import given, settings
@@ -412,3 +413,15 @@ def test_the_error_of_the_flow_is_part_of_the_round_off():
     assert max(errors) > 1e-12
     assert (found.round_off >= 0.99 * found.step_sizes * np.array(errors)).all()
     assert not any(fit.is_refuted for fit in found.fits)
+
+
+@pytest.mark.parametrize("rule", ["adam", "momentum"])
+def test_a_rule_that_keeps_fewer_digits_than_the_parameters_is_not_resolved(rule):
+    """A moment in bfloat16 makes a staircase of the update, beside which no order can be seen, met or missed."""
+    made = problems.make("quadratic", 2, seed=0)
+    rules = {
+        "adam": optax.adam(1.0, mu_dtype=jnp.bfloat16, eps_root=1e-2),
+        "momentum": optax.sgd(1.0, momentum=0.9, accumulator_dtype=jnp.bfloat16),
+    }
+    found = comparison.compare(made.losses, SCHEDULES["minus first"], rules[rule], made.params, frame="accumulated")
+    assert [fit.verdict for fit in found.fits] == ["not resolved"] * 3

@@ -1,0 +1,114 @@
+"""Why a result is not finite, read from the losses and the rule at the start; looked for only where one is not."""
+
+from math import ceil, floor, log10
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+from numerics import kinds
+from numerics.rules import Rule, at_rate
+from numerics.types import Params
+
+if TYPE_CHECKING:
+    from numerics.losses import Losses
+
+__all__ = ["require_finite"]
+
+
+def require_finite(
+    result: object,
+    losses: "Losses",
+    params: Params,
+    optimizer: Rule | None = None,
+    *,
+    has_steps: bool = False,
+    remedy: str = "",
+) -> None:
+    """Refuses a result that is not finite, and says why it is not: only then anything is computed.
+
+    Args:
+        result: A tree; inside a transformation there is nothing to look at yet.
+        losses: The losses.
+        params: The start.
+        optimizer: The rule; None stands for gradient descent.
+        has_steps: Whether steps were made, which may have been too large.
+        remedy: A last sentence, of a cause that the losses and the rule do not show.
+
+    Raises:
+        FloatingPointError: If a leaf holds NaN or infinity.
+    """
+    for path, leaf in jax.tree.leaves_with_path(result):
+        if kinds.is_known(leaf) and not np.isfinite(np.asarray(leaf)).all():
+            what = "displacements and derivatives" if has_steps else "derivatives"
+            place = jax.tree_util.keystr(path) or "the value"
+            cause = _cause(losses, params, optimizer, has_steps=has_steps)
+            raise FloatingPointError(
+                f"{what} must be finite; got NaN or infinity in {place}. {cause} {remedy}".rstrip()
+            )
+
+
+def _cause(losses: "Losses", params: Params, optimizer: Rule | None, *, has_steps: bool) -> str:
+    """Why a derivative is not finite, as far as the start shows it."""
+    leaves = jax.tree.leaves((losses, params))
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return "Check the losses at the start."
+    names = [name for name, count in zip(losses.names, losses.counts, strict=True) for _ in range(count)]
+    values, are_finite, have_zeros, are_smooth = map(np.asarray, _at_start(losses, params))
+    for what, is_fine in (
+        ("The value", np.isfinite(values)),
+        ("The gradient", are_finite),
+        ("A second derivative", are_smooth),
+    ):
+        if not is_fine.all():
+            number = int(np.argmin(is_fine))
+            return (
+                f"{what} of loss {number} ({names[number]!r}) is not finite at the start, as at the root or the "
+                "logarithm of zero: begin elsewhere, or mend the loss."
+            )
+    smaller = " Or take smaller steps." if has_steps else ""
+    if optimizer is None or not have_zeros.any():
+        of_rule = "" if optimizer is None else " or of the rule"
+        return f"Two derivatives of the losses are finite at the start; a higher one{of_rule} is not.{smaller}"
+    state = jax.eval_shape(lambda: at_rate(optimizer, 1.0).init(params))
+    fields = {str(getattr(key, "name", "")) for path, _ in jax.tree.leaves_with_path(state) for key in path}
+    number = int(np.argmax(have_zeros))
+    at_zero = (
+        f"The gradient of loss {number} ({names[number]!r}) is exactly zero in a coordinate, where a root has no "
+        "derivative"
+    )
+    if {"mu", "nu"} <= fields:
+        least = _rounded_up(float(jnp.finfo(jnp.result_type(*jax.tree.leaves(params))).tiny))
+        return (
+            f"{at_zero}: give Adam eps_root of at least {least}, the least positive number that the processor does not "
+            f"take for zero.{smaller}"
+        )
+    return f"{at_zero}: give the rule an epsilon under its root or its norm, or take one that has none.{smaller}"
+
+
+@jax.jit
+def _at_start(losses: "Losses", params: Params) -> tuple[Array, ...]:
+    """Of every loss: its value, whether its gradient is finite, whether it has zeros, whether H g is finite."""
+
+    def at(number: Array) -> tuple[Array, ...]:
+        gradient, product = jax.jvp(
+            lambda here: losses.gradient(here, number), (params,), (losses.gradient(params, number),)
+        )
+        leaves, others = jax.tree.leaves(gradient), jax.tree.leaves(product)
+        return (
+            losses.value(params, number),
+            jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])),
+            jnp.any(jnp.stack([(leaf == 0).any() for leaf in leaves])),
+            jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in others])),
+        )
+
+    return jax.lax.map(at, jnp.arange(losses.num_losses))
+
+
+def _rounded_up(value: float) -> str:
+    """A positive number with two digits, not below it."""
+    exponent = floor(log10(value))
+    return f"{ceil(value / 10.0**exponent * 10) / 10:.1f}e{exponent}"
