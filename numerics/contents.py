@@ -9,7 +9,8 @@ Seen: closures, defaults, `functools.partial`, attributes of objects (dataclasse
 what they hold; numbers, strings and containers by value, NumPy arrays by a digest of their bytes, JAX arrays by object,
 for they cannot change. Globals and class attributes count where the code that reads them is not of an installed
 package. Not seen: state outside Python (files, random generators, tensors of other libraries, data behind a C
-extension), and what a function under a `jax.jit` of its own reads: JAX traces that once and keeps it.
+extension), what is computed where it is read (descriptors, `__getattr__`, `globals()`, context variables), and what a
+function under a `jax.jit` of its own reads: JAX traces that once and keeps it.
 """
 
 import enum
@@ -17,9 +18,11 @@ import hashlib
 import inspect
 import sys
 import sysconfig
+from array import array
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial, wraps
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import ParamSpec, TypeVar
 
 import jax
@@ -149,17 +152,19 @@ class _Walk:
             return "array", value.shape, value.dtype.str, hashlib.blake2b(bytes_, digest_size=16).digest()
         if isinstance(value, MethodType):
             return "method", self.content(value.__self__), self.content(value.__func__)
-        if type(value) is partial:
-            return "partial", *map(self.content, (value.func, value.args, value.keywords))
+        if isinstance(value, partial):
+            return type(value), *map(self.content, (value.func, value.args, value.keywords))
         if isinstance(value, FunctionType):
             return _Alike(value), self._function(value)
         if isinstance(value, ModuleType):
             return _Alike(value)
-        if isinstance(value, (tuple, list)):
+        if isinstance(value, (bytearray, memoryview, array)):
+            return type(value), bytes(value)
+        if isinstance(value, (tuple, list, deque)):
             return type(value), tuple(map(self.content, value)), self._attributes(value)
         if isinstance(value, (set, frozenset)):
             return type(value), frozenset(map(self.content, value)), self._attributes(value)
-        if isinstance(value, dict):
+        if isinstance(value, (dict, MappingProxyType)):
             items = tuple((self.content(key), self.content(item)) for key, item in value.items())
             return type(value), items, self._attributes(value)
         if isinstance(value, property):
@@ -182,15 +187,22 @@ class _Walk:
 
     def _globals(self, code: CodeType, scope: dict[str, object]) -> list[object]:
         names = _names(code)
-        found = [scope[name] for name in names if name in scope]
-        for module in [value for value in found if isinstance(value, ModuleType)]:
-            if not _is_of_library(getattr(module, "__file__", None) or _LIBRARIES[0]):
-                found += [vars(module)[name] for name in names if name in vars(module)]
+        # A module that is imported inside the function is no global of it.
+        found = [scope.get(name, sys.modules.get(name)) for name in names if name in scope or name in sys.modules]
+        seen: list[ModuleType] = []
+        for value in found:  # grows: a module may be reached through another
+            if isinstance(value, ModuleType) and value not in seen and not _is_library_module(value):
+                seen.append(value)
+                found += [vars(value)[name] for name in names if name in vars(value)]
         return found
 
     def _attributes(self, value: object) -> Hashable:
-        kept = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
-        slots = [name for names in kept for name in ([names] if isinstance(names, str) else names)]
+        kept = [(kind, kind.__dict__.get("__slots__", ())) for kind in type(value).__mro__]
+        slots = [
+            f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+            for kind, names in kept
+            for name in ([names] if isinstance(names, str) else names)
+        ]
         held = {name: getattr(value, name) for name in slots if not name.startswith("__") and hasattr(value, name)}
         return tuple((name, self.content(item)) for name, item in {**held, **getattr(value, "__dict__", {})}.items())
 
@@ -203,6 +215,10 @@ class _Walk:
             for name, item in vars(each).items()
             if not (name.startswith("__") and name.endswith("__")) or name == "__call__"
         )
+
+
+def _is_library_module(module: ModuleType) -> bool:
+    return _is_of_library(getattr(module, "__file__", None) or _LIBRARIES[0])
 
 
 def _is_of_library_class(kind: type) -> bool:

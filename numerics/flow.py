@@ -91,9 +91,10 @@ def unit_displacement(
 @checks.arguments
 @jax.jit
 def error(losses: Losses, schedule: Schedule, params: Params, time: Scalar | float) -> Scalar:
-    """The norm of the error of `unit_displacement`, estimated from above.
+    """The norm of the error of `unit_displacement`, estimated.
 
-    The difference from a run with a coarser tolerance; zero where both are one step.
+    The difference from a run with a coarser tolerance; zero where both are one step. What is narrower than a step of
+    the integrator, it does not see.
     """
     fine, coarse = (
         unit_displacement(losses, schedule, params, time, tolerance=tolerance)

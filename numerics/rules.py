@@ -9,6 +9,9 @@ the rate enters elsewhere (fromage, rprop), or where the state holds parameters 
 
 As a function of the learning rate, as `lambda rate: optax.fromage(rate)`: every step makes the rule of its own rate and
 takes it as it is, whatever the rate does in it. Predictions are then derivatives in the rate at zero.
+
+A scale of a schedule multiplies the update of a rule at rate 1, and the rate of a function of it. The two differ, at
+first order, where a rule remembers what stands behind its rate (LARS, a `trace` behind `sgd`) and scales vary.
 """
 
 from collections.abc import Callable, Iterator

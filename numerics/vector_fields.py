@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 from jax.extend import core
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from numerics import checks
 
@@ -37,17 +37,26 @@ def as_computed(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     def value(*args: PyTree) -> PyTree:
         return function(*args)
 
-    @value.defjvp
     def derivative(primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
         program, shape = jax.make_jaxpr(function, return_shape=True)(*primals)
         run = core.jaxpr_as_fun(_closed_without_stops(program))
+        leaves, directions = jax.tree.leaves(primals), jax.tree.leaves(tangents, is_leaf=_is_zero)
+        moving = [place for place, direction in enumerate(directions) if not _is_zero(direction)]
 
-        def unstopped(*args: PyTree) -> PyTree:
-            return jax.tree.unflatten(jax.tree.structure(shape), run(*jax.tree.leaves(args)))
+        def unstopped(*moved: Array) -> PyTree:
+            # What does not move is a constant: a derivative in its direction may be infinite.
+            at = dict(zip(moving, moved, strict=True))
+            flat = run(*(at.get(place, leaf) for place, leaf in enumerate(leaves)))
+            return jax.tree.unflatten(jax.tree.structure(shape), flat)
 
-        return jax.jvp(unstopped, primals, tangents)
+        return jax.jvp(unstopped, [leaves[place] for place in moving], [directions[place] for place in moving])
 
+    value.defjvp(derivative, symbolic_zeros=True)
     return value
+
+
+def _is_zero(tangent: object) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def _closed_without_stops(program: core.ClosedJaxpr) -> core.ClosedJaxpr:
@@ -64,7 +73,9 @@ def _without_stops(program: core.Jaxpr) -> tuple[core.Jaxpr, Sequence]:
     def new(atom: core.Var | core.Literal) -> core.Var | core.Literal:
         return atom if isinstance(atom, core.Literal) else renamed.get(atom, atom)
 
-    def inline(equation: core.JaxprEqn, inner: core.ClosedJaxpr) -> None:
+    def inline(equation: core.JaxprEqn, function: Callable[..., list]) -> None:
+        # Traced anew, so that its variables are its own: two equations may share one program.
+        inner = jax.make_jaxpr(function)(*(atom.aval for atom in equation.invars))
         renamed.update(zip(inner.jaxpr.invars, equation.invars, strict=True))
         constvars.extend(inner.jaxpr.constvars)
         consts.extend(inner.consts)
@@ -77,9 +88,9 @@ def _without_stops(program: core.Jaxpr) -> tuple[core.Jaxpr, Sequence]:
         if equation.primitive is core.primitives.stop_gradient_p:
             renamed[equation.outvars[0]] = equation.invars[0]
         elif equation.primitive is core.primitives.custom_jvp_call_p:
-            inline(equation, jax.make_jaxpr(_custom_jvp(equation))(*(atom.aval for atom in equation.invars)))
+            inline(equation, _custom_jvp(equation))
         elif equation.primitive is core.primitives.custom_vjp_call_p:
-            inline(equation, _closed_without_stops(_only_program(equation)))
+            inline(equation, core.jaxpr_as_fun(_closed_without_stops(_only_program(equation))))
         else:
             equations.append(equation.replace(params=jax.tree.map(_stripped, equation.params, is_leaf=_is_program)))
     outvars = [new(atom) for atom in program.outvars]

@@ -1,5 +1,6 @@
 """Losses with `stop_gradient`: their updates follow a field whose derivatives JAX does not give."""
 
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import jax
@@ -171,7 +172,10 @@ def _reversed(x):
 
 _reversed.defvjp(lambda x: (x, None), lambda _, g: (-g,))
 
+_twice = jax.jit(_reversed, inline=True)  # one program in two places
+
 PROGRAMS = {
+    "backward pass, inlined": lambda x: jnp.sum(x * stop(_twice(jnp.sin(x))) * stop(_twice(2 * x))),
     "jit": jax.jit(lambda x: jnp.sum(jnp.sin(x) * stop(x * x))),
     "scan": lambda x: jnp.sum(jax.lax.scan(lambda c, i: (jnp.sin(c * stop(c)) + i, None), x, jnp.arange(3.0))[0]),
     "loop": lambda x: jnp.sum(jax.lax.fori_loop(0, 3, lambda i, c: jnp.sin(c * stop(c)), x)),
@@ -192,20 +196,50 @@ def test_derivatives_are_those_of_the_computed_field(name):
     """Against differences of `jax.grad` itself: of fourth order, so the error is about (1e-3)^4 and 1e-16 / 1e-3^k."""
     gradient = jax.grad(PROGRAMS[name])
     at, along = jnp.array([0.3, 0.7, -0.2]), jnp.array([1.0, -0.5, 0.2])
-    field = as_computed(gradient)
+    computed = as_computed(gradient)
 
     def derivative(point):
-        return jax.jvp(field, (point,), (along,))[1]
+        return jax.jvp(computed, (point,), (along,))[1]
 
     second = jax.jvp(derivative, (at,), (along,))[1]
     h = 1e-3
     values = [np.asarray(gradient(at + k * h * along)) for k in (-2, -1, 0, 1, 2)]
     first = np.tensordot([1, -8, 0, 8, -1], values, 1) / (12 * h)
-    np.testing.assert_array_equal(np.asarray(field(at)), values[2])
+    np.testing.assert_array_equal(np.asarray(computed(at)), values[2])
     np.testing.assert_allclose(derivative(at), first, atol=1e-9)
     np.testing.assert_allclose(second, np.tensordot([-1, 16, -30, 16, -1], values, 1) / (12 * h * h), atol=1e-6)
-    np.testing.assert_allclose(jax.linearize(field, at)[1](along), derivative(at), rtol=1e-12)
+    np.testing.assert_allclose(jax.linearize(computed, at)[1](along), derivative(at), rtol=1e-12)
     np.testing.assert_allclose(jax.jit(jax.vmap(derivative))(at[None])[0], derivative(at), rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [jnp.log, jnp.sqrt, lambda mask: jax.pure_callback(np.sign, mask, mask)])
+def test_what_the_batch_alone_decides_needs_no_derivative(function):
+    """log and sqrt of a mask of zeros have infinite derivatives, in a direction that nothing moves in."""
+
+    def loss(params, mask):
+        return jnp.sum(params**3 * jnp.exp(-(function(mask) ** 2))) + params[0] * params[1] * stop(params[0])
+
+    mask, point = jnp.array([1.0, 1.0, 0.0]), jnp.array([0.1, 0.2, 0.3])
+    made = losses.Losses((loss,), (mask[None],), ("a",))
+    found = drift.closed_form(made, schedules.steps([0, 0]), point, frame="accumulated", order=2)[1]
+    x, y, z = point
+    a, b, c = np.exp(-(np.asarray(function(mask)) ** 2))
+    gradient = np.array([3 * a * x**2 + x * y, 3 * b * y**2 + x * x, 3 * c * z**2])
+    jacobian = np.array([[6 * a * x + y, x, 0], [2 * x, 6 * b * y, 0], [0, 0, 6 * c * z]])
+    assert_equal_to_round_off(found, jacobian @ gradient)
+
+
+def test_functions_that_are_called_equal_and_are_not_are_both_evaluated():
+    @dataclass(frozen=True)
+    class Scaled:
+        factor: float = field(compare=False)
+
+        def __call__(self, params, batch):
+            return self.factor * jnp.sum(params**2 * batch)
+
+    made = losses.pairs(Scaled(1.0), jnp.ones((1, 2)), Scaled(3.0), jnp.ones((1, 2)))
+    found = drift.closed_form(made, schedules.steps([0, 1]), jnp.array([0.3, -0.7]), frame="start", order=1)
+    assert_equal_to_round_off(found[0], np.array([-2.4, 5.6]))
 
 
 @pytest.mark.parametrize("name", ["quadratic", "mlp", "transformer"])
@@ -215,8 +249,8 @@ def test_without_a_stop_nothing_changes(name):
     batch = jax.tree.map(lambda leaf: leaf[0], made.losses.batches[0])
     along = jax.grad(function)(made.params, batch)
     plain = jax.jvp(lambda p: jax.grad(function)(p, batch), (made.params,), (along,))[1]
-    field = as_computed(jax.grad(function))
-    assert_equal_to_round_off(jax.jvp(lambda p: field(p, batch), (made.params,), (along,))[1], plain)
+    computed = as_computed(jax.grad(function))
+    assert_equal_to_round_off(jax.jvp(lambda p: computed(p, batch), (made.params,), (along,))[1], plain)
 
 
 def test_a_ratio_to_a_fixed_policy_keeps_its_second_derivatives():
