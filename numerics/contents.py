@@ -28,7 +28,7 @@ from typing import ParamSpec, TypeVar
 import jax
 import numpy as np
 
-__all__ = ["Snapshot", "compiled", "hashable", "of"]
+__all__ = ["Snapshot", "compiled", "hashable", "is_of_library", "of"]
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _PLAIN = (str, bytes, int, complex, bool, type(None), type(Ellipsis), range, slice, np.dtype)
@@ -116,7 +116,8 @@ def of(value: object) -> Hashable:
 
 
 @cache
-def _is_of_library(path: str) -> bool:
+def is_of_library(path: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
     return path.startswith(_LIBRARIES)
 
 
@@ -181,7 +182,7 @@ class _Walk:
                 parts.append(cell.cell_contents)
             except ValueError:  # not bound yet
                 parts.append(None)
-        if not _is_of_library(code.co_filename):
+        if not is_of_library(code.co_filename):
             parts += self._globals(code, function.__globals__)
         return code, *map(self.content, parts)
 
@@ -218,13 +219,13 @@ class _Walk:
 
 
 def _is_library_module(module: ModuleType) -> bool:
-    return _is_of_library(getattr(module, "__file__", None) or _LIBRARIES[0])
+    return is_of_library(getattr(module, "__file__", None) or _LIBRARIES[0])
 
 
 def _is_of_library_class(kind: type) -> bool:
     # Where a module has no file, as a notebook has none, its classes are the user's.
     path = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
-    return kind.__module__ in sys.builtin_module_names or _is_of_library(path)
+    return kind.__module__ in sys.builtin_module_names or is_of_library(path)
 
 
 def compiled(*, static: Sequence[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -12,10 +12,11 @@ is differentiated. Where nothing is differentiated nothing is changed.
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import Array, PyTree
 
-from numerics import checks
+from numerics import checks, contents
 
 __all__ = ["as_computed"]
 
@@ -25,8 +26,10 @@ def as_computed(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """The same function with the derivatives, of every order, of what it computes.
 
     `jax.lax.stop_gradient` inside it counts as the identity, also in loops, branches, nested programs and the rules of
-    `jax.custom_jvp`. Such a rule is otherwise taken at its word. A function with a `jax.custom_vjp` has the derivative
-    of its forward pass.
+    `jax.custom_jvp`. Where the field holds the value of a function with a rule of its own, such as a straight-through
+    estimator, the value has the derivative of what computes it: of the forward pass of a `jax.custom_vjp`, and of the
+    body of a `jax.custom_jvp`. The rule of the latter is taken at its word in installed packages (JAX's mend what has
+    no derivative at a point), and where the body cannot be differentiated.
 
     Args:
         function: From arrays and trees of them to the same. A gradient that it takes inside is taken as JAX takes it,
@@ -121,15 +124,36 @@ def _only_program(equation: core.JaxprEqn) -> core.ClosedJaxpr:
     return program
 
 
+def _is_differentiable(function: Callable[..., list], shapes: Sequence) -> bool:
+    """Whether JAX has a forward derivative of a function of floating-point numbers, and of others that do not move."""
+    args = [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
+    moving = [place for place, arg in enumerate(args) if jnp.issubdtype(arg.dtype, jnp.floating)]
+
+    def along(*moved: Array) -> list:
+        at = dict(zip(moving, moved, strict=True))
+        return function(*(at.get(place, arg) for place, arg in enumerate(args)))
+
+    point = [args[place] for place in moving]
+    try:
+        jax.eval_shape(lambda: jax.jvp(along, point, point))
+    except Exception:  # noqa: BLE001  # whatever a primitive without a derivative raises
+        return False
+    return True
+
+
 def _custom_jvp(equation: core.JaxprEqn) -> Callable[..., list]:
     """The function of a `custom_jvp_call`, with nothing stopped in it or in its rule."""
     program = _only_program(equation)
+    body = core.jaxpr_as_fun(_closed_without_stops(program))
+    is_of_library = contents.is_of_library(program.jaxpr.debug_info.func_filename or "")
+    if not is_of_library and _is_differentiable(body, [atom.aval for atom in equation.invars]):
+        return body
     inputs = program.jaxpr.invars  # one variable each; those of the equation may be literals, or one of them twice
     alone = program.jaxpr.replace(
         constvars=(), outvars=equation.outvars, eqns=[equation.replace(invars=inputs)], effects=equation.effects
     )
     original = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
-    run = jax.custom_jvp(core.jaxpr_as_fun(_closed_without_stops(program)))
+    run = jax.custom_jvp(body)
 
     @run.defjvp
     def rule(primals: tuple, tangents: tuple) -> tuple[list, list]:

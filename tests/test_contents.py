@@ -1,6 +1,8 @@
 """A callable whose content has changed is computed anew: the slope of a linear loss is read off its displacement."""
 
+import collections
 import functools
+import sys
 import types
 from dataclasses import dataclass
 
@@ -86,6 +88,54 @@ def test_a_global_that_has_changed(monkeypatch):
     assert slope(loss) == 1.0
     monkeypatch.setitem(globals(), "FACTOR", 8.0)
     assert slope(loss) == 8.0
+
+
+def test_a_module_within_a_package_that_has_changed(monkeypatch):
+    package, inner = types.ModuleType("trial"), types.ModuleType("trial.settings")
+    vars(inner)["factor"] = 2.0
+    vars(package)["settings"] = inner
+    package.__file__ = inner.__file__ = __file__
+    monkeypatch.setitem(sys.modules, "trial", package)
+    monkeypatch.setitem(sys.modules, "trial.settings", inner)
+
+    def loss(params, batch):
+        import trial.settings  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
+
+        return trial.settings.factor * jnp.sum(params["x"])
+
+    assert slope(loss) == 2.0
+    vars(inner)["factor"] = 3.0
+    assert slope(loss) == 3.0
+
+
+class Slotted:
+    __slots__ = ("__factor",)
+
+    def __init__(self, factor):
+        self.__factor = factor
+
+    def set(self, factor):
+        self.__factor = factor
+
+    def __call__(self, params, batch):
+        return self.__factor * jnp.sum(params["x"])
+
+
+def test_containers_of_every_kind_that_have_changed():
+    array, queue, data, view = np.array([2.0]), collections.deque([2.0]), bytearray([2]), {"k": 2.0}
+    total = {
+        "Partial": jax.tree_util.Partial(lambda k, params, batch: k[0] * jnp.sum(params["x"]), array),
+        "deque": lambda params, batch: queue[0] * jnp.sum(params["x"]),
+        "bytearray": lambda params, batch: data[0] * jnp.sum(params["x"]),
+        "proxy": functools.partial(
+            lambda proxy, params, batch: proxy["k"] * jnp.sum(params["x"]), types.MappingProxyType(view)
+        ),
+        "slot": Slotted(2.0),
+    }
+    assert [slope(loss) for loss in total.values()] == [2.0] * 5
+    array[0], queue[0], data[0], view["k"] = 3.0, 3.0, 3, 3.0
+    total["slot"].set(3.0)
+    assert [slope(loss) for loss in total.values()] == [3.0] * 5
 
 
 def test_partial_arguments_and_defaults_that_have_changed():

@@ -172,6 +172,22 @@ def _reversed(x):
 
 _reversed.defvjp(lambda x: (x, None), lambda _, g: (-g,))
 
+
+@jax.custom_jvp
+def _staircase(x):
+    return x + jnp.sin(6 * x) / 3
+
+
+_staircase.defjvp(lambda primals, tangents: (_staircase(*primals), tangents[0]))  # straight through
+
+
+@jax.custom_jvp
+def _called(x):
+    return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+
+_called.defjvp(lambda primals, tangents: (_called(*primals), jnp.cos(primals[0]) * tangents[0]))
+
 _twice = jax.jit(_reversed, inline=True)  # one program in two places
 
 PROGRAMS = {
@@ -183,8 +199,13 @@ PROGRAMS = {
     "checkpoint": jax.checkpoint(lambda x: jnp.sum(jnp.sin(x) * stop(jnp.exp(x)))),
     "map": lambda x: jnp.sum(jax.vmap(lambda y: y**2 * stop(jnp.sin(y)))(x)),
     "rule": lambda x: jnp.sum(jnp.sin(x) * stop(_exponential(x)) * _exponential(x)),
+    "straight through in a scan": lambda x: jnp.sum(
+        jax.lax.scan(lambda c, i: (_staircase(c) * x + i, None), x, jnp.arange(2.0))[0]
+    ),
     "checkpointed rule": jax.checkpoint(lambda x: jnp.sum(_exponential(x) ** 2 * stop(x))),
     "backward pass": lambda x: jnp.sum(_reversed(jnp.sin(x)) * jnp.exp(x)),
+    "straight through": lambda x: jnp.sum((_staircase(x) - 0.3) ** 2 * x),
+    "rule of a callback": lambda x: jnp.sum(_called(x) ** 2 * stop(x)),
     "log softmax": lambda x: jax.nn.log_softmax(x * x)[0],
     "library rules": lambda x: jnp.sum(jax.nn.relu(x) ** 3 + jax.nn.silu(x) * stop(jnp.logaddexp(x, 0.5 * x))),
     "solve": lambda x: jnp.sum(jnp.linalg.solve(jnp.eye(3) + jnp.outer(stop(x), x) / 4, x)),
