@@ -258,23 +258,29 @@ import console.progress as module
 module._SECONDS_BEFORE_FIRST_LINE, module._SECONDS_BETWEEN_LINES, module._SECONDS_BETWEEN_LOOKS = 0.2, 0.4, 0.02
 with module.progress("sequential", 24, "updates") as advance:
     advance(0, "the first update: compiling")
+    started = time.monotonic()
     time.sleep(1.0)
+    lasted = time.monotonic() - started
     advance(1)
 with module.waiting("loading"):
     time.sleep(0.5)
-print("{}")
+print("{}" if sys.stderr.isatty() else lasted)
 """
 
 
 def test_a_single_long_piece_of_work_says_that_it_lasts():
     done = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, text=True, cwd=ROOT, check=True)
-    *counted, last = done.stderr.splitlines()
-    assert 2 <= len(counted) <= 4
+    lines = done.stderr.splitlines()
+    counted, loading = [line for line in lines if line[0] == "s"], [line for line in lines if line[0] == "l"]
+    if counted[-1] == "sequential: 1 of 24 updates":  # as it is where a busy machine has let the sleep last longer
+        counted.pop()
+    assert 2 <= len(counted) <= float(done.stdout) / 0.4 + 2
     assert all(
         re.fullmatch(r"sequential: 0 of 24 updates, the first update: compiling, \d+ s", line) for line in counted
     )
-    assert re.fullmatch(r"loading, \d+ s", last)
-    assert done.stdout == "{}\n"
+    assert loading
+    assert all(re.fullmatch(r"loading, \d+ s", line) for line in loading)
+    assert len(counted) + len(loading) + ("sequential: 1 of 24 updates" in lines) == len(lines)
 
 
 def test_on_a_terminal_a_single_long_piece_of_work_is_a_live_line():

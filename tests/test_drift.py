@@ -408,7 +408,9 @@ def test_the_error_of_the_flow_is_part_of_the_round_off():
     """Where many steps of the integrator are needed, its error and not rounding bounds what can be seen."""
     made = problems.make("logistic", 2, seed=0)
     word = schedules.steps([0, 1, 2, 3] * 32)
-    found = comparison.compare(made.losses, word, SGD, made.params, frame="gradient-flow", largest_step=4.0)
+    found = comparison.compare(
+        made.losses, word, SGD, made.params, frame="gradient-flow", largest_step=4.0, num_halvings=6
+    )
     errors = [float(flow.error(made.losses, word, made.params, size)) for size in found.step_sizes]
     assert max(errors) > 1e-12
     assert (found.round_off >= 0.99 * found.step_sizes * np.array(errors)).all()

@@ -60,11 +60,10 @@ def _predictions(name):
     made = problems.make(name, 2, seed=0)
     setting = made.losses, made.params
     adam = optimizers.parse("adam")
-    yield drift.closed_form(made.losses, WORD, made.params, frame="gradient-flow", order=3)
-    yield drift.taylor(made.losses, WORD, adam, made.params, frame="accumulated", order=3)
+    yield drift.closed_form(made.losses, WORD, made.params, frame="gradient-flow", order=2)
+    yield drift.taylor(made.losses, WORD, adam, made.params, frame="accumulated", order=2)
     yield averages.terms(*setting)
     yield averages.closed_form(made.losses, RandomOrder("joint", "random"), made.params, frame="pair-accumulated")
-    yield comparison.predicted(made.losses, RandomOrder("joint", "-"), SGD, made.params, frame="accumulated")
     yield alignment.split(*setting)
     yield alignment.change(made.losses, WORD, SGD, made.params, step_size=0.1, grouping="step", quantity="pair-mean")
     stages = {"learning rate": SGD, "normalisation": adam}
