@@ -85,8 +85,8 @@ def check(rule: Rule, params: Params) -> None:
     if not _is_linear(Snapshot(rule), structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)):
         raise ValueError(
             "a rule at learning rate 1 must make updates that are proportional to the rate; those of "
-            f"{', '.join(_names(rule)) or 'this one'} are not. Give the rule as a function of the rate, such as "
-            "`lambda rate: optax.fromage(rate)`."
+            f"{', '.join(_names(rule)) or 'this one'} are not. Give the rule as a function of the rate, with the "
+            "rate where 1.0 stands: `lambda rate: optax.fromage(rate)`."
         )
 
 
