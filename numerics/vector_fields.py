@@ -126,16 +126,18 @@ def _only_program(equation: core.JaxprEqn) -> core.ClosedJaxpr:
 
 def _is_differentiable(function: Callable[..., list], shapes: Sequence) -> bool:
     """Whether JAX has a forward derivative of a function of floating-point numbers, and of others that do not move."""
-    args = [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
-    moving = [place for place, arg in enumerate(args) if jnp.issubdtype(arg.dtype, jnp.floating)]
+    moving = [place for place, shape in enumerate(shapes) if jnp.issubdtype(shape.dtype, jnp.floating)]
 
-    def along(*moved: Array) -> list:
-        at = dict(zip(moving, moved, strict=True))
-        return function(*(at.get(place, arg) for place, arg in enumerate(args)))
+    def pushed(*args: Array) -> tuple:
+        def along(*moved: Array) -> list:
+            at = dict(zip(moving, moved, strict=True))
+            return function(*(at.get(place, arg) for place, arg in enumerate(args)))
 
-    point = [args[place] for place in moving]
+        point = [args[place] for place in moving]
+        return jax.jvp(along, point, point)
+
     try:
-        jax.eval_shape(lambda: jax.jvp(along, point, point))
+        jax.eval_shape(pushed, *(jax.ShapeDtypeStruct(shape.shape, shape.dtype) for shape in shapes))
     except Exception:  # noqa: BLE001  # whatever a primitive without a derivative raises
         return False
     return True

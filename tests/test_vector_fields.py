@@ -187,6 +187,14 @@ def _called(x):
 
 _called.defjvp(lambda primals, tangents: (_called(*primals), jnp.cos(primals[0]) * tangents[0]))
 
+
+@jax.custom_jvp
+def _dithered(x, key):
+    return x * (1 + jax.random.uniform(key, x.shape))
+
+
+_dithered.defjvp(lambda primals, tangents: (_dithered(*primals), tangents[0]))
+
 _twice = jax.jit(_reversed, inline=True)  # one program in two places
 
 PROGRAMS = {
@@ -204,6 +212,7 @@ PROGRAMS = {
     "checkpointed rule": jax.checkpoint(lambda x: jnp.sum(_exponential(x) ** 2 * stop(x))),
     "backward pass": lambda x: jnp.sum(_reversed(jnp.sin(x)) * jnp.exp(x)),
     "straight through": lambda x: jnp.sum((_staircase(x) - 0.3) ** 2 * x),
+    "rule with a random key": lambda x: jnp.sum(_dithered(x, jax.random.key(0)) ** 2 * x),
     "rule of a callback": lambda x: jnp.sum(_called(x) ** 2 * stop(x)),
     "log softmax": lambda x: jax.nn.log_softmax(x * x)[0],
     "library rules": lambda x: jnp.sum(jax.nn.relu(x) ** 3 + jax.nn.silu(x) * stop(jnp.logaddexp(x, 0.5 * x))),
