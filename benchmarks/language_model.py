@@ -28,7 +28,8 @@ def timed(run: Callable[[], object], repeats: int) -> list[float]:
 def ours(task: str, texts: list[tuple[list[int], list[int]]], model: Path) -> Callable[[], object]:
     import jax
 
-    from experiments import decoding, objectives, pretrained, tokens
+    from experiments.data import tokens
+    from experiments.model import decoding, objectives, pretrained
 
     params, architecture = pretrained.load(model)
     if task == "gradient":

@@ -15,8 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import arms, objectives, policy, pretrained, sampling, tokens, training
-from experiments.policy import Architecture
+from experiments import arms
+from experiments.data import tokens
+from experiments.model import llama, objectives, pretrained
+from experiments.model.llama import Architecture
+from experiments.training import arm_update, batches, train_step
 from numerics import updates
 from numerics.schedules import Schedule
 
@@ -31,7 +34,7 @@ RANDOM = Architecture(
 def model():
     if "SMOLLM2" in os.environ:
         return pretrained.load(Path(os.environ["SMOLLM2"]))
-    return policy.init(RANDOM, jax.random.key(0)), RANDOM
+    return llama.init(RANDOM, jax.random.key(0)), RANDOM
 
 
 @pytest.mark.parametrize("name", ["accumulated", "sequential"])
@@ -42,22 +45,22 @@ def test_measurements(name, capsys):
         tokens.Encoded(*(rng.integers(0, architecture.vocabulary, size).tolist() for size in (110, 110)))
         for _ in range(8)
     ]
-    halves = sampling.halves(texts[:4], texts[4:], "token-half", (256, 128))
+    halves = batches.halves(texts[:4], texts[4:], "token-half", (256, 128))
     halves = jax.tree.map(jnp.asarray, halves)
     arm, rule, rate = arms.BY_NAME[name], arms.Rule(), 1e-5
     told = objectives.negative_log_likelihood(architecture, has_aux=True)
-    numbers = training.schedule_of(arm, is_plus_first=True).losses
+    numbers = arm_update.schedule_of(arm, is_plus_first=True).losses
 
     def alone(state, halves):
         schedule = Schedule(numbers, np.ones(numbers.shape))
-        made = training.update(arm, rule, rate, told, halves, schedule, state.params, state.rule, None)
-        return training.State(updates.displaced(state.params, made.displacement), made.state, None)
+        made = arm_update.update(arm, rule, rate, told, halves, schedule, state.params, state.rule, None)
+        return train_step.State(updates.displaced(state.params, made.displacement), made.state, None)
 
     plain = jax.jit(alone)
-    measured = training.stepper(arm, rule, rate, told)
+    measured = train_step.stepper(arm, rule, rate, told)
     states = {}
     for key in ("alone", "measured"):
-        states[key] = training.initial(arm, rule, params, None)
+        states[key] = train_step.initial(arm, rule, params, None)
     seconds = {"alone": [], "measured": []}
     for _ in range(ROUNDS + 1):
         started = perf_counter()
@@ -69,7 +72,7 @@ def test_measurements(name, capsys):
     # The first round compiles. A ratio is taken inside a round: a busy machine slows down both.
     ratio = median(b / a for a, b in list(zip(*seconds.values(), strict=True))[1:])
     with capsys.disabled():
-        count = policy.num_parameters(architecture)
+        count = llama.num_parameters(architecture)
         print(
             f"\n{name}, {count / 1e6:.0f} million parameters, 4 pairs: update {median(seconds['alone'][1:]):.2f} s, "
             f"with measurements {ratio:.3f} times that (limit {LIMIT})"

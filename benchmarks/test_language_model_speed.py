@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import corruption, sources, tokens
+from experiments.data import data_sources, tokens
+from experiments.pairs import corruption
 
 ROUNDS, REPEATS = 2, 3
 NUM_PAIRS, NUM_PROMPTS = 4, 16
@@ -58,7 +59,7 @@ def compared(task, texts, model, tmp_path):
 
 def pairs():
     source = os.environ.get("GSM8K_DATA", "generated")
-    made = (corruption.corrupt(problem, seed=0) for problem in sources.problems(source, "train"))
+    made = (corruption.corrupt(problem, seed=0) for problem in data_sources.problems(source, "train"))
     return source, islice((pair for pair in made if isinstance(pair, corruption.Corruption)), NUM_PAIRS)
 
 
@@ -82,7 +83,7 @@ def test_gradient(model, tmp_path, capsys):
 
 def test_decoding(model, tmp_path, capsys):
     codec = tokens.load(model)
-    problems = islice(sources.problems(os.environ.get("GSM8K_DATA", "generated"), "test"), NUM_PROMPTS)
+    problems = islice(data_sources.problems(os.environ.get("GSM8K_DATA", "generated"), "test"), NUM_PROMPTS)
     texts = [codec.encoded(problem.question, "x", is_chat=True) for problem in problems]
     seconds, peaks, share = compared("decoding", texts, model, tmp_path)
     with capsys.disabled():

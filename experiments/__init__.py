@@ -1,1 +1,1 @@
-"""The third witness: the updates on a language model. So far its parts; `python -m experiments` lists them."""
+"""The experiment on a language model, and each of its parts alone. The rooms are the stages of the data."""

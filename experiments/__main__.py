@@ -10,16 +10,16 @@ from console.packages import missing
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "run": ("experiments.run", "the experiment: arms times seeds, each into its folder"),
-    "twin": ("experiments.twin", "one update both ways, predicted and measured"),
-    "resume": ("experiments.resume", "resumes runs, and starts those that never began"),
-    "doctor": ("experiments.doctor", "what is here, what is missing, and the remedy"),
-    "fetch": ("experiments.fetch", "brings a model or the data into a folder"),
-    "teacher": ("experiments.teach", "right solutions, asked of a teacher and checked"),
-    "pairs": ("experiments.pairs", "right and wrong solutions to the same problems"),
-    "score": ("experiments.score", "log-probabilities of completions under a model"),
-    "evaluate": ("experiments.evaluate", "how many problems a model solves"),
-    "report": ("experiments.report", "figures, tables and one page from the records of runs"),
+    "run": ("experiments.commands.run", "the experiment: arms times seeds, each into its folder"),
+    "twin": ("experiments.commands.twin", "one update both ways, predicted and measured"),
+    "resume": ("experiments.commands.resume", "resumes runs, and starts those that never began"),
+    "doctor": ("experiments.commands.doctor", "what is here, what is missing, and the remedy"),
+    "fetch": ("experiments.commands.fetch", "brings a model or the data into a folder"),
+    "teacher": ("experiments.commands.teacher", "right solutions, asked of a teacher and checked"),
+    "pairs": ("experiments.commands.pairs", "right and wrong solutions to the same problems"),
+    "score": ("experiments.commands.score", "log-probabilities of completions under a model"),
+    "evaluate": ("experiments.commands.evaluate", "how many problems a model solves"),
+    "report": ("experiments.commands.report", "figures, tables and one page from the records of runs"),
 }
 
 _EXTRAS = {"openai": "teacher", "datasets": "hub", "tensorboardX": "tensorboard"}  # of all else: experiments

@@ -1,24 +1,18 @@
 """Arms: the ways to make one update of preferred and dispreferred solutions, as data.
 
 An arm holds no number of the optimizer and no loop: it names a grouping, a rate, a rule and what surrounds them, and
-the one training step reads it. The rules are those of `numerics.optimizers` and Optax, at learning rate 1.
+the one training step reads it. `training.arm_update` makes the update of it; nothing here needs JAX.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from math import sqrt
 from types import MappingProxyType
 from typing import Literal, get_args
 
-import jax
-import optax
-
 from console.command import nearest
 from experiments.checked import check_field
-from numerics import optimizers
-from numerics.types import Params
 
-__all__ = ["BY_NAME", "RATES", "Arm", "Rule", "each", "optimizer", "parse", "rule_of", "term_coefficient"]
+__all__ = ["BY_NAME", "RATES", "Arm", "Rule", "parse", "rule_of", "term_coefficient"]
 
 Rate = Literal["eta", "eta/sqrt2", "eta/2", "sqrt-rule"]
 RATES = MappingProxyType({"eta": 1.0, "eta/sqrt2": 1 / sqrt(2), "eta/2": 0.5, "sqrt-rule": 1 / sqrt(2)})
@@ -145,53 +139,6 @@ def rule_of(arm: Arm, rule: Rule) -> Rule:
     if arm.decay == "update":
         rule = replace(rule, weight_decay=rule.weight_decay / (arm.num_steps * arm.step))
     return rule
-
-
-def optimizer(arm: Arm, rule: Rule, second_moment: Params | None = None) -> optax.GradientTransformation:
-    """The rule of an arm, at learning rate 1.
-
-    Args:
-        arm: The arm.
-        rule: The numbers of all arms.
-        second_moment: Of `frozen-adamw`.
-
-    Raises:
-        ValueError: If `frozen-adamw` is not given its second moment.
-    """
-    own = rule_of(arm, rule)
-    match arm.optimizer:
-        case "sgd":
-            # Gradient descent has no weight decay here: it would be one more thing that differs.
-            made = optimizers.gradient_descent()
-        case "heavy-ball":
-            made = optax.sgd(1.0, momentum=own.momentum)
-        case "adamw":
-            made = optax.adamw(
-                1.0, b1=own.b1, b2=own.b2, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
-            )
-        case "frozen-adamw":
-            if second_moment is None:
-                raise ValueError("frozen-adamw must be given a second moment.")
-            made = optimizers.frozen_adamw(
-                second_moment, b1=own.b1, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
-            )
-    return optax.chain(optax.clip_by_global_norm(own.max_norm), made) if arm.clipping == "update" else made
-
-
-def each(arm: Arm, rule: Rule) -> Callable[[Params], Params] | None:
-    """What is done to the gradient of each half before they are added up: a mean of clips, where a mean is taken.
-
-    A half's gradient comes with its weight in that mean, and so does the norm that it is clipped to.
-    """
-    if arm.clipping != "step":
-        return None
-    clip = optax.clip_by_global_norm(rule.max_norm * arm.side_weight)
-
-    def clipped(gradient: Params) -> Params:
-        made, _ = clip.update(gradient, clip.init(gradient))
-        return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), made, gradient)
-
-    return clipped
 
 
 def term_coefficient(arm: Arm, learning_rate: float) -> float:

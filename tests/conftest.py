@@ -13,7 +13,8 @@ jax.config.update("jax_disable_most_optimizations", True)
 # Every annotation of a shape is checked at every call; so this stands before anything imports these packages.
 MODULES = [
     "numerics",
-    *(f"experiments.{name}" for name in ("decoding", "objectives", "policy", "pretrained", "tokens")),
+    "experiments.data.tokens",
+    *(f"experiments.model.{name}" for name in ("decoding", "llama", "objectives", "pretrained")),
 ]
 install_import_hook(MODULES, "beartype.beartype")
 

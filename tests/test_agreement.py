@@ -49,7 +49,7 @@ from derivation.trees import Label, Tree, tree
 from numerics import alignment, averages, drift, losses, optimizers, problems, schedules, updates
 from numerics.averages import RandomOrder
 from numerics.types import Batch, Frame, LossFn, Params
-from tests.rounding import assert_equal_to_round_off, flat
+from tests.support.rounding import assert_equal_to_round_off, flat
 
 SIDES = ("-", "+")
 

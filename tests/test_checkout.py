@@ -63,7 +63,9 @@ def test_pytest_collects_the_tests_alone(checkout):
     for path in (checkout / "tests").rglob("*.py"):
         if path.name != "runs.py":
             path.unlink()
-    (checkout / "tests" / "test_one.py").write_text("import runs\n\n\ndef test_one():\n    assert runs.NUM_UPDATES\n")
+    (checkout / "tests" / "test_one.py").write_text(
+        "from tests.support import runs\n\n\ndef test_one():\n    assert runs.NUM_UPDATES\n"
+    )
     said = checked(checkout, "pytest", "-p", "no:cacheprovider", "-q")
     assert said.splitlines()[-1].startswith("1 passed")
 
@@ -71,9 +73,9 @@ def test_pytest_collects_the_tests_alone(checkout):
 @pytest.mark.slow
 def test_types_are_those_of_the_rooms(checkout):
     path = checkout / "tests" / "test_two.py"
-    path.write_text("import runs\n\nNUMBER: int = runs.NUM_UPDATES\n")
+    path.write_text("from tests.support import runs\n\nNUMBER: int = runs.NUM_UPDATES\n")
     checked(checkout, "basedpyright", "--level", "error")
-    path.write_text("import runs\n\nWORD: str = runs.NUM_UPDATES\n")  # or nothing is read at all
+    path.write_text("from tests.support import runs\n\nWORD: str = runs.NUM_UPDATES\n")  # or nothing is read at all
     with pytest.raises(AssertionError, match="1 error"):
         checked(checkout, "basedpyright", "--level", "error")
     path.unlink()

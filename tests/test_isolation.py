@@ -49,3 +49,49 @@ def test_no_import_crosses_between_rooms(room):
             )
             for name in names:
                 assert name.split(".")[0] not in FORBIDDEN[room], f"{path.name} imports {name}"
+
+
+# The stages of the data. A module imports from its own stage and from those before it.
+STAGES = ("", "data", "pairs", "teacher", "model", "training", "comparison", "report", "commands", "__main__")
+
+
+def stage(module):
+    """The stage of a module of the experiments; the modules of the room itself come first of all."""
+    name = module.split(".")[1] if "." in module else ""
+    return STAGES.index(name if name in STAGES else "")
+
+
+def imports_of(path):
+    """Every module of the experiments that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "experiments":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                parts = inner.split(".")
+                is_module = (ROOT.joinpath(*parts).with_suffix(".py")).is_file() or ROOT.joinpath(*parts).is_dir()
+                yield inner if is_module else str(node.module)
+
+
+FILES = {module: ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in modules("experiments")}
+IMPORTS = {module: sorted(set(imports_of(path))) for module, path in FILES.items() if path.is_file()}
+COMMANDS = "experiments.commands."
+
+
+def test_no_module_imports_from_a_later_stage():
+    assert len(IMPORTS) > 40
+    assert not [(module, name) for module, names in IMPORTS.items() for name in names if stage(name) > stage(module)]
+
+
+def test_nothing_imports_from_the_commands_but_other_commands():
+    importing = {module for module, names in IMPORTS.items() if any(name.startswith(COMMANDS) for name in names)}
+    assert importing <= {module for module in IMPORTS if module.startswith(COMMANDS)}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    left = {module: set(names) & IMPORTS.keys() for module, names in IMPORTS.items()}
+    while free := [module for module, names in left.items() if not names]:
+        for module in free:
+            del left[module]
+        for names in left.values():
+            names.difference_update(free)
+    assert not left

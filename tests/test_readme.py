@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from experiments import sources, tiny
+from experiments.data import data_sources
+from experiments.model import random_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,7 +25,7 @@ def test_an_example_prints_what_it_promises(mark, tmp_path):
     assert code is not None
     promised = re.search(r"which prints `(.*?)`", code[2])
     assert promised is not None
-    tiny.write(tmp_path / "models" / "tiny")
+    random_model.write(tmp_path / "models" / "tiny")
     done = subprocess.run(
         [sys.executable, "-c", code[1]],
         capture_output=True,
@@ -108,10 +109,10 @@ def recipe(target):
 def place(tmp_path_factory):
     """A folder in which the commands find what they name: a small model for SmolLM2, a few problems for GSM8K."""
     folder = tmp_path_factory.mktemp("checkout")
-    tiny.write(folder / "models" / "smollm2")
+    random_model.write(folder / "models" / "smollm2")
     (folder / "data" / "gsm8k").mkdir(parents=True)
     for split in ("train", "test"):
-        problems = list(sources.problems("generated", split, limit=6))
+        problems = list(data_sources.problems("generated", split, limit=6))
         lines = [json.dumps({"question": problem.question, "answer": problem.solution}) for problem in problems]
         (folder / "data" / "gsm8k" / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     line = re.search(r"`(\{\"prompt\".*?\})`", README)

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import conversion, decoding, gsm8k, objectives, policy, pretrained, score, tokens, word_problems
+from experiments.data import gsm8k, tokens, word_problems
+from experiments.model import decoding, gguf_files, llama, objectives, pretrained, scoring
 
 pytestmark = pytest.mark.reference
 
@@ -69,7 +70,7 @@ def test_logits(ours, theirs, torch, texts):
         ids = np.array([text.prompt + text.completion])
         with torch.no_grad():
             expected = theirs(torch.tensor(ids)).logits.numpy()
-        got = np.asarray(jax.jit(lambda p, i: policy.logits(p, policy.hidden(p, ours[1], i)))(ours[0], ids))
+        got = np.asarray(jax.jit(lambda p, i: llama.logits(p, llama.hidden(p, ours[1], i)))(ours[0], ids))
         difference = np.abs(got - expected).max()
         print(f"largest difference of a logit: {difference:.2e}, largest logit {np.abs(expected).max():.1f}")
         assert difference < 5e-4
@@ -132,7 +133,7 @@ def test_the_template_without_its_generation_prompt_gives_the_same_score(ours, c
     bare = dataclasses.replace(codec, template=codec.template.partition("{% if add_generation_prompt %}")[0])
     text = bare.encoded("What is 2 + 3?", "2 + 3 = 5", is_chat=True)
     assert text == codec.encoded("What is 2 + 3?", "2 + 3 = 5", is_chat=True)
-    (_, (score_of_ours,)), *_ = score.scores(ours[0], ours[1], [text], num_rows=1)
+    (_, (score_of_ours,)), *_ = scoring.scores(ours[0], ours[1], [text], num_rows=1)
     with torch.no_grad():
         logits = theirs(torch.tensor([text.prompt + text.completion])).logits[0].log_softmax(-1)
     places = range(len(text.prompt) - 1, len(text.prompt) + len(text.completion) - 1)
@@ -195,7 +196,7 @@ def test_the_file_is_dequantised_as_transformers_does(ours, transformers, torch)
     """From the GGUF file by another reader, rows of queries and keys put back in order by another hand."""
     pytest.importorskip("accelerate")  # transformers wants it to read such a file
     file = path("SMOLLM2_GGUF")
-    assert conversion.sha256(file) == conversion.GGUF_SHA256
+    assert gguf_files.sha256(file) == gguf_files.GGUF_SHA256
     model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     named = dict(model.named_parameters())
     params, architecture = ours

@@ -13,7 +13,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from safetensors.numpy import save_file
 from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore[reportMissingImports]
 
-FOLDER = Path(__file__).parents[1] / "data" / "tiny-llama-3.1"
+FOLDER = Path(__file__).parents[2] / "data" / "tiny-llama-3.1"
 
 
 def main() -> None:

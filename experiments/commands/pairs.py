@@ -1,0 +1,210 @@
+"""`python -m experiments pairs`: right and wrong solutions to the same problems, audited, and what was left out."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.command import Parser, output_path
+from console.values import one_of, whole
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from console.terminal import Terminal
+
+__all__ = ["KINDS", "main", "marked"]
+
+SPLITS = ("train", "test")  # named here so that --help is answered without the rest; tests compare
+KINDS = ("result-slip", "wrong-operator", "wrong-operand", "swapped-quantity", "dropped-step")
+
+_EPILOG = """\
+One step of every solution is made wrong, and the error carried through every
+later step to the final answer. The kinds of error:
+  result-slip        18*3=64       the arithmetic is right but for the result
+  wrong-operator     18+3=21       a plus for a times
+  wrong-operand      18*4=72       a number from elsewhere in the problem
+  swapped-quantity   40-8 for 8-40 two numbers in each other's place (rarely
+                     possible: the result would be negative or broken)
+  dropped-step       a step is missing, and one of its numbers stands for its
+                     result
+A line of the solution that contradicts itself is left as it is: an annotation
+that is not what is written in front of it, or a false equation.
+A second program, which shares no code with the first, reads each pair again;
+pairs that it objects to are left out and counted. FILE gets one line for each
+pair: id, question, preferred, dispreferred, gold, wrong, kind, step, num_steps,
+old, new. The same seed gives the same pairs.
+
+examples:
+  python -m experiments pairs --data data/gsm8k --seed 0 --out pairs.jsonl
+  python -m experiments pairs --data generated --limit 1000 --out pairs.jsonl
+  python -m experiments pairs --data taught --kinds result-slip --out slips
+
+exit status: 0, 2 for a call that cannot be carried out.
+"""
+_PART = re.compile(r"[0-9]+(?:[,.][0-9]+)*|\w+|\s+|.")
+
+
+def marked(before: str, after: str) -> list[tuple[str, bool]]:
+    """The parts of the second text, each with whether it differs from the first."""
+    old, new = _PART.findall(before), _PART.findall(after)
+    found = []
+    for tag, _, _, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if start < end:
+            found.append(("".join(new[start:end]), tag != "equal"))
+    return found
+
+
+def _shown(parts: Sequence[tuple[str, bool]], is_coloured: bool) -> "Text":
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Text()
+    for text, is_changed in parts:
+        if is_changed and not is_coloured:
+            made.append(f"[{text}]")
+        else:
+            made.append(text, "bold red" if is_changed else "")
+    return made
+
+
+def _show(terminal: "Terminal", record: dict[str, str | int]) -> None:
+    """One pair, side by side."""
+    from rich.table import Table  # noqa: PLC0415
+
+    terminal.print(
+        f"\n{record['id']}: {record['kind']} in step {record['step']} of {record['num_steps']}: {record['old']} became "
+        f"{record['new']}"
+    )
+    terminal.print(str(record["question"]))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), expand=True)
+    table.add_column("preferred", ratio=1)
+    table.add_column("dispreferred", ratio=1)
+    right, wrong = (str(record[side]).splitlines() for side in ("preferred", "dispreferred"))
+    if record["kind"] == "dropped-step":
+        # Laid beside what is left of the right one, so that only what changed is marked.
+        matcher = SequenceMatcher(None, [_masked(line) for line in right], [_masked(line) for line in wrong])
+        rows = [
+            pair
+            for _, a, b, c, d in matcher.get_opcodes()
+            for pair in zip_longest(right[a:b], wrong[c:d], fillvalue="")
+        ]
+    else:
+        rows = list(zip(right, wrong, strict=True))
+    for a, b in rows:
+        marks = [marked(b, a), marked(a, b)] if b else [[(a, True)], [("", False)]]
+        table.add_row(*(_shown(parts, terminal.is_terminal) for parts in marks))
+    terminal.print(table)
+
+
+def _masked(line: str) -> str:
+    return re.sub(r"[0-9][0-9,.]*", "0", line)
+
+
+def _parser() -> Parser:
+    parser = Parser("python -m experiments pairs", "Right and wrong solutions to the same problems.", _EPILOG)
+    add = parser.add_argument
+    add("--data", required=True, metavar="PATH", help="a folder with train.jsonl, or generated, or hub")
+    add("--split", type=one_of(SPLITS), default="train", metavar="NAME", help="train or test (default: train)")
+    add("--seed", type=whole(0), default=0, metavar="K", help="of the errors, and of generated problems (default: 0)")
+    add("--out", type=output_path, required=True, metavar="FILE", help="JSONL to write; - for standard output")
+    add("--limit", type=whole(1), metavar="N", help="only the first N problems")
+    add("--kinds", type=_kinds, default=KINDS, metavar="KIND,...", help="of error (default: all)")
+    add("--last-step", action="store_true", help="alter the last step as well: then nothing but the answer is carried")
+    add("--skip-broken", action="store_true", help="pass over lines of the data that are no problem")
+    add("--show", type=whole(0), default=3, metavar="N", help="pairs to show side by side (default: 3)")
+    return parser
+
+
+def _kinds(value: str) -> tuple[str, ...]:
+    check = one_of(KINDS)
+    return tuple(dict.fromkeys(check(kind) for kind in value.split(",")))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, or 2 for a bad call."""
+    parser = _parser()
+    options = parser.parse(arguments)
+
+    from console.command import write  # noqa: PLC0415
+    from console.progress import progress  # noqa: PLC0415
+    from console.terminal import Terminal  # noqa: PLC0415
+    from experiments.data import data_sources  # noqa: PLC0415
+    from experiments.pairs import audit, corruption  # noqa: PLC0415
+
+    skipped: list[str] | None = [] if options.skip_broken else None
+    if (
+        str(options.out) != "-"
+        and options.out.exists()
+        and options.out.resolve().parent == Path(options.data).resolve()
+    ):
+        parser.error(f"--out must not be a file of the data; got {options.out}.")
+    try:
+        problems = list(
+            data_sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)
+        )
+        if not problems:
+            raise ValueError(f"--data must hold a problem; {options.data} has none in its {options.split} split")
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        parser.error(str(error))
+    records: list[dict[str, str | int]] = []
+    refused: Counter[str] = Counter()
+    objected: Counter[str] = Counter()
+    with progress("pairing", len(problems), "problems") as advance:
+        for place, problem in enumerate(problems, start=1):
+            made = corruption.corrupt(problem, seed=options.seed, kinds=options.kinds, last_step=options.last_step)
+            if isinstance(made, corruption.Refusal):
+                refused[made.reason] += 1
+            elif found := audit.findings(made.record()):
+                objected[found[0].id] += 1
+            else:
+                records.append(made.record())
+            advance(place)
+    write(options.out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    terminal = Terminal(highlight=False, markup=False, stderr=str(options.out) == "-")
+    for message in skipped or ():
+        terminal.print(f"skipped: {message}")
+    # Spread over the file, so that they are not all of the first kind of problem.
+    every = max(len(records) // options.show, 1) if options.show else 1
+    for record in records[::every][: options.show]:
+        _show(terminal, record)
+    _report(terminal, len(problems), records, refused, objected)
+    if str(options.out) != "-":
+        terminal.print(f"\nwrote {len(records)} pairs to {options.out}", soft_wrap=True)
+    return 0
+
+
+def _report(
+    terminal: "Terminal",
+    num_problems: int,
+    records: Sequence[dict[str, str | int]],
+    refused: Counter[str],
+    objected: Counter[str],
+) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    num_made = len(records) + objected.total()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("", "problems", "share"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+
+    def row(name: str, count: int, of: int) -> None:
+        table.add_row(name, f"{count:,}", f"{count / of:.1%}" if of else "-")
+
+    kinds = Counter(str(record["kind"]) for record in records)
+    row("problems", num_problems, num_problems)
+    row("made wrong", num_made, num_problems)
+    row("  objected to by the auditor, of these", objected.total(), num_made)
+    for name, count in objected.most_common():
+        row(f"    {name}", count, num_made)
+    row("pairs", len(records), num_problems)
+    for kind in KINDS:
+        row(f"  {kind}", kinds[kind], num_problems)
+    row("left out", refused.total(), num_problems)
+    for reason, count in refused.most_common():
+        row(f"  {reason}", count, num_problems)
+    terminal.print()
+    terminal.print(table)

@@ -1,0 +1,152 @@
+"""`python -m experiments report`: figures, tables and one page from what runs left on disk.
+
+It reads files only: no model, no numerics. What is concluded is computed from the records, or not said.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.command import Parser
+from console.values import input_folder, output_folder
+
+if TYPE_CHECKING:
+    from rich.table import Table as TerminalTable
+
+    from experiments.report.run_folders import Arm
+
+__all__ = ["main"]
+
+_EPILOG = """\
+A run folder holds config.json and records.jsonl. Runs that differ in their seed
+alone are one arm. Read as well, wherever they lie in a RUN: twin-*.json, the
+two updates compared at one point, and attribution-*.json, their gap by cause.
+
+Written, and overwritten; other files are left alone:
+  DIR/index.html       one page: no script, no network, no other file
+  DIR/figures/         each figure as SVG and PNG
+  DIR/records.csv      one row per run and update, digits as recorded
+  DIR/summary.csv      one row per arm
+  DIR/*.csv            gradient norms, costs, attributions
+A curve ends, with a cross, at its last finite value. A torn last line of a file
+is left out, and said. So is a run or a file that cannot be read: it costs its
+own figures and not the report.
+
+examples:
+  python -m experiments report runs
+  python -m experiments report runs/accumulated runs/sequential --out compared
+  python -m experiments report runs --tensorboard events
+
+exit status: 0, 2 for a call that cannot be carried out or where no run can be
+read, 130 where it is interrupted.
+"""
+
+
+def _parser() -> Parser:
+    parser = Parser("python -m experiments report", "Figures, tables and one page from runs.", _EPILOG)
+    add = parser.add_argument
+    add("runs", nargs="+", type=input_folder, metavar="RUN", help="a run folder, or one that holds some at any depth")
+    add(
+        "--out",
+        type=output_folder,
+        metavar="DIR",
+        help="to write to, made if need be; no run folder (default: RUN/report; beside RUN if that is a run folder)",
+    )
+    add("--tensorboard", type=output_folder, metavar="DIR", help="event files of the runs as well, for TensorBoard")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, or 2 for a bad call."""
+    parser = _parser()
+    options = parser.parse(arguments)
+
+    from console.command import write  # noqa: PLC0415
+    from console.progress import progress  # noqa: PLC0415
+    from console.terminal import Terminal  # noqa: PLC0415
+    from experiments.report import run_folders, tensorboard  # noqa: PLC0415
+
+    first: Path = options.runs[0]
+    beside = first.resolve().parent if run_folders.is_run_folder(first) else first
+    out: Path = options.out or beside / "report"
+    try:
+        if run_folders.is_run_folder(out):
+            raise ValueError(f"--out must not be a run folder; got {out}. Its files are the run's own")
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out must be a folder; got the file {out}")
+        found, others, notes = run_folders.find(options.runs)
+        runs = run_folders.read_all(found, notes)
+        twins, attributions = run_folders.extras(others, notes)
+        if options.tensorboard is not None:
+            tensorboard.require(options.tensorboard, runs)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        parser.error(str(error))
+    arms = run_folders.arms(runs)
+    presets = sorted({str(run.config["preset"]) for run in runs})
+    if len(presets) > 1:
+        notes.append(f"Runs of different presets are mixed: {', '.join(presets)}.")
+
+    from experiments.report import page  # noqa: PLC0415  # loads matplotlib and jinja2
+
+    with progress("drawing", page.num_figures(twins), "figures") as advance:
+        files = page.assembled(arms, twins, attributions, notes, advance)
+    for name, content in files.items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, content)
+    if options.tensorboard is not None:
+        for run in runs:
+            tensorboard.write(options.tensorboard, run)
+    terminal = Terminal(highlight=False, markup=False)
+    terminal.width = max(terminal.width, 80)  # a number that is cut short, or left out, is another number
+    terminal.print(_terminal_table(arms), soft_wrap=True)
+    for note in notes:
+        terminal.print(note, soft_wrap=True)
+    if options.tensorboard is not None:
+        terminal.print(f"wrote the event files of {len(runs)} runs to {options.tensorboard}", soft_wrap=True)
+    terminal.print(f"\nwrote {out / 'index.html'}", soft_wrap=True)
+    return 0
+
+
+def _terminal_table(arms: Sequence["Arm"]) -> "TerminalTable":
+    from rich.table import Table as TerminalTable  # noqa: PLC0415
+
+    from experiments.report import page, summary  # noqa: PLC0415
+
+    table = TerminalTable(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 1, 0, 0),
+        caption="Δ: change of the probe's log-probability per token (nats), start to end.\n"
+        "g⁺·g⁻: at the end; of the probe where there is one.",
+        caption_justify="left",
+    )
+    table.add_column("arm", overflow="fold", min_width=22)
+    for heading in ("seeds", "updates"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("end", max_width=16)
+    for heading, width in (("Δ pref.", len("+0.0123")), ("Δ disp.", len("+0.0123")), ("g⁺·g⁻", len("−1.23e+04"))):
+        table.add_column(heading, justify="right", min_width=width, no_wrap=True)  # a number cut short is another one
+    for arm in arms:
+        cells = [
+            summary.signed(made.mean if (made := summary.change(arm, field)) else None)
+            for field in (summary.PREFERRED, summary.DISPREFERRED)
+        ]
+        table.add_row(
+            arm.label,
+            str(len(arm.runs)),
+            page.span(arm),
+            summary.state(arm),
+            *cells,
+            summary.number(_last_product(arm), ".3g"),
+        )
+    return table
+
+
+def _last_product(arm: "Arm") -> float | None:
+    """g⁺·g⁻ at the end, on the probe; on the batch where there was no probe."""
+    from experiments.report import summary  # noqa: PLC0415
+
+    made = [end for field in summary.PRODUCTS.values() if (end := summary.end(arm, field)) is not None]
+    return made[0].mean if made else None

@@ -1,0 +1,319 @@
+"""Text to token ids and back: a tokenizer with its chat template, and batches of prompts with their completions.
+
+No token lies across the boundary of a prompt and its completion. With a chat template the two are a beginning of the
+conversation, tokenised whole; without one the completion is tokenised apart. What is padding is known by length, never
+by its id: SmolLM2's padding token is also the one that ends a turn.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+from tokenizers import AddedToken, Tokenizer
+
+from experiments import jsonl
+from experiments.data.chat import ChatTemplate
+
+__all__ = ["Batch", "Encoded", "TextCodec", "batch", "load"]
+
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")  # of an added token
+
+
+class Encoded(NamedTuple):
+    """One text, as ids."""
+
+    prompt: list[int]
+    completion: list[int]
+
+
+class Batch(NamedTuple):
+    """Texts of one shape, each with the weight of its log-probability in the loss.
+
+    Attributes:
+        tokens: Prompt and completion, then padding.
+        first: The place whose state predicts the first token of the completion.
+        targets: The completion, then padding.
+        lengths: Of the completions, in tokens.
+        weights: What the summed log-probability of the completion is multiplied by.
+    """
+
+    tokens: Int[Array | np.ndarray, "b t"]
+    first: Int[Array | np.ndarray, " b"]
+    targets: Int[Array | np.ndarray, "b c"]
+    lengths: Int[Array | np.ndarray, " b"]
+    weights: Float[Array | np.ndarray, " b"]
+
+
+@dataclass(frozen=True)
+class TextCodec:
+    """A tokenizer and the chat template that goes with it.
+
+    Attributes:
+        tokenizer: From tokenizer.json.
+        template: The chat template's source; None where the model has none.
+        specials: The texts of the special tokens that a template may name: bos_token, eos_token, ...
+        stop_tokens: Ids that end a generated text.
+        vocabulary: The number of tokens of the model that reads the ids; None where it is not known.
+    """
+
+    tokenizer: Tokenizer
+    template: str | None
+    specials: Mapping[str, str]
+    stop_tokens: tuple[int, ...]
+    vocabulary: int | None = None
+
+    @cached_property
+    def _chat(self) -> ChatTemplate:
+        if self.template is None:
+            raise ValueError("the model must have a chat template for this; it has none. Use --no-chat.")
+        return ChatTemplate(self.template, self.specials)
+
+    @cached_property
+    def _marks(self) -> frozenset[int]:
+        """The ids of added tokens but the runs of blanks, which some tokenizers have among them."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        return frozenset(id_ for id_, token in added.items() if token.content.strip())
+
+    @cached_property
+    def _front(self) -> list[int]:
+        """The ids that the tokenizer puts before a text by itself."""
+        encoding = self.tokenizer.encode("A text, 1 of 2.", add_special_tokens=True)
+        is_text = [sequence is not None for sequence in encoding.sequence_ids]
+        return self._checked(encoding.ids[: is_text.index(True)] if any(is_text) else [])
+
+    def _checked(self, ids: list[int]) -> list[int]:
+        """The ids, all of them the model's: of others it has no row, and an array gives another one's."""
+        if self.vocabulary is not None and ids and (largest := max(ids)) >= self.vocabulary:
+            raise ValueError(
+                f"the tokens of a text must be the model's, which has {self.vocabulary} (vocab_size of config.json); "
+                f"the tokenizer gives {self.tokenizer.id_to_token(largest)!r} the id {largest}. Take the tokenizer of "
+                "this model, or leave the token out of the text."
+            )
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        return self._checked(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def chat(self, question: str, answer: str | None = None) -> str:
+        """A question as the chat template puts it, ready for the answer or followed by it.
+
+        Raises:
+            ValueError: If there is no template, or it refuses.
+        """
+        return self._chat.render(question, answer)
+
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The id that ends an answer: of the special token that the chat template puts behind it, or of eos_token."""
+        try:
+            after = "" if self.template is None else self._chat.after()
+        except ValueError:  # named where the template is used; a model can be read without it
+            after = ""
+        ids = self.tokenizer.encode(after, add_special_tokens=False).ids
+        end = self.specials.get("eos_token")
+        mark = next((id_ for id_ in ids if id_ in self._marks), None)
+        return self.tokenizer.token_to_id(end) if mark is None and end is not None else mark
+
+    def prompt(self, text: str, *, is_chat: bool) -> list[int]:
+        """The ids of a prompt: the user's turn in the chat template, or text as it is.
+
+        The template holds the token that begins a text, where the model wants one; then a second is not added. Text as
+        it is begins as the tokenizer begins every text, and is left open: what ends one is not added.
+
+        Raises:
+            ValueError: If a token is none of the model's, or the template refuses.
+        """
+        return self._ids(self._chat.prompt(text)) if is_chat else self._front + self._ids(text)
+
+    def encoded(self, prompt: str, completion: str, *, is_chat: bool) -> Encoded:
+        """A prompt and its completion.
+
+        Args:
+            prompt: The user's turn with `is_chat`, else text that the completion continues.
+            completion: The answer.
+            is_chat: Whether to put both into the chat template. The ids are then a beginning of those of the
+                conversation: the completion ends with the token that ends the turn, or with the conversation.
+
+        Raises:
+            ValueError: If one of the two has no tokens, a token is none of the model's, the template refuses, or the
+                end of its prompt and the beginning of the answer share a token.
+        """
+        text = (
+            self._turn(prompt, completion)
+            if is_chat
+            else Encoded(self.prompt(prompt, is_chat=False), self._continuation(prompt, completion))
+        )
+        if not text.prompt or not text.completion:
+            raise ValueError(
+                "prompt and completion must each have at least one token; without one nothing is predicted"
+            )
+        return text
+
+    def _turn(self, question: str, answer: str) -> Encoded:
+        conversation = self._chat.conversation(question, answer)
+        encoding = self.tokenizer.encode(conversation.text, add_special_tokens=False)
+        ids, prompt = encoding.ids, self._ids(conversation.prompt)
+        if ids[: len(prompt)] != prompt:
+            joint = next((id_ for id_, other in zip(ids, prompt, strict=False) if id_ != other), ids[-1])
+            raise conversation.refusal(self.tokenizer.id_to_token(joint))
+        ends = (
+            place
+            for place, (id_, (_, stop)) in enumerate(zip(ids, encoding.offsets, strict=True), start=1)
+            if stop > conversation.end and id_ in self._marks
+        )
+        return Encoded(prompt, self._checked(ids[len(prompt) : next(ends, len(ids))]))
+
+    def _continuation(self, prompt: str, completion: str) -> list[int]:
+        """The ids of a text behind another one, of which no token lies across the boundary.
+
+        Some tokenizers put a blank in front of whatever they read. So the completion is read behind the prompt, or,
+        where the two would share a token, behind another text.
+        """
+        for before in (prompt, "\n", "."):
+            ids, both = self._ids(before), self._ids(before + completion)
+            if both[: len(ids)] == ids and len(both) > len(ids):
+                return both[len(ids) :]
+        return self._ids(completion)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of ids, without special tokens."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
+def _json(path: Path) -> dict[str, object]:
+    return jsonl.read_object(path) if path.is_file() else {}
+
+
+def _content(token: object) -> object:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _specials(config: Mapping[str, object]) -> dict[str, str]:
+    """The texts of the tokens that a configuration names."""
+    extra = config.get("extra_special_tokens")
+    named = {name: token for name, token in config.items() if name.endswith("_token")}
+    texts = {name: _content(token) for name, token in (named | (extra if isinstance(extra, dict) else {})).items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def _add_tokens(tokenizer: Tokenizer, config: Mapping[str, object], specials: Mapping[str, str]) -> None:
+    """Adds the tokens that only the configuration names, in the order in which `transformers` does."""
+    listed = config.get("added_tokens_decoder") or {}
+    if not isinstance(listed, dict) or not all(id_.isdecimal() for id_ in listed):
+        raise ValueError("tokenizer_config.json: added_tokens_decoder must give tokens by their ids")
+    tokens: list[object] = [listed[id_] for id_ in sorted(listed, key=int)]
+    tokens += specials.values()
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        tokens += several if isinstance(several := config.get(name), list) else []
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    for token in tokens:
+        text = _content(token)
+        if isinstance(text, str) and text and text not in known:
+            flags = {name: token[name] is True for name in _FLAGS if name in token} if isinstance(token, dict) else {}
+            tokenizer.add_tokens([AddedToken(text, **({"special": True} | flags))])
+            known.add(text)
+
+
+def _template(folder: Path, config: Mapping[str, object]) -> str | None:
+    """The chat template, from its own file or the configuration; of several the one named default."""
+    separate = folder / "chat_template.jinja"
+    template = separate.read_text(encoding="utf-8") if separate.is_file() else config.get("chat_template")
+    if isinstance(template, list):
+        named = [entry for entry in template if isinstance(entry, dict)]
+        template = next((entry.get("template") for entry in named if entry.get("name") == "default"), None)
+    elif isinstance(template, dict):
+        template = template.get("default")
+    if template is not None and not isinstance(template, str):
+        raise ValueError(f"{folder}: chat_template must be a text; got {type(template).__name__}.")
+    return template
+
+
+def _stops(folder: Path, tokenizer: Tokenizer) -> list[int]:
+    """The ids that generation_config.json and config.json give for the end of a text."""
+    stops: list[object] = []
+    for name in ("generation_config.json", "config.json"):
+        ids = _json(folder / name).get("eos_token_id")
+        stops += ids if isinstance(ids, list) else [ids] if ids is not None else []
+    known = set(tokenizer.get_vocab(with_added_tokens=True).values())  # with gaps, in some
+    good = [stop for stop in stops if type(stop) is int and stop in known]
+    if len(good) != len(stops):
+        raise ValueError(f"{folder}: eos_token_id must be ids of the tokenizer; got {stops}.")
+    return good
+
+
+def load(folder: Path) -> TextCodec:
+    """The tokenizer of a model's folder, with its chat template and what ends a text, from whichever files have them.
+
+    What special tokens are called is read as `transformers` reads it: special_tokens_map.json counts where
+    tokenizer_config.json does not list the added tokens.
+
+    Raises:
+        FileNotFoundError: If there is no tokenizer.json.
+        ValueError: If a file is not what it should be.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} must exist: a model's folder holds its tokenizer.")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001  # the library raises bare Exception
+        raise ValueError(f"{path} must be a tokenizer: {error}.") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    config = _json(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" not in config:
+        config |= _json(folder / "special_tokens_map.json")
+    specials = _specials(config)
+    _add_tokens(tokenizer, config, specials)
+    tokenizer.encode_special_tokens = config.get("split_special_tokens") is True
+    size = _json(folder / "config.json").get("vocab_size")
+    codec = TextCodec(tokenizer, _template(folder, config), specials, (), size if type(size) is int else None)
+    stops = _stops(folder, tokenizer)
+    stops += [] if codec.turn_end is None else [codec.turn_end]
+    return replace(codec, stop_tokens=tuple(dict.fromkeys(stops)))
+
+
+def batch(
+    texts: Sequence[Encoded],
+    weights: Sequence[float] | None = None,
+    *,
+    multiple: int = 32,
+    shape: tuple[int, int] | None = None,
+) -> Batch:
+    """Texts as one batch, padded to the right.
+
+    Args:
+        texts: One row each.
+        weights: One per text; 1 unless given.
+        multiple: Lengths are padded to multiples of this, so that few shapes are compiled.
+        shape: The widths (t, c) of rows and completions instead, for batches that must be alike.
+
+    Raises:
+        ValueError: If there are no texts, or one is longer than the shape.
+    """
+    if not texts:
+        raise ValueError("texts must be at least one; got none.")
+    longest = max(len(text.prompt) + len(text.completion) for text in texts)
+    most = max(len(text.completion) for text in texts)
+    t, c = shape or (-(-longest // multiple) * multiple, -(-most // multiple) * multiple)
+    if longest > t or most > c:
+        raise ValueError(
+            f"texts must fit the shape ({t}, {c}); the longest has {longest}, its completion up to {most}."
+        )
+    tokens = np.zeros((len(texts), t), np.int32)
+    targets = np.zeros((len(texts), c), np.int32)
+    for row, text in enumerate(texts):
+        ids = text.prompt + text.completion
+        tokens[row, : len(ids)] = ids
+        targets[row, : len(text.completion)] = text.completion
+    return Batch(
+        tokens=tokens,
+        first=np.array([len(text.prompt) - 1 for text in texts], np.int32),
+        targets=targets,
+        lengths=np.array([len(text.completion) for text in texts], np.int32),
+        weights=np.ones(len(texts), np.float32) if weights is None else np.asarray(weights, np.float32),
+    )

@@ -1,0 +1,1 @@
+"""The language model: parameters, folders, losses, decoding, and where it all lies on devices."""

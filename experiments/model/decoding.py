@@ -1,0 +1,148 @@
+"""Greedy decoding: one compiled loop over a batch of prompts of different lengths. Knows no text."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Int
+
+from experiments.model import llama
+from experiments.model.llama import Architecture, Cache, Params
+
+__all__ = ["Decoded", "greedy"]
+
+
+class Decoded(NamedTuple):
+    """What came out.
+
+    Attributes:
+        tokens: The new tokens; from `lengths` on, padding.
+        lengths: Of the new texts, without the token that ended them.
+        is_ended: Whether a stop token ended them, rather than the limit.
+    """
+
+    tokens: Int[Array, "b m"]
+    lengths: Int[Array, " b"]
+    is_ended: Bool[Array, " b"]
+
+
+class _Going(NamedTuple):
+    step: Int[Array, ""]
+    last: Int[Array, " b"]
+    is_ended: Bool[Array, " b"]
+    lengths: Int[Array, " b"]
+    tokens: Int[Array, "b m"]
+    cache: Cache
+
+
+def greedy(
+    params: Params,
+    architecture: Architecture,
+    prompts: Int[Array | np.ndarray, "b t"],
+    lengths: Int[Array | np.ndarray, " b"],
+    *,
+    stop_tokens: Sequence[int],
+    max_new_tokens: int,
+    compute_dtype: DTypeLike = jnp.float32,
+) -> Decoded:
+    """The most likely token after token, until a stop token or the limit; of equally likely ones the first.
+
+    The loop ends when all texts have.
+
+    Args:
+        params: The parameters.
+        architecture: Their model.
+        prompts: Padded to the right.
+        lengths: Of the prompts; at least 1.
+        stop_tokens: Each of them ends a text; at least one.
+        max_new_tokens: The most tokens of an answer.
+        compute_dtype: Of the model and the cache.
+
+    Raises:
+        ValueError: If there is no stop token, no new token is wanted, or prompt and answer do not fit the context.
+    """
+    if not stop_tokens:
+        raise ValueError("stop_tokens must be at least one; an id that is no token (-1) ends nothing.")
+    if max_new_tokens < 1 or prompts.shape[1] + max_new_tokens > architecture.context:
+        raise ValueError(
+            f"max_new_tokens must be at least 1 and fit the context of {architecture.context} behind "
+            f"{prompts.shape[1]} tokens; got {max_new_tokens}."
+        )
+    return _greedy(
+        params,
+        architecture,
+        prompts,
+        jnp.asarray(lengths),
+        stop_tokens=tuple(stop_tokens),
+        max_new_tokens=max_new_tokens,
+        compute_dtype=compute_dtype,
+    )
+
+
+@partial(jax.jit, static_argnames=("architecture", "stop_tokens", "max_new_tokens", "compute_dtype"))
+def _greedy(
+    params: Params,
+    architecture: Architecture,
+    prompts: Int[Array | np.ndarray, "b t"],
+    lengths: Int[Array, " b"],
+    *,
+    stop_tokens: tuple[int, ...],
+    max_new_tokens: int,
+    compute_dtype: DTypeLike,
+) -> Decoded:
+    b, t = prompts.shape
+    stops = jnp.asarray(stop_tokens, jnp.int32)
+    params = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), params)
+
+    def chosen(states: Array) -> Int[Array, " b"]:
+        return jnp.argmax(llama.logits(params, states), axis=-1).astype(jnp.int32)
+
+    def advanced(so_far: _Going, token: Int[Array, " b"], cache: Cache) -> _Going:
+        is_ended = so_far.is_ended | (token[:, None] == stops).any(1)
+        return _Going(
+            step=so_far.step + 1,
+            last=token,
+            is_ended=is_ended,
+            lengths=so_far.lengths + ~is_ended,
+            tokens=so_far.tokens.at[:, so_far.step].set(jnp.where(is_ended, 0, token)),
+            cache=cache,
+        )
+
+    # Prompts lie in the first t places of the cache, padding and all, and no token sees the padding; the new tokens
+    # lie behind them, of every row in the same place.
+    places = jnp.arange(t + max_new_tokens)
+    is_prompt = places < lengths[:, None]
+
+    def step(so_far: _Going) -> _Going:
+        place = t + so_far.step - 1
+        is_seen = is_prompt | ((places >= t) & (places <= place))
+        states, cache = llama.with_cache(
+            params,
+            architecture,
+            so_far.last[:, None],
+            (lengths + so_far.step - 1)[:, None],
+            is_seen[:, None],
+            so_far.cache,
+            place,
+        )
+        return advanced(so_far, chosen(states[:, 0]), cache)
+
+    cache = llama.empty_cache(architecture, b, t + max_new_tokens, compute_dtype)
+    at = jnp.broadcast_to(jnp.arange(t), (b, t))
+    is_seen = jnp.broadcast_to(places <= jnp.arange(t)[:, None], (b, t, t + max_new_tokens))
+    states, cache = llama.with_cache(params, architecture, prompts, at, is_seen, cache, 0)
+    last = jnp.take_along_axis(states, (lengths - 1)[:, None, None], axis=1)[:, 0]
+    nothing = jnp.zeros(b, jnp.int32)
+    start = _Going(
+        jnp.zeros((), jnp.int32), nothing, nothing > 0, nothing, jnp.zeros((b, max_new_tokens), jnp.int32), cache
+    )
+    end = jax.lax.while_loop(
+        lambda so_far: (so_far.step < max_new_tokens) & ~so_far.is_ended.all(),
+        step,
+        advanced(start, chosen(last), cache),
+    )
+    return Decoded(end.tokens, end.lengths, end.is_ended)

@@ -1,0 +1,254 @@
+"""The config.json of a Llama model: read into an architecture, and written.
+
+It is read in both of its layouts (`rope_theta` beside `rope_scaling`, and `rope_parameters`). Every key is one of
+three: it says the architecture, it is known to leave alone what the model computes, or it must have the value under
+which the model is computed here. Everything else is refused by name: a model that is almost the right one gives almost
+the right numbers.
+"""
+
+import reprlib
+from collections.abc import Mapping
+from sys import float_info
+
+from experiments.model.llama import Architecture, RopeScaling
+
+__all__ = ["architecture", "config"]
+
+_UNDERSTOOD = frozenset({
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "intermediate_size", "rms_norm_eps", "tie_word_embeddings", "max_position_embeddings", "rope_theta",
+    "rope_scaling", "rope_parameters",
+})  # fmt: skip
+
+_OFF = (False, None)
+_NONE = (None, {}, [])
+_ONE = (1, None)
+_FIXED: Mapping[str, tuple[object, ...]] = {
+    "model_type": ("llama",),
+    "architectures": (["LlamaForCausalLM"], None, []),
+    "auto_map": _NONE,
+    "quantization_config": _NONE,
+    "hidden_act": ("silu", "swish"),
+    "attention_bias": _OFF,
+    "mlp_bias": _OFF,
+    "attention_dropout": (0, None),
+    "is_causal": (True,),
+    "is_encoder_decoder": _OFF,
+    "add_cross_attention": _OFF,
+    "cross_attention_hidden_size": (None,),
+    "pruned_heads": _NONE,
+    "per_layer_config": _NONE,
+    "rope_interleaved": _OFF,
+    "partial_rotary_factor": _ONE,
+    # Of other families; a value that changes nothing is passed over.
+    "sliding_window": (None,),
+    "use_sliding_window": _OFF,
+    "attention_chunk_size": (None,),
+    "no_rope_layers": _NONE,
+    "use_qk_norm": _OFF,
+    "qk_norm": _OFF,
+    "attention_multiplier": (None,),
+    "query_pre_attn_scalar": (None,),
+    "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": (None,),
+    "embedding_multiplier": _ONE,
+    "residual_multiplier": _ONE,
+    "logits_scaling": _ONE,
+    "logit_scale": _ONE,
+}
+"""Keys that must have one of these values, by which the model is the one computed here, or be absent."""
+
+_REASONS = {
+    "auto_map": "The folder's own code is not run here",
+    "quantization_config": "Quantised weights have no gradients",
+    "attention_dropout": "Training here drops nothing",
+}
+
+_HARMLESS = frozenset({
+    # Names, versions and marks of who wrote the folder.
+    "_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "transformers.js_config",
+    "is_llama_config", "unsloth_version", "unsloth_fixed", "tokenizer_class", "prefix",
+    # How the weights are stored, and how another library computes the same.
+    "dtype", "torch_dtype", "use_bfloat16", "torchscript", "tf_legacy_loss", "pretraining_tp",
+    "chunk_size_feed_forward", "gradient_checkpointing", "attn_implementation", "_attn_implementation",
+    "_attn_implementation_autoset", "_attn_implementation_internal", "experts_implementation",
+    "_experts_implementation", "_flash_attn_2_enabled",
+    # The start of training, and an older name of the length trained for.
+    "initializer_range", "max_sequence_length",
+    # Tokens, which the tokenizer's files and the sampler read.
+    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id",
+    # What a call returns.
+    "use_cache", "cache_implementation", "return_dict", "use_return_dict", "output_attentions",
+    "output_hidden_states", "output_scores", "return_dict_in_generate", "tie_last_hidden_states",
+    # Heads for other tasks, which the folder of a language model does not hold.
+    "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "is_decoder",
+    "tie_encoder_decoder",
+    # How text is sampled.
+    "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
+    "temperature", "top_k", "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty",
+    "encoder_repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+    "bad_words_ids", "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
+    "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
+})  # fmt: skip
+"""Keys that leave alone what a language model computes from tokens, whatever their value."""
+
+_LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+_ROPE_FIXED = {"partial_rotary_factor": 1, "attention_factor": 1}
+
+
+def architecture(config: Mapping[str, object]) -> Architecture:
+    """The model that a config.json describes.
+
+    Raises:
+        ValueError: If it is not of the Llama family as computed here, or a key is not known; the message names the key.
+    """
+    if "model_type" not in config:
+        raise ValueError("model_type must be given, and be 'llama'")
+    for key, known in _FIXED.items():
+        if key in config and config[key] not in known:
+            rule = "absent" if known[0] is None else repr(known[0])
+            reason = f". {_REASONS[key]}" if key in _REASONS else ""
+            raise ValueError(f"{key} must be {rule}; got {reprlib.repr(config[key])}{reason}")
+    if unknown := sorted(config.keys() - _UNDERSTOOD - _FIXED.keys() - _HARMLESS):
+        named = ", ".join(f"{key}={reprlib.repr(config[key])}" for key in unknown[:4])
+        more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
+        raise ValueError(
+            f"every key must be known here; got {named}{more}. Remove from config.json those that change "
+            "nothing in what the model computes"
+        )
+    theta, scaling = _rope(config)
+    width, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
+    kv_heads = _count(config, "num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise ValueError(f"num_key_value_heads must divide num_attention_heads; got {kv_heads} and {heads}")
+    if config.get("head_dim") is None and width % heads:
+        raise ValueError(f"num_attention_heads must divide hidden_size, or head_dim be given; got {heads} and {width}")
+    head_dim = _count(config, "head_dim", width // heads)
+    if head_dim % 2:
+        raise ValueError(f"head_dim must be even, for rotations are of pairs; got {head_dim}")
+    is_tied = config.get("tie_word_embeddings", False)
+    if not isinstance(is_tied, bool):
+        raise ValueError(f"tie_word_embeddings must be true or false; got {is_tied!r}")
+    return Architecture(
+        vocabulary=_count(config, "vocab_size"),
+        width=width,
+        num_layers=_count(config, "num_hidden_layers"),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp_width=_count(config, "intermediate_size"),
+        norm_epsilon=_number(config, "rms_norm_eps", 1e-6),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        is_tied=is_tied,
+        context=_count(config, "max_position_embeddings", 2048),
+    )
+
+
+def _rope(config: Mapping[str, object]) -> tuple[float, RopeScaling | None]:
+    """Base and scaling of the rotations; where both layouts are used, they must say the same."""
+    outer = config.get("rope_theta")
+    readings = {}
+    for key in ("rope_scaling", "rope_parameters"):
+        values = config.get(key)
+        if values is not None and not isinstance(values, Mapping):
+            raise ValueError(
+                f"{key} must be an object; got {values!r}. rope_scaling and rope_parameters must be objects"
+            )
+        if values:
+            inner = values.get("rope_theta")
+            readings[key] = _rotations(key, {**values, "rope_theta": outer if inner is None else inner})
+            if outer is not None and inner is not None and outer != inner:
+                raise ValueError(
+                    f"rope_theta must be the same in config.json and in its {key}; got {outer!r} and {inner!r}. "
+                    "Readers differ in which one they take"
+                )
+    if not readings:
+        return _number(config, "rope_theta", 10_000.0), None
+    if len(set(readings.values())) > 1:
+        raise ValueError(
+            "rope_scaling and rope_parameters must say the same; got "
+            f"{reprlib.repr(config['rope_scaling'])} and {reprlib.repr(config['rope_parameters'])}"
+        )
+    return next(iter(readings.values()))
+
+
+def _rotations(where: str, values: Mapping[str, object]) -> tuple[float, RopeScaling | None]:
+    """What one object says of the rotations; values of null are as good as absent."""
+    entries = {key: value for key, value in values.items() if value is not None}
+    theta = _number(entries, "rope_theta", 10_000.0)
+    entries.pop("rope_theta", None)
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            raise ValueError(f"{where} must hold for every layer; got an object for {key}. Rotations are the same here")
+    kinds = [entries.pop(key) for key in ("rope_type", "type") if key in entries]
+    if len(kinds) > 1 and kinds[0] != kinds[1]:
+        raise ValueError(f"rope_type and type must be the same in {where}; got {kinds[0]!r} and {kinds[1]!r}")
+    kind = kinds[0] if kinds else "default"
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"rope_type must be default or llama3; got {kind!r}, whose rotations are not known here")
+    for key, known in _ROPE_FIXED.items():
+        if entries.pop(key, known) != known:
+            raise ValueError(f"{key} must be {known} in {where}; got {values[key]!r}")
+    if unknown := sorted(entries.keys() - (_LLAMA3 if kind == "llama3" else ())):
+        rule = f"absent where rope_type is {kind}" if kinds else "beside a rope_type"
+        raise ValueError(f"{', '.join(unknown)} must be {rule}; got {reprlib.repr(dict(values))} for {where}")
+    if kind == "default":
+        return theta, None
+    scaling = RopeScaling(
+        factor=_number(entries, "factor"),
+        low_frequency_factor=_number(entries, "low_freq_factor"),
+        high_frequency_factor=_number(entries, "high_freq_factor"),
+        original_context=_count(entries, "original_max_position_embeddings"),
+    )
+    if scaling.low_frequency_factor >= scaling.high_frequency_factor:
+        low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+        raise ValueError(f"high_freq_factor must be more than low_freq_factor; got {high} and {low}")
+    return theta, scaling
+
+
+def _number(config: Mapping[str, object], key: str, default: float | None = None) -> float:
+    value = config.get(key)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= float_info.max:
+        raise ValueError(f"{key} must be a positive number; got {value!r}")
+    return float(value)
+
+
+def _count(config: Mapping[str, object], key: str, default: int | None = None) -> int:
+    value = _number(config, key, None if default is None else float(default))
+    if value != int(value):
+        raise ValueError(f"{key} must be a whole number; got {value}")
+    return int(value)
+
+
+def config(architecture: Architecture) -> dict[str, object]:
+    """The content of config.json in the older layout, which every version of transformers reads."""
+    a = architecture
+    scaling = a.rope_scaling and {
+        "rope_type": "llama3",
+        "factor": a.rope_scaling.factor,
+        "low_freq_factor": a.rope_scaling.low_frequency_factor,
+        "high_freq_factor": a.rope_scaling.high_frequency_factor,
+        "original_max_position_embeddings": a.rope_scaling.original_context,
+    }
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": a.vocabulary,
+        "hidden_size": a.width,
+        "num_hidden_layers": a.num_layers,
+        "num_attention_heads": a.num_heads,
+        "num_key_value_heads": a.num_kv_heads,
+        "head_dim": a.head_dim,
+        "intermediate_size": a.mlp_width,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "rms_norm_eps": a.norm_epsilon,
+        "rope_theta": a.rope_theta,
+        "rope_scaling": scaling,
+        "tie_word_embeddings": a.is_tied,
+        "max_position_embeddings": a.context,
+    }

@@ -1,0 +1,71 @@
+"""A random model of two layers with a tokenizer of single bytes: a folder like any other, made in a second."""
+
+import json
+from pathlib import Path
+
+import jax
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from experiments.data.tokens import TextCodec
+from experiments.model import llama, pretrained
+from experiments.model.llama import Architecture
+
+__all__ = ["ARCHITECTURE", "codec", "write"]
+
+_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
+_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+ARCHITECTURE = Architecture(
+    vocabulary=256 + len(_SPECIALS),
+    width=64,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    mlp_width=128,
+    norm_epsilon=1e-5,
+    rope_theta=10_000.0,
+    rope_scaling=None,
+    is_tied=True,
+    context=2048,  # bytes: the longest problems with their solutions have about 1,500
+)
+
+
+def _tokenizer() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ids = {token: place for place, token in enumerate([*_SPECIALS, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(ids, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIALS])
+    return tokenizer
+
+
+def codec() -> TextCodec:
+    """The tokenizer as `tokens.load` reads it back from the folder."""
+    ends = tuple(_SPECIALS.index(token) for token in ("<|endoftext|>", "<|im_end|>"))
+    return TextCodec(_tokenizer(), _TEMPLATE, {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}, ends)
+
+
+def write(folder: Path, *, seed: int = 0) -> None:
+    """Writes the model and its tokenizer.
+
+    Args:
+        folder: Made where it does not exist.
+        seed: Of the parameters.
+    """
+    pretrained.save(llama.init(ARCHITECTURE, jax.random.key(seed)), ARCHITECTURE, folder)
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|pad|>",
+        "chat_template": _TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    ends = [_SPECIALS.index(token) for token in ("<|endoftext|>", "<|im_end|>")]
+    stops = {"eos_token_id": ends, "pad_token_id": _SPECIALS.index("<|pad|>")}
+    (folder / "generation_config.json").write_text(json.dumps(stops, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,159 @@
+"""Where parameters, optimizer state and batches lie on a mesh of devices.
+
+Three axes: `data` splits the batch, `fsdp` the batch and every matrix, `tensor` heads, the feed-forward part and the
+vocabulary. JAX's partitioner does the rest.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from experiments.model import llama
+from experiments.model.llama import Architecture, Params
+
+__all__ = [
+    "AXES",
+    "batch",
+    "check",
+    "everywhere",
+    "initialised",
+    "mesh",
+    "of_parameter",
+    "of_parameters",
+    "on_host",
+    "placed",
+    "residual",
+]
+
+_Tree = TypeVar("_Tree")
+
+AXES = ("data", "fsdp", "tensor")
+
+_ROWS = ("data", "fsdp")
+_SPECS = {
+    "embedding": PartitionSpec(("tensor", "fsdp")),  # by rows: looking rows up then needs no exchange of columns
+    "head": PartitionSpec("fsdp", "tensor"),
+    "norm": PartitionSpec(),
+    "attention_norm": PartitionSpec(),
+    "mlp_norm": PartitionSpec(),
+    "query": PartitionSpec(None, "fsdp", "tensor"),
+    "key": PartitionSpec(None, "fsdp", "tensor"),
+    "value": PartitionSpec(None, "fsdp", "tensor"),
+    "output": PartitionSpec(None, "tensor", "fsdp"),
+    "gate": PartitionSpec(None, "fsdp", "tensor"),
+    "up": PartitionSpec(None, "fsdp", "tensor"),
+    "down": PartitionSpec(None, "tensor", "fsdp"),
+}
+
+
+def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, devices: np.ndarray | Sequence[object] | None = None) -> Mesh:
+    """A mesh of devices.
+
+    Args:
+        data: Ways to split the batch alone.
+        fsdp: Ways to split batch and matrices.
+        tensor: Ways to split heads, feed-forward part and vocabulary; neighbouring devices.
+        devices: All that there are, unless given.
+
+    Raises:
+        ValueError: If the three do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = (data, fsdp, tensor)
+    if min(sizes) < 1 or data * fsdp * tensor != len(devices):
+        raise ValueError(
+            f"data x fsdp x tensor must be the number of devices, {len(devices)}; got {data} x {fsdp} x {tensor}."
+        )
+    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def check(mesh: Mesh | AbstractMesh, architecture: Architecture, num_rows: int) -> None:
+    """Refuses what does not divide evenly.
+
+    Raises:
+        ValueError: If `tensor` does not divide the key-value heads and the feed-forward width, `fsdp`
+            the width, both the vocabulary, or the rows are not a multiple of data x fsdp.
+    """
+    a, sizes = architecture, dict(mesh.shape)
+    ways = sizes["data"] * sizes["fsdp"]
+    for name, count, axis, size in (
+        ("key-value heads", a.num_kv_heads, "tensor", sizes["tensor"]),
+        ("feed-forward width", a.mlp_width, "tensor", sizes["tensor"]),
+        ("vocabulary", a.vocabulary, "tensor x fsdp", sizes["tensor"] * sizes["fsdp"]),
+        ("width", a.width, "fsdp", sizes["fsdp"]),
+        ("rows of a batch", num_rows, "data x fsdp", ways),
+    ):
+        if count % size:
+            raise ValueError(f"{axis} must divide the {name}; got {size} for {count}.")
+
+
+def of_parameter(mesh: Mesh) -> Callable[[str], NamedSharding]:
+    """Where the parameter of a name lies; what `pretrained.load` asks for."""
+    return lambda name: NamedSharding(mesh, _SPECS[name])
+
+
+def of_parameters(mesh: Mesh, architecture: Architecture) -> dict[str, object]:
+    """Where every parameter lies, in the structure of the parameters."""
+    place = of_parameter(mesh)
+    return {
+        name: {inner: place(inner) for inner in sizes} if isinstance(sizes, dict) else place(name)
+        for name, sizes in llama.shapes(architecture).items()
+    }
+
+
+def batch(mesh: Mesh) -> NamedSharding:
+    """Where a batch lies: its rows over `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec(_ROWS))
+
+
+def residual(mesh: Mesh) -> NamedSharding:
+    """Where the residual stream lies: with its rows."""
+    return NamedSharding(mesh, PartitionSpec(_ROWS, None))
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def placed(rows: _Tree, mesh: Mesh | None) -> _Tree:
+    """A batch of the host on its devices; every process gives the whole and keeps its own rows.
+
+    Args:
+        rows: A tree of arrays with rows along the first axis.
+        mesh: The mesh; None for one device.
+    """
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, rows)
+    where = batch(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(leaf.shape, where, lambda place: np.asarray(leaf)[place]), rows
+    )
+
+
+def on_host(array: jax.Array) -> np.ndarray:
+    """The whole array, on every process."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def initialised(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
+    """The optimizer's first state, every moment where its parameter lies, all else on every device."""
+    leaf = jax.tree.leaves(params)[0]
+    where = jax.tree.map(lambda param: param.sharding, params)
+    if isinstance(leaf.sharding, NamedSharding):
+        other: jax.sharding.Sharding = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+    else:
+        other = leaf.sharding
+    state = jax.eval_shape(optimizer.init, params)
+    placed = optax.tree_map_params(
+        optimizer, lambda _, sharding: sharding, state, where, transform_non_params=lambda _: other
+    )
+    return jax.jit(optimizer.init, out_shardings=placed)(params)

@@ -1,0 +1,484 @@
+"""Wrong solutions made from right ones: one error in one step, carried through every later step to a wrong answer.
+
+All else of the solution stays as it is, so that a model told the two apart by nothing but the error. What cannot be
+altered without leaving a contradiction is refused with a reason. Nothing here checks pairs for a reader: whoever does
+must not share this code.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from hashlib import blake2b
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+from experiments.data import gsm8k
+from experiments.pairs import solutions
+from experiments.pairs.solutions import GIVEN, Formula, Mention, Number, Solution, Source, Step
+
+__all__ = ["KINDS", "REASONS", "Corruption", "Kind", "Reason", "Refusal", "corrupt"]
+
+Kind = Literal["result-slip", "wrong-operator", "wrong-operand", "swapped-quantity", "dropped-step"]
+KINDS: tuple[Kind, ...] = ("result-slip", "wrong-operator", "wrong-operand", "swapped-quantity", "dropped-step")
+"""The errors.
+
+A result slip is right arithmetic with a wrong result. A wrong operator, or a wrong operand, which is another number of
+the problem, is a wrong formula with the result that it has. A swapped quantity is two numbers of one formula that have
+changed places. A dropped step is missing, and one of its own numbers is used where its result belongs.
+"""
+
+Reason = Literal[
+    "no-steps",
+    "one-step",
+    "unread-annotation",
+    "answer-not-a-step",
+    "answer-unmoved",
+    "ambiguous-number",
+    "unexplained-number",
+    "implausible-number",
+    "inconsistent-original",
+    "broken-equation",
+    "no-such-error",
+]
+REASONS: tuple[Reason, ...] = (
+    "no-steps",
+    "one-step",
+    "unread-annotation",
+    "answer-not-a-step",
+    "no-such-error",
+    "answer-unmoved",
+    "ambiguous-number",
+    "unexplained-number",
+    "implausible-number",
+    "inconsistent-original",
+    "broken-equation",
+)
+"""Why there is no wrong solution; where different errors failed for different reasons, the commonest."""
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A right and a wrong solution of one problem.
+
+    Attributes:
+        id: The problem's.
+        question: The problem's.
+        preferred: The right solution.
+        dispreferred: The wrong solution; its last line is `#### wrong`.
+        gold: The right answer.
+        wrong: The wrong answer, without thousands separators.
+        kind: The error.
+        step: The altered step, from 1.
+        num_steps: How many steps the right solution has.
+        old: The value of the altered step.
+        new: The value that takes its place; of a dropped step, the number that is used instead.
+    """
+
+    id: str
+    question: str
+    preferred: str
+    dispreferred: str
+    gold: str
+    wrong: str
+    kind: Kind
+    step: int
+    num_steps: int
+    old: str
+    new: str
+
+    def record(self) -> dict[str, str | int]:
+        """The attributes as one JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A problem without a wrong solution, and why."""
+
+    id: str
+    reason: Reason
+
+
+class _Error(NamedTuple):
+    """An error in one step before it is carried on: the new value, and what is written otherwise in its formulas."""
+
+    value: Fraction
+    operands: Mapping[int, Fraction] = {}
+    operator: tuple[int, str] | None = None
+
+
+class _RefusedError(Exception):
+    """Why an error cannot be carried on."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+
+
+def corrupt(
+    problem: gsm8k.Problem, *, seed: int, kinds: Sequence[Kind] = KINDS, last_step: bool = False
+) -> Corruption | Refusal:
+    """A wrong solution made from the right one, the same for the same problem, seed and options.
+
+    Kinds are tried in random order, each at all steps in random order, until one can be carried to the answer.
+
+    Args:
+        problem: The problem.
+        seed: Chooses the error, together with the problem's id.
+        kinds: The errors to choose from.
+        last_step: Whether the last step may be altered as well: then nothing is carried but the answer.
+
+    Raises:
+        ValueError: If `kinds` is empty or names a kind that there is not.
+    """
+    if not kinds or set(kinds) - set(KINDS):
+        raise ValueError(f"kinds must be some of {', '.join(KINDS)}; got {', '.join(kinds) or 'none'}.")
+    solution = solutions.read(problem)
+    last = solution.answer_step
+    if not solution.steps:
+        return Refusal(problem.id, "no-steps")
+    if len(solution.steps) == 1 and not last_step:
+        return Refusal(problem.id, "one-step")
+    if not solution.is_understood:
+        return Refusal(problem.id, "unread-annotation")
+    if last is None:
+        return Refusal(problem.id, "answer-not-a-step")
+    # The problem's id is hashed because Python's own hash of a text differs from run to run.
+    chance = random.Random(blake2b(f"{seed}:{problem.id}".encode(), digest_size=8).digest())
+    reasons: Counter[Reason] = Counter()
+    for kind in chance.sample(list(kinds), len(kinds)):
+        places = range(last + last_step)
+        for place in chance.sample(places, len(places)):
+            for error in _errors(solution, place, kind, chance):
+                try:
+                    text, wrong = _carried(problem, solution, place, kind, error)
+                except _RefusedError as refused:
+                    reasons[refused.reason] += 1
+                    continue
+                old, new = _written(solution.steps[place].value), _written(error.value)
+                return Corruption(
+                    id=problem.id,
+                    question=problem.question,
+                    preferred=problem.solution,
+                    dispreferred=text,
+                    gold=problem.gold,
+                    wrong=wrong,
+                    kind=kind,
+                    step=place + 1,
+                    num_steps=len(solution.steps),
+                    old=old,
+                    new=new,
+                )
+    return Refusal(problem.id, max(REASONS, key=lambda reason: reasons[reason]) if reasons else "no-such-error")
+
+
+def _errors(solution: Solution, place: int, kind: Kind, chance: random.Random) -> Iterator[_Error]:
+    """The errors of one kind at one step, the likelier first."""
+    step = solution.steps[place]
+    if not step.is_exact or len(step.results) > 1 + step.is_annotated or step.line in solution.inconsistent:
+        return
+    if kind == "result-slip":
+        groups = _slips(step)
+    elif not step.is_written_out:  # the text would not say what the annotation says
+        groups = ()
+    elif kind == "wrong-operator":
+        groups = _wrong_operators(step)
+    elif kind == "wrong-operand":
+        groups = (_wrong_operands(solution, place),)
+    elif kind == "swapped-quantity":
+        groups = (_swaps(step),)
+    else:
+        groups = (_stand_ins(solution, step),)
+    for group in groups:
+        yield from chance.sample(group, len(group))
+
+
+def _wrong_operators(step: Step) -> Iterator[list[_Error]]:
+    """Each operator replaced by one that is taken for it, and then by one that is less likely to be."""
+    formula = step.formulas[0]
+    places = [i for i, symbol in enumerate(formula.symbols) if symbol in "+-*/"]
+    if len(places) != len(formula.operators) or any(start == end for f in step.formulas for start, end in f.operators):
+        return
+    for instead in ({"+": "-", "-": "+", "*": "+/", "/": "*"}, {"+": "*", "/": "-"}):
+        found: list[_Error] = []
+        for number, i in enumerate(places):
+            if i in formula.fraction_bars or not i or formula.symbols[i - 1] == "(":
+                continue
+            for other in instead.get(formula.symbols[i], ""):
+                value = solutions.evaluate((*formula.symbols[:i], other, *formula.symbols[i + 1 :]), formula.values)
+                found += [_Error(value, operator=(number, other))] if value is not None else []
+        yield found
+
+
+def _wrong_operands(solution: Solution, place: int) -> list[_Error]:
+    """Each number that is not part of a fraction replaced by another one of the question or of an earlier step."""
+    step = solution.steps[place]
+    formula = step.formulas[0]
+    stated = _stated_beside(solution, step)
+    pool = sorted(solution.numerals.union(other.value for other in solution.steps[:place]).difference(formula.values))
+    changes = [
+        {i: other}
+        for i, value in enumerate(formula.values)
+        for other in pool
+        if step.sources[i]
+        and i not in formula.fractions
+        and value not in stated  # "12 mph faster is 60+18" says at once what is wrong
+        and value <= _MOST_TIMES_AN_OPERAND * other <= _MOST_TIMES_AN_OPERAND**2 * value
+    ]
+    return _with_operands(formula, changes)
+
+
+def _stated_beside(solution: Solution, step: Step) -> frozenset[Fraction]:
+    """The numbers that a step's line says, in digits or by its words, outside the step's arithmetic."""
+    own = {number.start for formula in step.formulas for number in formula.numbers}
+    said = {
+        mention.number.value
+        for mention in solution.mentions
+        if mention.line == step.line and mention.number.start not in own
+    }
+    return solutions.implied(solution.text[slice(*solution.lines[step.line])]) | said
+
+
+def _swaps(step: Step) -> list[_Error]:
+    """Each two numbers that are not part of a fraction in each other's place."""
+    formula = step.formulas[0]
+    free = [(i, value) for i, value in enumerate(formula.values) if i not in formula.fractions]
+    return _with_operands(formula, [{i: b, j: a} for (i, a), (j, b) in combinations(free, 2) if a != b])
+
+
+def _with_operands(formula: Formula, changes: Iterable[Mapping[int, Fraction]]) -> list[_Error]:
+    found: list[_Error] = []
+    for change in changes:
+        value = solutions.evaluate(formula.symbols, [change.get(i, old) for i, old in enumerate(formula.values)])
+        found += [_Error(value, change)] if value is not None else []
+    return found
+
+
+def _stand_ins(solution: Solution, step: Step) -> list[_Error]:
+    """The numbers of a step that may be used where its result belongs: earlier results, else the question's."""
+    if sum(other.line == step.line for other in solution.steps) > 1:
+        return []
+    formula = step.formulas[0]
+    numbers = [
+        (v, s) for i, (v, s) in enumerate(zip(formula.values, step.sources, strict=True)) if i not in formula.fractions
+    ]
+    results = [value for value, sources in numbers if any(source.step != GIVEN for source in sources)]
+    return [_Error(value) for value in results or [value for value, _ in numbers if value in solution.numerals]]
+
+
+def _slips(step: Step) -> Iterator[list[_Error]]:
+    """Wrong results that a person might arrive at, in groups, the likelier first."""
+    written = step.results[-1].text.replace(",", "")
+    digits = written.partition(".")[2].rstrip("0")
+    place = Fraction(1, 10 ** len(digits))
+    whole = step.value / place
+    text = str(whole)
+    if whole.denominator != 1 or whole < 1:
+        return
+    near = {whole + size * sign for size in (1, 10, 100) if whole > 2 * size for sign in (1, -1)}
+    near |= {
+        Fraction(text[:i] + text[i + 1] + text[i] + text[i + 2 :]) for i in range(len(text) - 1) if text[i + 1] > "0"
+    }
+    if "*" in step.formulas[0].symbols:  # a neighbour in the times table
+        near |= {whole + n.value / place * s for n in step.formulas[0].numbers for s in (1, -1) if n.value < step.value}
+    misread = range(len(text)) if len(text) > 1 else ()
+    far = {Fraction(text[:i] + d + text[i + 1 :]) for i in misread for d in "123456789"}
+    far |= {whole + n for n in range(-12, 13) if abs(n) <= max(whole / 2, 1)}
+    moved = {whole * 10, whole / 10}
+    done = {whole}
+    for group in (near, far, moved):
+        yield [_Error(value * place) for value in sorted(group - done) if value > 0 and value.denominator == 1]
+        done |= group
+
+
+def _carried(problem: gsm8k.Problem, solution: Solution, place: int, kind: Kind, error: _Error) -> tuple[str, str]:
+    """The wrong solution and its answer.
+
+    Raises:
+        _RefusedError: If it would contradict itself, give the right answer, or hold a number that nobody would write.
+    """
+    steps = solution.steps
+    step = steps[place]
+    if error.value == step.value:
+        raise _RefusedError("answer-unmoved")
+    new = {i: other.value for i, other in enumerate(steps)}
+    new[place] = error.value
+    _must_be_plausible(step, error.value)
+    for later in range(place + 1, len(steps)):
+        new[later] = _value_after(steps[later], new)
+    assert solution.answer_step is not None
+    if new[solution.answer_step] == steps[solution.answer_step].value:
+        raise _RefusedError("answer-unmoved")
+    changed = {i: steps[i].value for i in new if new[i] != steps[i].value}
+    dropped = solution.lines[step.line] if kind == "dropped-step" else (0, 0)
+    edits: list[tuple[int, int, str]] = []
+    for mention in solution.mentions:
+        number = mention.number
+        if dropped[0] <= number.start < dropped[1]:
+            continue
+        value = _meant(number, mention.sources, new)
+        if value == number.value:
+            _must_be_explained(solution, mention, changed)
+        if value != number.value and mention.line in solution.inconsistent:
+            raise _RefusedError("inconsistent-original")
+        if value != number.value:
+            edits.append((number.start, number.end, _like(solution, number, value)))
+    for formula in step.formulas:
+        for i, value in error.operands.items():
+            number = formula.numbers[i]
+            edits.append((number.start, number.end, _like(solution, number, value)))
+        if error.operator is not None:
+            i, symbol = error.operator
+            start, end = formula.operators[i]
+            is_annotation = formula is step.formulas[0] and step.is_annotated
+            edits.append(
+                (start, end, symbol if is_annotation else _operator_like(solution.text[start:end], symbol, solution))
+            )
+    wrong = new[solution.answer_step]
+    edits.append((solution.answer.start, solution.answer.end, _like(solution, solution.answer, wrong)))
+    if kind == "dropped-step":
+        edits.append((dropped[0], dropped[1] + 1, ""))
+    text = _edited(solution.text, edits)
+    _must_hold(problem, solution, text, place, kind, new)
+    return text, gsm8k.final_answer(text)
+
+
+def _meant(number: Number, sources: Iterable[Source], new: Mapping[int, Fraction]) -> Fraction:
+    """The value of a number when steps have new values; its own where it comes out of nowhere."""
+    options = {number.value if source.step == GIVEN else new[source.step] * source.scale for source in sources}
+    if len(options) > 1:
+        raise _RefusedError("ambiguous-number")
+    return options.pop() if options else number.value
+
+
+def _value_after(step: Step, new: Mapping[int, Fraction]) -> Fraction:
+    """The value of a later step."""
+    numbers = zip(step.formulas[0].numbers, step.sources, strict=True)
+    values = [_meant(number, sources, new) for number, sources in numbers]
+    if values == step.formulas[0].values:
+        return step.value
+    value = solutions.evaluate(step.formulas[0].symbols, values)
+    if value is None or not step.is_exact:
+        raise _RefusedError("implausible-number")
+    if value != step.value:
+        _must_be_plausible(step, value)
+    return value
+
+
+_MOST_TIMES_AN_OPERAND = 10  # 2 years are not taken for 400 books
+_MOST_TIMES = 20  # a result that is twenty times too large is seen at a glance
+
+
+def _must_be_plausible(step: Step, value: Fraction) -> None:
+    old = step.value
+    if (
+        min(old, value) <= 0
+        or not old <= _MOST_TIMES * value <= _MOST_TIMES**2 * old
+        or (old.denominator == 1 and value.denominator != 1)  # no half people
+        or (old < 1) != (value < 1)  # nor shares above one
+    ):
+        raise _RefusedError("implausible-number")
+
+
+def _must_be_explained(solution: Solution, mention: Mention, changed: Mapping[int, Fraction]) -> None:
+    """That no changed result went into a number that stays.
+
+    What was worked out in the head would have to change along, and the text does not say to what.
+    """
+    value = mention.number.value
+    before = [i for i, step in enumerate(solution.steps) if step.results[-1].start < mention.number.start]
+    old = [changed[i] for i in before if i in changed]
+    if not mention.sources and value not in solution.explained:
+        known = {solution.steps[i].value for i in before} | solution.given | _CONSTANTS
+        if any(value in (a * b, a + b, abs(a - b)) or value * b == a for a in old for b in known):
+            raise _RefusedError("unexplained-number")
+    is_behind = all(step.line != mention.line for step in solution.steps[len(before) :])
+    if mention.sources and is_behind and any(a == value * b for a in old for b in _PER_UNIT):
+        raise _RefusedError("unexplained-number")  # "1000 grams are 1 kilogram"
+
+
+_PER_UNIT = frozenset(Fraction(value) for value in (7, 12, 16, 24, 60, 100, 1000))
+_CONSTANTS = frozenset(Fraction(value) for value in (3, 4, 5, 7, 10, 12, 24, 30, 52, 60, 100, 365, 1000))
+
+
+def _like(solution: Solution, number: Number, value: Fraction) -> str:
+    """A value written as another number is at its place: words, decimals, thousands separators."""
+    if number.text[0].isalpha():
+        word = next((word for word, known in solutions.WORDS.items() if known == value), _written(value))
+        return word.capitalize() if number.text[0].isupper() else word
+    before, after = solution.text[: number.start], solution.text[number.end : number.end + 8]
+    if value > 100 >= number.value and (after[:1] == "%" or after == " percent"):
+        raise _RefusedError("implausible-number")
+    is_annotation = before.rfind("<<") > before.rfind(">>")
+    is_money = re.search(r"\$(<<[^<>]*>>)?$", before) is not None
+    if (value == 1) != (number.value == 1) and not is_annotation and not is_money and re.match(r"\s*[^\W\dxX_]", after):
+        raise _RefusedError("implausible-number")  # "1 hours"
+    decimals = number.text.partition(".")[2]
+    is_padded = decimals.endswith("0") or (len(decimals) == len("00") and is_money)
+    text = _written(value)
+    whole, _, new_decimals = text.partition(".")
+    if len(new_decimals) > max(len("00"), len(decimals)) or Fraction(text) != value:
+        raise _RefusedError("implausible-number")
+    if is_padded:
+        new_decimals = new_decimals.ljust(len(decimals), "0")
+    may_have = number.value < 1000 and number != solution.answer and not is_annotation
+    if "," in number.text or (may_have and solution.has_separators):
+        whole = f"{int(whole):,}"
+    elif number.text.startswith("."):
+        whole = whole.removeprefix("0")
+    return f"{whole}.{new_decimals}" if new_decimals else whole
+
+
+def _written(value: Fraction) -> str:
+    """A value in as many decimals as it has; cut off where they do not end."""
+    text = f"{Decimal(value.numerator) / Decimal(value.denominator):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _operator_like(text: str, symbol: str, solution: Solution) -> str:
+    """An operator as the solution writes it: in words where the old one is a word."""
+    if len(text) > 1:
+        return {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}[symbol]
+    if symbol == "*":
+        return next((sign for sign in ("x", "×") if f" {sign} " in solution.text), "*")
+    return symbol
+
+
+def _edited(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
+    parts, done = [], 0
+    for start, end, new in sorted(edits):
+        parts += [text[done:start], new]
+        done = end
+    return "".join(parts) + text[done:]
+
+
+def _must_hold(
+    problem: gsm8k.Problem, solution: Solution, text: str, place: int, kind: Kind, new: Mapping[int, Fraction]
+) -> None:
+    """That the wrong solution, read again, has the steps that were meant, and no equation broke but the altered one."""
+    if abs(len(text) - len(solution.text)) > max(len(solution.text) / 4, 20):
+        raise _RefusedError("implausible-number")
+    again = solutions.read(replace(problem, solution=text, gold=gsm8k.final_answer(text)))
+    results = {number.start for number in solution.steps[place].results}
+    kept = [
+        right
+        for _, right in solution.relations
+        if not (kind == "result-slip" and right.start in results)
+        and not (kind == "dropped-step" and _line_of(solution, right.start) == solution.steps[place].line)
+    ]
+    expected = [(new[i], step.is_exact) for i, step in enumerate(solution.steps)]
+    if kind == "result-slip" and solution.steps[place].is_annotated:
+        expected[place] = (new[place], False)
+    elif kind in ("result-slip", "dropped-step"):  # in plain text an equation that does not hold is no step
+        del expected[place]
+    found = [(step.value, step.is_exact) for step in again.steps]
+    if len(again.relations) < len(kept) or found != expected:
+        raise _RefusedError("broken-equation")
+
+
+def _line_of(solution: Solution, place: int) -> int:
+    return next(line for line, (start, end) in enumerate(solution.lines) if start <= place <= end)

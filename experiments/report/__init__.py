@@ -1,0 +1,1 @@
+"""The report of runs. It reads files only: no model, no numerics."""

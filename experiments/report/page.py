@@ -1,0 +1,275 @@
+"""The report of runs: one page, its figures and its tables, as the contents of files.
+
+It writes nothing. What is concluded is computed from the records, or not said.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import StringIO
+from json import dumps
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from experiments.report import caveats, curves, plots, summary
+from experiments.report.run_folders import TWIN_LISTS, Arm, Run, flat
+from experiments.report.summary import Table
+
+__all__ = ["assembled", "csv_text", "num_figures", "span"]
+
+Advance = Callable[[int], None]
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def csv_text(table: Table) -> str:
+    """A table as CSV, every number with the digits that JSON gives it; NaN and Infinity as JSON has them in Python."""
+    file = StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(table.columns)
+    for row in table.rows:
+        writer.writerow(["" if cell is None else cell if isinstance(cell, str) else dumps(cell) for cell in row])
+    return file.getvalue()
+
+
+def num_figures(twins: Mapping[str, object]) -> int:
+    """How many figures there are at most."""
+    return len(plots.PANELS) * len(curves.AXES) + 2 * len(twins)
+
+
+class _Shown(NamedTuple):
+    """A figure on the page."""
+
+    name: str
+    title: str
+    svg: str
+
+
+class _Drawing:
+    """Figures as files, and as parts of the page."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.files: dict[str, bytes] = {}
+        self._advance = advance
+        self._num_done = 0
+
+    def add(self, name: str, title: str, figure: Figure | None) -> list[_Shown]:
+        """Keeps a figure; returns what the page shows of it, nothing where there is no figure."""
+        self._num_done += 1
+        shown = []
+        if figure is not None:
+            svg = plots.rendered(figure, ".svg")
+            self.files[f"figures/{name}.svg"] = svg
+            self.files[f"figures/{name}.png"] = plots.rendered(figure, ".png")
+            shown.append(_Shown(name, title, plots.inline(svg, name, title)))
+        self._advance(self._num_done)
+        return shown
+
+
+def assembled(
+    arms: Sequence[Arm],
+    twins: Mapping[str, dict[str, object]],
+    attributions: Mapping[str, dict[str, object]],
+    notes: Sequence[str],
+    advance: Advance = lambda _: None,
+) -> dict[str, str | bytes]:
+    """All files of the report, by their names in its folder.
+
+    Args:
+        arms: What is reported.
+        twins: Two updates compared at one point, by name.
+        attributions: Gaps between two updates by cause, by name.
+        notes: What the reader must know about the reading of the records.
+        advance: Is told how many figures are done.
+    """
+    runs = [run for arm in arms for run in arm.runs]
+    drawing = _Drawing(advance)
+    sections = {}
+    for axis, (_, axis_name) in curves.AXES.items():
+        sections[axis] = (
+            axis_name,
+            [
+                shown
+                for panel in plots.PANELS
+                for shown in drawing.add(
+                    f"{panel.name}-{axis}", f"{panel.title}, {axis_name}", plots.drawn(panel, arms, axis)
+                )
+            ],
+        )
+    twin_sections = [
+        (
+            name,
+            _heading(twin),
+            [
+                *drawing.add(f"{name}-gap", "the gap between the two updates", plots.twin_gap(twin)),
+                *drawing.add(f"{name}-alignment", "g⁺·g⁻ after the update", plots.twin_alignment(twin)),
+            ],
+            _twin_table(twin),
+        )
+        for name, twin in twins.items()
+    ]
+    tables = {
+        "records": summary.records(runs, lambda row: dict(flat(row))),
+        "summary": summary.summary(arms),
+        "gradient-norms": summary.gradient_norms(arms),
+        "costs": summary.costs(arms),
+    }
+    if attributions:
+        tables["attribution"] = _attribution_table(attributions)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": summary.number}
+    template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
+    common, differing = _configs(runs)
+    found_limits: Sequence[caveats.Limit] = caveats.limits(arms)
+    page = template.render(
+        lead=summary.lead(arms),
+        notes=notes,
+        sections=sections,
+        summary=[_summary_row(arm) for arm in arms],
+        attributions={name: (_heading(record), record) for name, record in attributions.items()},
+        twins=twin_sections,
+        norms=_norms(tables["gradient-norms"]),
+        costs=tables["costs"].rows,
+        common=common,
+        differing=differing,
+        headers=_headers(runs),
+        limits=found_limits,
+        num_runs=len(runs),
+    )
+    return {"index.html": page, **{f"{name}.csv": csv_text(table) for name, table in tables.items()}, **drawing.files}
+
+
+# Parts of the page ----------------------------------------------------------------------------------------------------
+
+
+def _summary_row(arm: Arm) -> tuple[str, ...]:
+    def went(field: str, form: str = ".4g", scale: float = 1.0) -> str:
+        start, end, change = (of(arm, field) for of in (summary.start, summary.end, summary.change))
+        if start is None or end is None:
+            return "-"
+        if change is None:
+            return summary.number(scale * end.mean, form)
+        words = f"{summary.number(scale * start.mean, form)} → {summary.number(scale * end.mean, form)}"
+        if change.low < change.high:
+            low, high = summary.signed(scale * change.low), summary.signed(scale * change.high)
+            return f"{words} ({low} to {high})"
+        return words
+
+    probe, batch = (went(field, ".3g") for field in summary.PRODUCTS.values())
+    accuracy = went("accuracy.share", ".1f", 100)
+    return (
+        arm.label,
+        str(len(arm.runs)),
+        span(arm),
+        summary.state(arm),
+        went(summary.PREFERRED),
+        went(summary.DISPREFERRED),
+        probe,
+        batch,
+        accuracy,
+    )
+
+
+def _heading(record: Mapping[str, object]) -> str:
+    """Where a twin or an attribution was read; without what the file does not say."""
+    said = (
+        ("", "optimizer"),
+        ("model ", "model"),
+        ("after update ", "update"),
+        ("learning rate ", "learning_rate"),
+        ("rate ", "rate"),
+        ("order ", "schedule"),
+    )
+    return ", ".join(f"{word}{record[key]}" for word, key in said if record.get(key) not in (None, ""))
+
+
+def _twin_table(twin: Mapping[str, object]) -> Table:
+    lists = [held for name in ("learning_rates", *TWIN_LISTS) if isinstance(held := twin[name], list)]
+    return Table(("learning rate", *(name.replace("_", " ") for name in TWIN_LISTS)), list(zip(*lists, strict=True)))
+
+
+def _attribution_table(attributions: Mapping[str, dict[str, object]]) -> Table:
+    rows = []
+    for name, record in attributions.items():
+        held = record["rows"]
+        assert isinstance(held, list)
+        rows += [(name, str(row["cause"]), row["norm"], row["share"]) for row in held]
+    return Table(("attribution", "cause", "norm", "share"), rows)
+
+
+def _norms(table: Table) -> dict[str, list[tuple[object, ...]]]:
+    made: dict[str, list[tuple[object, ...]]] = {}
+    for arm, *row in table.rows:
+        made.setdefault(str(arm), []).append(tuple(row))
+    return made
+
+
+class _Cell(NamedTuple):
+    """Of a configuration."""
+
+    text: str
+    is_unusual: bool
+
+
+class _Differing(NamedTuple):
+    """What differs between runs: keys, and per run the values."""
+
+    keys: list[str]
+    rows: list[tuple[str, list[_Cell]]]
+
+
+def _configs(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], _Differing]:
+    """Configurations: what is common to all runs once; what differs run by run, marked where it is not the usual."""
+    flats = [{name: _text(held) for name, held in flat(run.config)} for run in runs]
+    keys = list(dict.fromkeys(name for config in flats for name in config))
+    differing = [key for key in keys if len({config.get(key) for config in flats}) > 1]
+    usual = {key: Counter(config.get(key) for config in flats).most_common(1)[0][0] for key in differing}
+    rows = [
+        (run.name, [_Cell(config.get(key, "none"), config.get(key) != usual[key]) for key in differing])
+        for run, config in zip(runs, flats, strict=True)
+    ]
+    return [(key, flats[0][key]) for key in keys if key not in differing], _Differing(differing, rows)
+
+
+def _text(held: object) -> str:
+    return held if isinstance(held, str) else dumps(held)
+
+
+def _headers(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str, str]]:
+    """Device, commit, parameters and versions, once for all runs that share them."""
+    shared: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
+    for run in runs:
+        for header in run.headers:
+            versions = header.get("versions")
+            named = _joined(versions.items()) if isinstance(versions, dict) else "-"
+            size = header.get("num_parameters")
+            key = (
+                str(header.get("device") or "-"),
+                str(header.get("commit") or "-"),
+                f"{size:,}" if isinstance(size, int) else "-",
+                named,
+            )
+            shared.setdefault(key, {}).setdefault(run.name, []).append(str(header.get("started") or "-"))
+    made = []
+    for key, starts in shared.items():
+        names = [name if len(times) == 1 else f"{name} (started {len(times)} times)" for name, times in starts.items()]
+        times = sorted(time for held in starts.values() for time in held)
+        span = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+        who = f"all {len(runs)}" if len(starts) == len(runs) > 1 and len(shared) == 1 else ""
+        is_resumed = any(len(held) > 1 for held in starts.values())
+        made.append((who if who and not is_resumed else ", ".join(names), *key, span))
+    return made
+
+
+def _joined(items: Iterable[tuple[object, object]]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in items)
+
+
+def span(arm: Arm) -> str:
+    """The updates that its runs made."""
+    made = sorted({run.last_update for run in arm.runs})
+    return str(made[0]) if len(made) == 1 else f"{made[0]}-{made[-1]}"

@@ -1,0 +1,1 @@
+"""Solutions asked of a teacher behind an OpenAI-compatible endpoint."""

@@ -1,0 +1,167 @@
+"""The model against a second one written with loops, against transformers' numbers, and against laws."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from experiments.data import tokens
+from experiments.model import llama, objectives, pretrained
+from experiments.model.llama import Architecture, RopeScaling
+from tests.oracles import plain_llama
+from tests.support.rounding import assert_equal_to_round_off
+
+TINY = Path(__file__).parents[2] / "data" / "tiny-llama-3.1"
+SMALL = Architecture(
+    vocabulary=24,
+    width=12,
+    num_layers=3,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=4,
+    mlp_width=10,
+    norm_epsilon=1e-5,
+    rope_theta=100.0,
+    rope_scaling=None,
+    is_tied=True,
+    context=64,
+)
+STRETCHED = replace(
+    SMALL, is_tied=False, num_kv_heads=3, head_dim=8, rope_theta=1000.0, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 32)
+)
+
+
+def random_params(architecture, dtype: type = np.float64, seed=0, scale=8.0):
+    """Far from the usual start, where attention is uniform and every error of order is small."""
+    made = llama.init(architecture, jax.random.key(seed), dtype)
+    return jax.tree.map(lambda leaf: leaf * scale if leaf.ndim > 1 and not bool((leaf == 1).all()) else leaf, made)
+
+
+def texts(architecture, count=5, seed=0, longest=14):
+    rng = np.random.default_rng(seed)
+    draw = lambda least, most: rng.integers(0, architecture.vocabulary, rng.integers(least, most)).tolist()  # noqa: E731
+    return [tokens.Encoded(draw(1, longest - 5), draw(1, 6)) for _ in range(count)]
+
+
+@partial(jax.jit, static_argnames=("architecture", "compute_dtype"))
+def all_logits(params, architecture, ids, compute_dtype=jnp.float32):
+    return llama.logits(params, llama.hidden(params, architecture, ids, compute_dtype=compute_dtype))
+
+
+@pytest.mark.parametrize("architecture", [SMALL, STRETCHED], ids=["tied", "untied, stretched"])
+def test_logits_are_those_of_the_loops(architecture):
+    params = random_params(architecture)
+    ids = np.random.default_rng(1).integers(0, architecture.vocabulary, (2, 11))
+    got = all_logits(params, architecture, ids, compute_dtype=jnp.float64)
+    expected = np.stack([plain_llama.logits(params, architecture, row) for row in ids])
+    # The angles of the rotations are single precision in the published models.
+    assert np.abs(got - expected).max() < 2e-6 * np.abs(expected).max()
+
+
+def test_logits_are_those_of_transformers():
+    """Llama 3.1 with all three branches of its scaling; the numbers were made by tests/reference/make_tiny_llama.py."""
+    reference = load_file(TINY / "reference.safetensors")
+    params, architecture = pretrained.load(TINY)
+    got = np.asarray(all_logits(params, architecture, reference["tokens"]))[:, reference["places"]]
+    assert np.abs(got - reference["logits"]).max() < 1e-4
+    assert np.abs(reference["logits"]).max() > 5  # and the bound is small beside them
+
+
+def test_remat_changes_no_gradient():
+    params = random_params(SMALL)
+    batch = tokens.batch(texts(SMALL), multiple=4)
+    kept, *others = (
+        jax.jit(jax.grad(objectives.negative_log_likelihood(SMALL, compute_dtype=jnp.float64, remat=remat)))(
+            params, batch
+        )
+        for remat in ("nothing", "products", "everything")
+    )
+    for other in others:
+        assert_equal_to_round_off(other, kept)
+
+
+def test_later_tokens_and_other_rows_change_nothing():
+    params = random_params(SMALL)
+    ids = np.random.default_rng(1).integers(0, 24, (2, 9))
+    other = ids.copy()
+    other[0, 5:] = (other[0, 5:] + 7) % 24
+    other[1] = (other[1] + 3) % 24
+    before, after = (all_logits(params, SMALL, x, compute_dtype=jnp.float64)[0, :5] for x in (ids, other))
+    assert_equal_to_round_off(after, before)
+
+
+def test_cached_decoding_equals_the_full_pass():
+    params = random_params(STRETCHED)
+    rng = np.random.default_rng(2)
+    ids, lengths = rng.integers(0, 24, (3, 12)), np.array([4, 6, 2])
+    full = all_logits(params, STRETCHED, ids, compute_dtype=jnp.float64)
+    cache = llama.empty_cache(STRETCHED, 3, 16, jnp.float64)
+    with_cache = jax.jit(llama.with_cache, static_argnums=1)
+    # Prompts of different lengths, padded to the right with what must not matter.
+    prompt = np.where(np.arange(6) < lengths[:, None], ids[:, :6], 23)
+    places = np.arange(16)
+    causal = jnp.asarray(np.broadcast_to(places <= np.arange(6)[:, None], (3, 6, 16)))
+    states, cache = with_cache(params, STRETCHED, prompt, np.tile(np.arange(6), (3, 1)), causal, cache, jnp.int32(0))
+    for row, length in enumerate(lengths):
+        got = llama.logits(params, states)[row, :length]
+        assert_equal_to_round_off(got, full[row, :length], operations=300)
+    for step in range(6):
+        at = (lengths + step)[:, None]
+        is_seen = (places < lengths[:, None]) | ((places >= 6) & (places <= 6 + step))
+        more = np.take_along_axis(ids, at, 1)
+        states, cache = with_cache(
+            params, STRETCHED, more, at, jnp.asarray(is_seen)[:, None], cache, jnp.int32(6 + step)
+        )
+        for row, place in enumerate(at[:, 0]):
+            got = llama.logits(params, states)[row, 0]
+            assert_equal_to_round_off(got, full[row, place], operations=300)
+
+
+def test_hvp_against_differences_of_the_gradient():
+    """Forward over reverse, float64: central differences with two steps, extrapolated, agree to eight digits."""
+    params = random_params(STRETCHED, scale=20.0)
+    batch = tokens.batch(texts(STRETCHED), multiple=4)
+    direction = random_params(STRETCHED, seed=5)
+    loss = objectives.negative_log_likelihood(STRETCHED, compute_dtype=jnp.float64)
+    gradient = jax.jit(lambda p: jax.grad(loss)(p, batch))
+    hvp = jax.jit(lambda p, v: jax.jvp(lambda q: jax.grad(loss)(q, batch), (p,), (v,))[1])(params, direction)
+
+    def difference(step):
+        there, back = (gradient(jax.tree.map(lambda p, v, s=s: p + s * v, params, direction)) for s in (step, -step))
+        return jax.tree.map(lambda a, b: (a - b) / (2 * step), there, back)
+
+    coarse, fine = difference(2e-4), difference(1e-4)
+    expected = jax.tree.map(lambda a, b: (4 * b - a) / 3, coarse, fine)
+    error = max(
+        float(jnp.abs(a - b).max()) for a, b in zip(jax.tree.leaves(hvp), jax.tree.leaves(expected), strict=True)
+    )
+    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(hvp))
+    assert error < 1e-8 * size
+
+
+def test_bfloat16_computes_near_float32_and_keeps_float32_gradients():
+    params = random_params(SMALL, np.float32, scale=4.0)
+    batch = tokens.batch(texts(SMALL), multiple=4)
+    wide, narrow = (
+        jax.jit(jax.value_and_grad(objectives.negative_log_likelihood(SMALL, compute_dtype=dtype)))(params, batch)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(narrow[1]))
+    assert float(narrow[0]) == pytest.approx(float(wide[0]), rel=0.02)
+    assert narrow[0] != wide[0]
+
+
+def test_counts_and_start():
+    assert llama.num_parameters(SMALL) == sum(leaf.size for leaf in jax.tree.leaves(random_params(SMALL)))
+    made = llama.init(STRETCHED, jax.random.key(3))
+    assert bool((made["layers"]["mlp_norm"] == 1).all())
+    assert float(jnp.std(made["layers"]["gate"])) == pytest.approx(0.02, rel=0.1)
+    smollm2 = replace(
+        SMALL, vocabulary=49152, width=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, mlp_width=1536
+    )
+    assert llama.num_parameters(smollm2) == 134_515_008  # as its model card says
