@@ -140,7 +140,7 @@ def _is_uncounted(attempt: "Attempt") -> bool:
 
 def _rows(outcomes: Sequence["Outcome"], prices: tuple[float, float] | None) -> Iterator[tuple[str, ...]]:
     """Name, this run, from the cache, both."""
-    from experiments.teacher.asking import VERDICTS  # noqa: PLC0415
+    from experiments.teacher.asking import VERDICTS
 
     everything = [attempt for outcome in outcomes for attempt in outcome.attempts]
     parts = ([a for a in everything if a.num_sent], [a for a in everything if not a.num_sent], everything)
@@ -168,9 +168,9 @@ def _rows(outcomes: Sequence["Outcome"], prices: tuple[float, float] | None) -> 
 def _report(
     outcomes: Sequence["Outcome"], settings: "Settings", prices: tuple[float, float] | None, seconds: float
 ) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
-    from console.terminal import Terminal  # noqa: PLC0415
+    from console.terminal import Terminal
 
     terminal = Terminal(highlight=False, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -235,8 +235,8 @@ def _asked(
     problems: Sequence["Problem"], settings: "Settings", store: "Cache", api_key: str | None
 ) -> tuple[list["Outcome"], str | None]:
     """The outcomes in the order of the problems, and why there are not more of them."""
-    from console.progress import progress  # noqa: PLC0415
-    from experiments.teacher import asking  # noqa: PLC0415
+    from console.progress import progress
+    from experiments.teacher import asking
 
     outcomes: list[Outcome] = []
     num_solved = 0
@@ -285,8 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--cache must be a file of its own; got {cache_path}.")
     api_key = _api_key(parser)
 
-    from experiments.data import data_sources  # noqa: PLC0415
-    from experiments.teacher import answer_store, asking  # noqa: PLC0415
+    from experiments.data import data_sources
+    from experiments.teacher import answer_store, asking
 
     names = ("model", "concurrency", "attempts", "max_tokens", "timeout", "max_wait", "retries", "seed")
     skipped: list[str] | None = [] if options.skip_broken else None
