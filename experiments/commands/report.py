@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from experiments.report import page  # loads matplotlib and jinja2
 
     with progress("drawing", page.num_figures(twins), "figures") as advance:
-        files = page.assembled(arms, twins, attributions, notes, advance)
+        files = page.assemble(arms, twins, attributions, notes, advance)
     for name, content in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)

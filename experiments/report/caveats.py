@@ -25,7 +25,7 @@ class Limit(NamedTuple):
 def limits(arms: Sequence[Arm]) -> list[Limit]:
     """The sentences that hold for these runs, in the order in which they are shown."""
     runs = [run for arm in arms for run in arm.runs]
-    found: list[Limit | None] = [
+    sentences: list[Limit | None] = [
         *_of_seeds(arms),
         _of_updates(runs),
         _of_ends(runs),
@@ -39,15 +39,15 @@ def limits(arms: Sequence[Arm]) -> list[Limit]:
         _of_bias(runs),
         _of_places(arms),
     ]
-    return [limit for limit in found if limit is not None]
+    return [limit for limit in sentences if limit is not None]
 
 
 def _of_seeds(arms: Sequence[Arm]) -> list[Limit | None]:
     single = [arm.label for arm in arms if len({run.seed for run in arm.runs}) == 1]
     several = sorted({len(arm.runs) for arm in arms if len(arm.runs) > 1})
-    made: list[Limit | None] = []
+    sentences: list[Limit | None] = []
     if single:
-        made.append(
+        sentences.append(
             Limit(
                 "one-seed",
                 f"One seed of {listed(single)}: nothing tells what the arm does from what the order of its data does.",
@@ -55,12 +55,12 @@ def _of_seeds(arms: Sequence[Arm]) -> list[Limit | None]:
         )
     if several:
         span = listed([str(count) for count in several])
-        made.append(
+        sentences.append(
             Limit(
                 "range", f"A band is the range of {span} seeds, not a confidence interval; more seeds would widen it."
             )
         )
-    return made
+    return sentences
 
 
 def _of_updates(runs: Sequence[Run]) -> Limit:
@@ -116,9 +116,9 @@ def _of_the_data(runs: Sequence[Run]) -> Limit | None:
 
 def _of_the_optimizer(arms: Sequence[Arm]) -> list[Limit | None]:
     used = sorted({str(arm.config.optimizer) for arm in arms})
-    made: list[Limit | None] = []
+    sentences: list[Limit | None] = []
     if "adamw" in used:
-        made.append(
+        sentences.append(
             Limit(
                 "adamw",
                 "Under AdamW no rate makes sequential and accumulated updates agree at first order in every coordinate "
@@ -126,25 +126,25 @@ def _of_the_optimizer(arms: Sequence[Arm]) -> list[Limit | None]:
             )
         )
     else:
-        made.append(
+        sentences.append(
             Limit(
                 "no-adamw",
                 f"No arm uses AdamW, the post's optimizer; what its normalisation does is not in {listed(used)}.",
             )
         )
     if used == ["adamw"]:
-        made.append(
+        sentences.append(
             Limit(
                 "only-adamw",
                 "Every arm uses AdamW: without sgd or frozen-adamw its normalisation is not told from order.",
             )
         )
-    return made
+    return sentences
 
 
 def _of_the_arms(arms: Sequence[Arm]) -> list[Limit | None]:
     kinds = {str(arm.config.update) for arm in arms}
-    made: list[Limit | None] = [
+    sentences: list[Limit | None] = [
         Limit(f"no-{kind}", f"No {kind} arm: there is nothing to compare with.")
         for kind in ("accumulated", "sequential")
         if kind not in kinds
@@ -154,7 +154,7 @@ def _of_the_arms(arms: Sequence[Arm]) -> list[Limit | None]:
         rates = {str(arm.config.rate) for arm in sequential if str(arm.config.optimizer) == optimizer}
         farther = sorted(rates.intersection(_FARTHER))
         if farther and "eta/2" not in rates:
-            made.append(
+            sentences.append(
                 Limit(
                     "no-first-order-match",
                     f"Sequential {optimizer} is shown at {listed(farther)} and not at eta/2: the first-order match is "
@@ -166,14 +166,14 @@ def _of_the_arms(arms: Sequence[Arm]) -> list[Limit | None]:
     if sequential and "random" not in starts:
         sides = {"+": "the preferred", "-": "the dispreferred"}
         named = [sides.get(start, start) for start in starts]
-        made.append(
+        sentences.append(
             Limit(
                 "fixed-start",
                 f"Sequential arms start with {listed(named)} side, none at random: half of what order adds at second "
                 "order is then a bracket, which the post's boxed term does not hold (claim fixed-start).",
             )
         )
-    return made
+    return sentences
 
 
 def _of_the_probe(runs: Sequence[Run]) -> Limit | None:
@@ -186,9 +186,9 @@ def _of_the_probe(runs: Sequence[Run]) -> Limit | None:
 def _of_accuracy(arms: Sequence[Arm]) -> Limit | None:
     last: dict[str, tuple[float, float]] = {}
     for arm in arms:
-        found = [row for run in arm.runs if (row := _last_accuracy(run)) is not None]
-        if found:
-            last[arm.label] = min(low for low, _ in found), max(high for _, high in found)
+        intervals = [row for run in arm.runs if (row := _last_accuracy(run)) is not None]
+        if intervals:
+            last[arm.label] = min(low for low, _ in intervals), max(high for _, high in intervals)
     if not last:
         return Limit("no-accuracy", "Nothing was decoded: no accuracy is shown.")
     overlapping = [

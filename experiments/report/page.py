@@ -1,6 +1,6 @@
 """The report of runs: one page, its figures and its tables, as the contents of files.
 
-It writes nothing. What is concluded is computed from the records, or not said.
+It writes nothing. Every conclusion is computed from the records.
 """
 
 import csv
@@ -20,7 +20,7 @@ from experiments.report import caveats, plots, summary
 from experiments.report.run_folders import Arm, Run
 from experiments.report.summary import Cell, Table
 
-__all__ = ["assembled", "csv_text", "num_figures", "span"]
+__all__ = ["assemble", "csv_text", "num_figures", "span"]
 
 Advance = Callable[[int], None]
 
@@ -43,7 +43,7 @@ def num_figures(twins: Mapping[str, object]) -> int:
     return len(records.PANELS) * len(records.AXES) + 2 * len(twins)
 
 
-class _Shown(NamedTuple):
+class _PageFigure(NamedTuple):
     """A figure on the page."""
 
     name: str
@@ -59,7 +59,7 @@ class _Drawing:
         self._advance = advance
         self._num_done = 0
 
-    def add(self, name: str, title: str, figure: Figure | None) -> list[_Shown]:
+    def add(self, name: str, title: str, figure: Figure | None) -> list[_PageFigure]:
         """Keeps a figure; returns what the page shows of it, nothing where there is no figure."""
         self._num_done += 1
         shown = []
@@ -67,12 +67,12 @@ class _Drawing:
             svg = plots.render(figure, ".svg")
             self.files[f"figures/{name}.svg"] = svg
             self.files[f"figures/{name}.png"] = plots.render(figure, ".png")
-            shown.append(_Shown(name, title, plots.inline(svg, name, title)))
+            shown.append(_PageFigure(name, title, plots.inline(svg, name, title)))
         self._advance(self._num_done)
         return shown
 
 
-def assembled(
+def assemble(
     arms: Sequence[Arm],
     twins: Mapping[str, Twin],
     attributions: Mapping[str, Attribution],
@@ -203,10 +203,10 @@ def _attribution_table(attributions: Mapping[str, Attribution]) -> Table:
 
 
 def _norms(table: Table) -> dict[str, list[tuple[object, ...]]]:
-    made: dict[str, list[tuple[object, ...]]] = {}
+    norms: dict[str, list[tuple[object, ...]]] = {}
     for arm, *row in table.rows:
-        made.setdefault(str(arm), []).append(tuple(row))
-    return made
+        norms.setdefault(str(arm), []).append(tuple(row))
+    return norms
 
 
 class _Cell(NamedTuple):
@@ -252,15 +252,15 @@ def _headers(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str, str]]:
                 "-" if header.versions is None else _joined(header.versions.items()),
             )
             shared.setdefault(key, {}).setdefault(run.name, []).append(header.started or "-")
-    made = []
+    rows = []
     for key, starts in shared.items():
         names = [name if len(times) == 1 else f"{name} (started {len(times)} times)" for name, times in starts.items()]
         times = sorted(time for held in starts.values() for time in held)
         span = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
         who = f"all {len(runs)}" if len(starts) == len(runs) > 1 and len(shared) == 1 else ""
         is_resumed = any(len(held) > 1 for held in starts.values())
-        made.append((who if who and not is_resumed else ", ".join(names), *key, span))
-    return made
+        rows.append((who if who and not is_resumed else ", ".join(names), *key, span))
+    return rows
 
 
 def _joined(items: Iterable[tuple[object, object]]) -> str:
@@ -268,6 +268,6 @@ def _joined(items: Iterable[tuple[object, object]]) -> str:
 
 
 def span(arm: Arm) -> str:
-    """The updates that its runs made."""
-    made = sorted({run.last_update for run in arm.runs})
-    return str(made[0]) if len(made) == 1 else f"{made[0]}-{made[-1]}"
+    """The updates that its runs counts."""
+    counts = sorted({run.last_update for run in arm.runs})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"

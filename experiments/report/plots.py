@@ -89,7 +89,7 @@ def draw(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
     of collapse. Where a few values dwarf the others the vertical axis is logarithmic beyond a range that it names.
 
     Args:
-        panel: What is drawn.
+        panel: The panel.
         arms: In the order that gives them colours and markers.
         axis: A key of `AXES`.
 
@@ -97,12 +97,12 @@ def draw(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
         The figure; None where no arm has a value.
     """
     field, axis_name = AXES[axis]
-    found = {
+    curves_of = {
         (place, name): [curve(run, name, field) for run in arm.runs]
         for place, arm in enumerate(arms)
         for name, _ in _lines(panel)
     }
-    if not any(each.x or each.is_cut for curves in found.values() for each in curves):
+    if not any(each.x or each.is_cut for curves in curves_of.values() for each in curves):
         return None
     handles = []
     for place, arm in enumerate(arms):
@@ -110,7 +110,7 @@ def draw(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
         looks = Line2D([], [], color=color, marker=marker, markerfacecolor=fill, markersize=4.5, label=arm.label)
         handles.append(looks)
     labels = [arm.label for arm in arms]
-    if any(each.is_cut for curves in found.values() for each in curves):
+    if any(each.is_cut for curves in curves_of.values() for each in curves):
         handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="last finite value"))
         labels.append("last finite value")
     if any(run.collapsed_at is not None for arm in arms for run in arm.runs):
@@ -120,14 +120,14 @@ def draw(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
         labels.append("collapse criterion met")
     figure, axes = _figure(handles, labels)
     scale = 100.0 if panel.name == "accuracy" else 1.0
-    ys = [abs(y) for curves in found.values() for each in curves for y in each.y]
+    ys = [abs(y) for curves in curves_of.values() for each in curves for y in each.y]
     typical = 2 * median(ys) if ys else 0.0  # most values lie in the linear part
     is_logarithmic = panel.name != "accuracy" and bool(ys) and max(ys) > _MOST_LINEAR * typical > 0
     if is_logarithmic:
         axes.set_yscale("symlog", linthresh=typical)
     for place, arm in enumerate(arms):
         for name, line in _lines(panel):
-            _draw_arm(axes, place, found[place, name], line, scale)
+            _draw_arm(axes, place, curves_of[place, name], line, scale)
         if panel.name == "accuracy":
             _draw_intervals(axes, place, len(arms), arm.runs, field)
     # After the curves: their range is the panel's.
@@ -229,7 +229,7 @@ def twin_gap(twin: Twin) -> Figure:
         ("remainder_first", "gap − first order", "#0072B2", "s", "first"),
         ("remainder_second", "gap − first − second order", "#D55E00", "^", "second"),
     ]
-    handles, drawn_series, lines = [], [], []
+    handles, points, lines = [], [], []
     for name, words, color, marker, fit in series:
         label = words
         norms = [norm if isfinite(norm) and norm > 0 else nan for norm in getattr(twin, name)]
@@ -240,7 +240,7 @@ def twin_gap(twin: Twin) -> Figure:
                 through = clear[len(clear) // 2]
                 with np.errstate(over="ignore"):  # infinity has no place in the figure, and is no reason to fail
                     lines.append((norms[through] * (np.array(rates) / rates[through]) ** slope, color))
-        drawn_series.append((norms, color, marker, _SOLID if not fit else ""))
+        points.append((norms, color, marker, _SOLID if not fit else ""))
         handles.append(
             Line2D([], [], color=color, marker=marker, linestyle=_DASHED if fit else _SOLID, markersize=4, label=label)
         )
@@ -248,14 +248,14 @@ def twin_gap(twin: Twin) -> Figure:
     figure, axes = _figure(handles, [str(handle.get_label()) for handle in handles])
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for norms, color, marker, line in drawn_series:
+    for norms, color, marker, line in points:
         axes.plot(rates, norms, linestyle=line or "none", marker=marker, color=color, markersize=4, linewidth=1.1)
-    shown = [norm for norms, *_ in drawn_series for norm in norms if norm > 0] or [1.0]
+    positive = [norm for norms, *_ in points for norm in norms if norm > 0] or [1.0]
     for norms, color in lines:
         axes.plot(rates, norms, _DASHED, color=color, linewidth=0.9)
-    least = min([*shown, *(floor for floor in round_off if isfinite(floor) and floor > 0)]) / 3
+    least = min([*positive, *(floor for floor in round_off if isfinite(floor) and floor > 0)]) / 3
     axes.fill_between(rates, least, [max(floor, least) for floor in round_off], color="0.85", linewidth=0, zorder=0)
-    axes.set_ylim(least, 3 * max(shown))
+    axes.set_ylim(least, 3 * max(positive))
     axes.set_xlabel("learning rate")
     axes.set_ylabel("norm of the displacement")
     axes.set_title(f"Sequential − accumulated, {twin.optimizer}, update {twin.update}")

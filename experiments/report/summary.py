@@ -72,30 +72,30 @@ class Ends(NamedTuple):
 
 def ends(run: Run, field: str) -> Ends | None:
     """The first and the last measurement of a run, finite or not; None where there is none."""
-    found = [held for row in run.updates if (held := value(row, field)) is not None]
-    return Ends(found[0], found[-1], len(found)) if found else None
+    values = [amount for row in run.updates if (amount := value(row, field)) is not None]
+    return Ends(values[0], values[-1], len(values)) if values else None
 
 
 def _spread(arm: Arm, field: str, of: Callable[[Ends], float], least: int = 1) -> Spread | None:
     """Over the seeds that measured the field at least so many times."""
-    found = [made for run in arm.runs if (made := ends(run, field)) is not None and made.num >= least]
-    return spread([of(made) for made in found]) if found else None
+    all_ends = [measured for run in arm.runs if (measured := ends(run, field)) is not None and measured.num >= least]
+    return spread([of(measured) for measured in all_ends]) if all_ends else None
 
 
 def start(arm: Arm, field: str) -> Spread | None:
     """Of the first measurement, over seeds."""
-    return _spread(arm, field, lambda made: made.start)
+    return _spread(arm, field, lambda measured: measured.start)
 
 
 def end(arm: Arm, field: str) -> Spread | None:
     """Of the last measurement, over seeds."""
-    return _spread(arm, field, lambda made: made.end)
+    return _spread(arm, field, lambda measured: measured.end)
 
 
 def change(arm: Arm, field: str) -> Spread | None:
     """From the first measurement to the last, over the seeds that have two."""
     # Infinity less infinity is NaN: not finite either way.
-    return _spread(arm, field, lambda made: made.end - made.start, least=2)
+    return _spread(arm, field, lambda measured: measured.end - measured.start, least=2)
 
 
 def state(arm: Arm) -> str:
@@ -115,10 +115,10 @@ def records(runs: Sequence[Run]) -> Table:
     """One row per run and update, every field that any row has, as it was written."""
     rows = [(run, dict(flat(to_json(row)))) for run in runs for row in run.updates]
     names = tuple(dict.fromkeys(name for _, row in rows for name in row if name != "kind"))
-    made: list[tuple[Cell, ...]] = []
+    table_rows: list[tuple[Cell, ...]] = []
     for run, row in rows:
         cells = [row.get(name) for name in names]
-        made.append(
+        table_rows.append(
             (
                 run.name,
                 run.config.arm.name,
@@ -126,7 +126,7 @@ def records(runs: Sequence[Run]) -> Table:
                 *(cell if cell is None or isinstance(cell, (str, int, float)) else str(cell) for cell in cells),
             )
         )
-    return Table(("run", "arm", "seed", *names), made)
+    return Table(("run", "arm", "seed", *names), table_rows)
 
 
 def summary(arms: Sequence[Arm]) -> Table:
@@ -137,14 +137,14 @@ def summary(arms: Sequence[Arm]) -> Table:
             columns += [f"{name}_{part}_{of}" for of in ("mean", "min", "max")]
     rows: list[tuple[Cell, ...]] = []
     for arm in arms:
-        made = [run.last_update for run in arm.runs]
+        reached = [run.last_update for run in arm.runs]
         planned = arm.runs[0].config.num_updates
         collapses = [run.collapsed_at for run in arm.runs if run.collapsed_at is not None]
         cells: list[Cell] = [
             arm.label,
             len(arm.runs),
-            min(made),
-            max(made),
+            min(reached),
+            max(reached),
             planned,
         ]
         cells += [state(arm), min(collapses) if collapses else None]
@@ -169,13 +169,13 @@ def gradient_norms(arms: Sequence[Arm]) -> Table:
         for group in groups:
             cells: list[Cell] = []
             for side in ("plus", "minus"):
-                found = [
+                all_norms = [
                     norms
                     for run in arm.runs
                     if (norms := [float(held[group]) for row in run.updates if group in (held := _groups(row, side))])
                 ]
                 for place in (0, -1):
-                    cells.append(spread([norms[place] for norms in found]).mean if found else None)
+                    cells.append(spread([norms[place] for norms in all_norms]).mean if all_norms else None)
             rows.append((arm.label, group, *cells))
     return Table(("arm", "group", "plus_start", "plus_end", "minus_start", "minus_end"), rows)
 
@@ -190,11 +190,11 @@ def costs(arms: Sequence[Arm]) -> Table:
     for arm in arms:
         all_rows = [row for run in arm.runs for row in run.updates]
         seconds, probes, memory = (
-            [held for row in all_rows if (held := value(row, name)) is not None]
+            [amount for row in all_rows if (amount := value(row, name)) is not None]
             for name in ("seconds", "probe_seconds", "memory")
         )
-        probes = [held for held in probes if held > 0]  # 0 where there was no probe at this update
-        tokens = [made.end for run in arm.runs if (made := ends(run, "tokens")) is not None]
+        probes = [amount for amount in probes if amount > 0]  # 0 where there was no probe at this update
+        tokens = [measured.end for run in arm.runs if (measured := ends(run, "tokens")) is not None]
         rows.append(
             (
                 arm.label,
@@ -245,18 +245,18 @@ def lead(arms: Sequence[Arm]) -> list[str]:
         f"data {listed(_values(runs, 'data'))}."
     ]
     changes = [(arm, change(arm, PREFERRED)) for arm in arms]
-    if any(made for _, made in changes):
-        parts = [f"{arm.label} {_change_text(arm, made)}" for arm, made in changes if made]
+    if any(spread_of_arm for _, spread_of_arm in changes):
+        parts = [f"{arm.label} {_change_text(arm, spread_of_arm)}" for arm, spread_of_arm in changes if spread_of_arm]
         sentences.append(
             "From the first probe to the last, the log-probability of the preferred completions per token changed, as "
             f"the mean over seeds, by: {'; '.join(parts)} nats."
         )
     collapsed = []
     for arm in arms:
-        found = [run.collapsed_at for run in arm.runs if run.collapsed_at is not None]
-        if found:
-            share = "" if len(arm.runs) == 1 else f"{len(found)} of {len(arm.runs)} seeds, "
-            collapsed.append(f"{arm.label} ({share}first at update {min(found)})")
+        updates_of_collapse = [run.collapsed_at for run in arm.runs if run.collapsed_at is not None]
+        if updates_of_collapse:
+            share = "" if len(arm.runs) == 1 else f"{len(updates_of_collapse)} of {len(arm.runs)} seeds, "
+            collapsed.append(f"{arm.label} ({share}first at update {min(updates_of_collapse)})")
     rest = [arm.label for arm in arms if all(run.collapsed_at is None for run in arm.runs)]
     if collapsed:
         others = f"; not by {listed(rest)}" if rest else ""
@@ -277,10 +277,10 @@ def lead(arms: Sequence[Arm]) -> list[str]:
     return sentences
 
 
-def _change_text(arm: Arm, made: Spread) -> str:
-    if not isfinite(made.mean):
+def _change_text(arm: Arm, change_of_arm: Spread) -> str:
+    if not isfinite(change_of_arm.mean):
         last = [measured.end for run in arm.runs if (measured := ends(run, PREFERRED))]
-        return f"to what is not finite ({sum(not isfinite(held) for held in last)} of {_plural(len(last), 'seed')})"
-    if made.low == made.high:
-        return signed(made.mean)
-    return f"{signed(made.mean)} ({signed(made.low)} to {signed(made.high)})"
+        return f"to what is not finite ({sum(not isfinite(amount) for amount in last)} of {_plural(len(last), 'seed')})"
+    if change_of_arm.low == change_of_arm.high:
+        return signed(change_of_arm.mean)
+    return f"{signed(change_of_arm.mean)} ({signed(change_of_arm.low)} to {signed(change_of_arm.high)})"

@@ -227,9 +227,9 @@ def _write(
 
 
 def _make(folder: Path) -> None:
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for path in made:
+    for path in missing:
         _sync(path.parent)
 
 
@@ -301,11 +301,11 @@ def _remove(path: Path) -> None:
 
 
 def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, object]]:
-    """The arrays of a checkpoint, placed, and what was saved beside them. Every byte is verified before any is used.
+    """The arrays of a checkpoint, arrays, and what was saved beside them. Every byte is verified before any is used.
 
     Args:
         path: The checkpoint's folder.
-        like: Of the same structure, shapes and types; arrays, or `jax.ShapeDtypeStruct`. An array is placed by the
+        like: Of the same structure, shapes and types; arrays, or `jax.ShapeDtypeStruct`. An array is arrays by the
             sharding of its leaf; by default, and where the leaf is committed to no device, as JAX places new arrays.
 
     Returns:
@@ -339,10 +339,10 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, object]]:
     if wrong:
         more = f", and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(f"{path} must hold the arrays of this run; {', '.join(wrong[:4])}{more}.")
-    placed = {
+    arrays = {
         leaf.name: _placed(_read(path / stored[leaf.name][0], stored[leaf.name][1], leaf), leaf) for leaf in leaves
     }
-    tree = jax.tree.map_with_path(lambda place, _: placed[jax.tree_util.keystr(place)], like)
+    tree = jax.tree.map_with_path(lambda place, _: arrays[jax.tree_util.keystr(place)], like)
     return tree, json.loads((path / _ABOUT).read_bytes())
 
 
@@ -418,12 +418,12 @@ def _candidates(folder: Path) -> list[tuple[int, Path]]:
     """The newest first; one that was about to be replaced after that which took its place."""
     if not folder.is_dir():
         return []
-    found = []
+    candidates = []
     for path in folder.iterdir():
         name = _VISIBLE.fullmatch(path.name)
         if name is not None and path.is_dir():
-            found.append((int(name[1] or name[2]), path))
-    return sorted(found, key=lambda entry: (-entry[0], entry[1].name.startswith(".")))
+            candidates.append((int(name[1] or name[2]), path))
+    return sorted(candidates, key=lambda entry: (-entry[0], entry[1].name.startswith(".")))
 
 
 def numbers(folder: Path) -> list[int]:
@@ -444,21 +444,21 @@ def newest(folder: Path, like: PyTree) -> Loaded | None:
         ValueError: As `load` does; or if the processes found different ones.
     """
     damaged: list[str] = []
-    found = None
+    loaded = None
     for number, path in _candidates(folder):
         try:
-            found = Loaded(number, *load(path, like), damaged)
+            loaded = Loaded(number, *load(path, like), damaged)
         except DamagedError as error:
             damaged.append(str(error))
         else:
             break
     if jax.process_count() > 1:
-        chosen = multihost_utils.process_allgather(np.int32(-1 if found is None else found.number))
+        chosen = multihost_utils.process_allgather(np.int32(-1 if loaded is None else loaded.number))
         if len(set(chosen.tolist())) > 1:
             raise ValueError(f"{folder} must be the same for every process; they found {chosen.tolist()}, -1 for none.")
-    if found is None and damaged:
+    if loaded is None and damaged:
         raise DamagedError(f"{folder} must hold a checkpoint that is whole; all are damaged. " + " ".join(damaged))
-    return found
+    return loaded
 
 
 def prune(folder: Path, keep: int, best: int | None, newest: int | None = None) -> None:

@@ -223,8 +223,8 @@ def _start(config: Config, run_inputs: RunInputs, source: BatchSource) -> State:
     if config.arm.optimizer == "frozen-adamw":
         sources = [source(update, run_inputs.params) for update in range(_BATCHES_FOR_FROZEN)]
         loss = inputs.loss_of(config, run_inputs.architecture, run_inputs.mesh)
-        placed = [sharding.placed(batch, run_inputs.mesh) for batch in sources]
-        second = train_step.second_moment(loss, run_inputs.params, placed)
+        on_devices = [sharding.placed(batch, run_inputs.mesh) for batch in sources]
+        second = train_step.second_moment(loss, run_inputs.params, on_devices)
     return train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
 
 
@@ -333,5 +333,5 @@ def _line(row: UpdateRow) -> str:
         row.log_prob_minus_per_token,
         row.product,
     )
-    shown = ("-" if value is None else f"{value:.3g}" for value in values)
-    return "L+ {} L- {} | log p {} {} | g+.g- {}".format(*shown)
+    words = ("-" if value is None else f"{value:.3g}" for value in values)
+    return "L+ {} L- {} | log p {} {} | g+.g- {}".format(*words)
