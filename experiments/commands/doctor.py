@@ -60,13 +60,13 @@ class Need(NamedTuple):
 def needs() -> dict[str, Need]:
     """What each preset takes, over all its devices."""
     from experiments import config  # noqa: PLC0415
-    from experiments.model import llama  # noqa: PLC0415
+    from experiments.model import parameters  # noqa: PLC0415
     from experiments.training import memory  # noqa: PLC0415
 
     found = {}
     for name in config.PRESETS:
         preset, architecture = config.preset(name), memory.PUBLISHED[name]
-        count, shape = llama.num_parameters(architecture), preset.mesh
+        count, shape = parameters.count(architecture), preset.mesh
         devices = shape.data * shape.fsdp * shape.tensor
         on_each = sum(need.num_bytes for need in memory.of_run(preset, architecture))
         disk = 4 * count + memory.disk([(preset, architecture)]).most
@@ -154,10 +154,10 @@ def _model(folder: Path) -> Iterator[Finding]:
         yield Finding("model", "optional", f"no folder {folder}", remedy)
         return
     from experiments.data import tokens  # noqa: PLC0415
-    from experiments.model import llama, pretrained  # noqa: PLC0415
+    from experiments.model import parameters, pretrained  # noqa: PLC0415
 
     try:
-        count = llama.num_parameters(pretrained.load_architecture(folder))
+        count = parameters.count(pretrained.load_architecture(folder))
         tokens.load(folder)
     except (OSError, ValueError) as error:
         yield Finding("model", "missing", str(error), f"remove it; {remedy}")

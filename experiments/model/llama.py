@@ -9,7 +9,7 @@ the feed-forward part, v vocabulary, n layers, s places in a cache.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import pi, prod
+from math import pi
 from typing import Literal, NamedTuple, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
 __all__ = [
     "Architecture",
@@ -25,13 +25,9 @@ __all__ = [
     "Params",
     "Remat",
     "RopeScaling",
-    "Shapes",
     "empty_cache",
     "hidden",
-    "init",
     "logits",
-    "num_parameters",
-    "shapes",
     "with_cache",
 ]
 
@@ -43,15 +39,6 @@ class Params(TypedDict):
     layers: dict[str, Float[Array, "n ..."]]
     norm: Float[Array, " d"]
     head: NotRequired[Float[Array, "d v"]]
-
-
-class Shapes(TypedDict):
-    """The shape of every parameter."""
-
-    embedding: tuple[int, ...]
-    layers: dict[str, tuple[int, ...]]
-    norm: tuple[int, ...]
-    head: NotRequired[tuple[int, ...]]
 
 
 Remat: TypeAlias = Literal["nothing", "products", "everything"]
@@ -113,45 +100,6 @@ class Cache(NamedTuple):
 
     keys: Float[Array, "n b k s e"]
     values: Float[Array, "n b k s e"]
-
-
-def shapes(architecture: Architecture) -> Shapes:
-    """The shape of every parameter, in the structure of the parameters."""
-    a = architecture
-    queries, keys = a.num_heads * a.head_dim, a.num_kv_heads * a.head_dim
-    layers = {
-        "attention_norm": (a.width,),
-        "query": (a.width, queries),
-        "key": (a.width, keys),
-        "value": (a.width, keys),
-        "output": (queries, a.width),
-        "mlp_norm": (a.width,),
-        "gate": (a.width, a.mlp_width),
-        "up": (a.width, a.mlp_width),
-        "down": (a.mlp_width, a.width),
-    }
-    made: Shapes = {
-        "embedding": (a.vocabulary, a.width),
-        "layers": {name: (a.num_layers, *shape) for name, shape in layers.items()},
-        "norm": (a.width,),
-    }
-    return made if a.is_tied else {**made, "head": (a.width, a.vocabulary)}
-
-
-def num_parameters(architecture: Architecture) -> int:
-    """The number of parameters, a tied head counted once."""
-    leaves = jax.tree.leaves(shapes(architecture), is_leaf=lambda node: isinstance(node, tuple))
-    return sum(prod(leaf) for leaf in leaves)
-
-
-def init(architecture: Architecture, key: PRNGKeyArray, dtype: DTypeLike = jnp.float32) -> Params:
-    """Random parameters: norms 1, everything else normal with standard deviation 0.02, as the family is published."""
-    sizes, structure = jax.tree.flatten_with_path(shapes(architecture), is_leaf=lambda node: isinstance(node, tuple))
-    keys = jax.random.split(key, len(sizes))
-    return structure.unflatten(
-        jnp.ones(shape, dtype) if "norm" in str(path[-1]) else 0.02 * jax.random.normal(k, shape, dtype)
-        for (path, shape), k in zip(sizes, keys, strict=True)
-    )
 
 
 def _normalised(x: Float[Array, "*b d"], weight: Float[Array, " d"], epsilon: float) -> Float[Array, "*b d"]:

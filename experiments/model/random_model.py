@@ -7,7 +7,7 @@ import jax
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from experiments.data.tokens import TextCodec
-from experiments.model import llama, pretrained
+from experiments.model import parameters, pretrained
 from experiments.model.llama import Architecture
 
 __all__ = ["ARCHITECTURE", "codec", "write"]
@@ -57,7 +57,7 @@ def write(folder: Path, *, seed: int = 0) -> None:
         folder: Made where it does not exist.
         seed: Of the parameters.
     """
-    pretrained.save(llama.init(ARCHITECTURE, jax.random.key(seed)), ARCHITECTURE, folder)
+    pretrained.save(parameters.init(ARCHITECTURE, jax.random.key(seed)), ARCHITECTURE, folder)
     _tokenizer().save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -14,7 +14,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from experiments.model import llama
+from experiments.model import parameters
 from experiments.model.llama import Architecture, Params
 
 __all__ = [
@@ -36,20 +36,6 @@ _Tree = TypeVar("_Tree")
 AXES = ("data", "fsdp", "tensor")
 
 _ROWS = ("data", "fsdp")
-_SPECS = {
-    "embedding": PartitionSpec(("tensor", "fsdp")),  # by rows: looking rows up then needs no exchange of columns
-    "head": PartitionSpec("fsdp", "tensor"),
-    "norm": PartitionSpec(),
-    "attention_norm": PartitionSpec(),
-    "mlp_norm": PartitionSpec(),
-    "query": PartitionSpec(None, "fsdp", "tensor"),
-    "key": PartitionSpec(None, "fsdp", "tensor"),
-    "value": PartitionSpec(None, "fsdp", "tensor"),
-    "output": PartitionSpec(None, "tensor", "fsdp"),
-    "gate": PartitionSpec(None, "fsdp", "tensor"),
-    "up": PartitionSpec(None, "fsdp", "tensor"),
-    "down": PartitionSpec(None, "tensor", "fsdp"),
-}
 
 
 def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, devices: np.ndarray | Sequence[object] | None = None) -> Mesh:
@@ -94,17 +80,14 @@ def check(mesh: Mesh | AbstractMesh, architecture: Architecture, num_rows: int) 
 
 
 def of_parameter(mesh: Mesh) -> Callable[[str], NamedSharding]:
-    """Where the parameter of a name lies; what `pretrained.load` asks for."""
-    return lambda name: NamedSharding(mesh, _SPECS[name])
+    """The sharding of a parameter by its name, as `pretrained.load` takes it."""
+    return lambda name: NamedSharding(mesh, parameters.TABLE[name].partition)
 
 
 def of_parameters(mesh: Mesh, architecture: Architecture) -> dict[str, object]:
-    """Where every parameter lies, in the structure of the parameters."""
-    place = of_parameter(mesh)
-    return {
-        name: {inner: place(inner) for inner in sizes} if isinstance(sizes, dict) else place(name)
-        for name, sizes in llama.shapes(architecture).items()
-    }
+    """The shardings of all parameters, in the structure of the parameters."""
+    sharding = of_parameter(mesh)
+    return parameters.build(architecture, lambda name, _: sharding(name))
 
 
 def batch(mesh: Mesh) -> NamedSharding:

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from experiments import jsonl
 
-__all__ = ["CONFIG", "files", "opened", "replace"]
+__all__ = ["CONFIG", "files", "open_file", "replace"]
 
 CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
@@ -71,11 +71,11 @@ def files(folder: Path, *, optional: Sequence[str] = ()) -> dict[str, Path]:
 
 
 def _names(path: Path) -> frozenset[str]:
-    with opened(path) as file:
+    with open_file(path) as file:
         return frozenset(file.keys())
 
 
-def opened(path: Path) -> safe_open:
+def open_file(path: Path) -> safe_open:
     """A safetensors file, to read parts of its tensors.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from experiments import locking
-from experiments.model import llama
+from experiments.model import parameters
 from experiments.training.inputs import Materials
 
 __all__ = ["first_alone", "header", "is_first", "join"]
@@ -93,7 +93,7 @@ def header(given: Materials) -> dict[str, object]:
         "num_processes": jax.process_count(),
         "commit": _commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "num_parameters": llama.num_parameters(given.architecture),
+        "num_parameters": parameters.count(given.architecture),
         "num_pairs_in_all": len(given.pairs),
         "left_out": dict(given.left_out),
         "matmul_precision": "highest",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.config import Config, preset
-from experiments.model import llama, pretrained, random_model
+from experiments.model import parameters, pretrained, random_model
 from experiments.model.llama import Architecture
 
 __all__ = ["PUBLISHED", "Disk", "Need", "architecture_of", "arrays", "disk", "of_run", "show", "size"]
@@ -57,7 +57,7 @@ def of_run(config: Config, architecture: Architecture) -> list[Need]:
     """
     a, shape = architecture, config.mesh
     ways, split = shape.data * shape.fsdp, shape.fsdp * shape.tensor
-    count = llama.num_parameters(a)
+    count = parameters.count(a)
     item = np.dtype("float32").itemsize if config.compute_dtype == "float32" else 2
     made = [Need(what, 4 * number * count // split) for what, number in arrays(config.arm.optimizer).items() if number]
     places = config.num_pairs // config.num_parts // ways * config.max_tokens
@@ -94,7 +94,7 @@ def disk(runs: Sequence[tuple[Config, Architecture]]) -> Disk:
     most = left = 0
     for config, architecture in runs:
         moments = arrays(config.arm.optimizer)["moments"]
-        one = 4 * llama.num_parameters(architecture) * (1 + moments)
+        one = 4 * parameters.count(architecture) * (1 + moments)
         num_saved = (config.num_updates - 1) // config.checkpoint_every + (config.keep > 0)
         best = config.keep > 1
         most = max(most, left + one * min(num_saved, max(config.keep, 2) + best))
@@ -145,7 +145,7 @@ def show(config: Config) -> None:
     devices = shape.data * shape.fsdp * shape.tensor
     terminal = Terminal(highlight=False, markup=False)
     terminal.print(
-        f"{config.preset}: {llama.num_parameters(architecture):,} parameters"
+        f"{config.preset}: {parameters.count(architecture):,} parameters"
         f"{', as published' if is_published else ''}; {config.arm.update} updates, {config.arm.optimizer}; "
         f"{config.num_pairs} pairs of up to {config.max_tokens} tokens in {config.num_parts} "
         f"part{'s' if config.num_parts > 1 else ''}; "

@@ -28,7 +28,7 @@ import experiments.__main__ as dispatcher
 from experiments import jsonl
 from experiments.commands import doctor, evaluate, fetch, pairs
 from experiments.data import answers, data_sources, gsm8k, harness, tokens
-from experiments.model import decoding, generation, llama, loading, random_model, scoring
+from experiments.model import decoding, generation, loading, parameters, random_model, scoring
 from experiments.pairs import audit, corruption
 
 ROOT = Path(__file__).parents[3]
@@ -470,7 +470,7 @@ def test_the_doctor_names_the_remedies(tmp_path, model, capfd, monkeypatch):
     assert "python -m experiments fetch smollm2 --out models/smollm2" in said
     assert "python -m experiments fetch gsm8k --out data/gsm8k" in said
     assert dispatcher.main(["doctor", "--model", str(model)]) == 0
-    assert f"{model}: {llama.num_parameters(random_model.ARCHITECTURE):,} parameters" in capfd.readouterr().out
+    assert f"{model}: {parameters.count(random_model.ARCHITECTURE):,} parameters" in capfd.readouterr().out
     broken = tmp_path / "broken"
     broken.mkdir()
     assert dispatcher.main(["doctor", "--model", str(broken)]) == 1

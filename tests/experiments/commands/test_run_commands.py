@@ -23,7 +23,7 @@ import pytest
 
 import experiments.__main__ as dispatcher
 from experiments import config, jsonl
-from experiments.model import llama
+from experiments.model import parameters
 from experiments.training import batches, checkpoint, loop, records
 from tests.support import runs
 
@@ -357,8 +357,8 @@ def test_checkpoints_without_lines(done, tmp_path, capfd):
 
 def test_another_model_is_refused(done, tmp_path, capfd, monkeypatch):
     copied(done, tmp_path, 3)
-    init = llama.init
-    monkeypatch.setattr(llama, "init", lambda architecture, key: init(architecture, jax.random.key(9)))
+    init = parameters.init
+    monkeypatch.setattr(parameters, "init", lambda architecture, key: init(architecture, jax.random.key(9)))
     said = refused(capfd, "resume", tmp_path)
     assert "must be continued with the model and the data that it was begun with" in said
 

@@ -8,7 +8,7 @@ import pytest
 from experiments import arms, config
 from experiments.commands import run
 from experiments.data import tokens
-from experiments.model import llama, pretrained, random_model
+from experiments.model import parameters, pretrained, random_model
 from experiments.training import batches, checkpoint, inputs, memory, train_step
 
 
@@ -32,8 +32,7 @@ def analysed(c, architecture, monkeypatch):
 
         return compile_only
 
-    params = jax.eval_shape(lambda: llama.init(architecture, jax.random.key(0)))
-    params = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), params)
+    params = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), parameters.shapes(architecture))
     state = train_step.initial(c.arm, c.rule, params, params if c.arm.optimizer == "frozen-adamw" else None)
     batch = tokens.batch([tokens.Encoded([1], [2])] * c.num_pairs, shape=(c.max_tokens, c.max_tokens))
     step = train_step.stepper(c.arm, c.rule, c.learning_rate, inputs.loss_of(c, architecture, None))
@@ -72,7 +71,7 @@ WIDE = replace(random_model.ARCHITECTURE, vocabulary=8192, width=512, mlp_width=
 def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch):
     """What is handed over is exactly parameters, start and moments; in all it is no more than is reckoned."""
     c = replace(config.preset("tiny", arms.parse(text)), num_pairs=1, max_tokens=16)
-    one = 4 * llama.num_parameters(WIDE)
+    one = 4 * parameters.count(WIDE)
     program = analysed(c, WIDE, monkeypatch)
     assert program.argument_size_in_bytes == pytest.approx(num_given * one, rel=1e-3)
     counted = memory.arrays(c.arm.optimizer)
@@ -85,7 +84,7 @@ def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch)
 def test_checkpoints_have_the_size_that_is_reckoned(optimizer, tmp_path):
     architecture = replace(random_model.ARCHITECTURE, vocabulary=2048)
     c = replace(config.preset("tiny", arms.parse(f"accumulated:optimizer={optimizer}")), num_updates=1)
-    params = llama.init(architecture, jax.random.key(0))
+    params = parameters.init(architecture, jax.random.key(0))
     checkpoint.save(
         tmp_path, 1, train_step.initial(c.arm, c.rule, params, params if "frozen" in optimizer else None), {}
     )
@@ -110,7 +109,7 @@ def test_checkpoints_of_several_runs_are_counted():
 def test_devices_share_what_is_split_among_them():
     base = config.preset("llama3-8b")
     architecture = memory.PUBLISHED["llama3-8b"]
-    assert llama.num_parameters(architecture) == 8_030_261_248  # as its model card says
+    assert parameters.count(architecture) == 8_030_261_248  # as its model card says
     by_what = {need.what: need.num_bytes for need in memory.of_run(base, architecture)}
     alone = {need.what: need.num_bytes for need in memory.of_run(replace(base, mesh=config.MeshShape()), architecture)}
     for what in memory.arrays("adamw"):
@@ -127,22 +126,20 @@ def test_a_dry_run_loads_nothing_and_fits_the_terminal(preset, capfd, monkeypatc
 
     monkeypatch.setattr(inputs, "prepared", loaded)
     monkeypatch.setattr(pretrained, "load", loaded)
-    monkeypatch.setattr(llama, "init", loaded)
+    monkeypatch.setattr(parameters, "init", loaded)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     assert run.main(["--preset", preset, "--dry-run", "--arm", "accumulated-plus-term", "--arm", "sequential"]) == 0
     said = capfd.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
-    assert f"{llama.num_parameters(memory.PUBLISHED[preset]):,}" in said
+    assert f"{parameters.count(memory.PUBLISHED[preset]):,}" in said
     assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_is_of_the_model_that_is_named(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert run.main(["--preset", "smollm2", "--model", "tiny", "--dry-run"]) == 0
-    assert f"{llama.num_parameters(random_model.ARCHITECTURE):,} parameters" in capfd.readouterr().out.replace(
-        "\n", " "
-    )
+    assert f"{parameters.count(random_model.ARCHITECTURE):,} parameters" in capfd.readouterr().out.replace("\n", " ")
     with pytest.raises(SystemExit) as stop:
         run.main(["--preset", "smollm2", "--model", "nowhere", "--dry-run"])
     assert stop.value.code == 2
