@@ -20,9 +20,10 @@ from experiments.model import llama, sharding
 from experiments.model.llama import Architecture, Params, Remat
 from numerics.types import LossFn, Scalar
 
-_MOST_SCORES = 2**23  # 32 MiB of float32
+__all__ = ["MAX_SCORES", "Reduction", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
 
-__all__ = ["Reduction", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
+MAX_SCORES = 2**23
+"""Scores of one block of places, 32 MiB of float32."""
 
 Reduction = Literal["token-union", "token-half", "sequence", "sum"]
 """What one side's loss is an average over.
@@ -99,7 +100,7 @@ def log_probs(
 
     # The scores are by far the largest array; some places at a time, computed again in the backward pass, are little.
     rows, num_places, width = states.shape
-    wide = max(1, min(num_places, _MOST_SCORES // (rows * architecture.vocabulary)))
+    wide = max(1, min(num_places, MAX_SCORES // (rows * architecture.vocabulary)))
     num_blocks = -(-num_places // wide)
     short = num_blocks * wide - num_places
 

@@ -8,7 +8,7 @@ import pytest
 from experiments import arms, config
 from experiments.commands import run
 from experiments.data import tokens
-from experiments.model import parameters, pretrained, random_model
+from experiments.model import parameters, pretrained, published, random_model
 from experiments.training import batches, checkpoint, inputs, memory, train_step
 
 
@@ -55,7 +55,7 @@ def in_all(program):
 def test_the_tiny_preset_needs_what_is_reckoned(monkeypatch):
     """Where activations are nearly all of it."""
     c = config.preset("tiny")
-    needs = memory.of_run(c, random_model.ARCHITECTURE)
+    needs = memory.allocations(c, random_model.ARCHITECTURE)
     total = sum(need.num_bytes for need in needs)
     assert total / 2 < in_all(analysed(c, random_model.ARCHITECTURE, monkeypatch)) < total * 2
 
@@ -74,9 +74,9 @@ def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch)
     one = 4 * parameters.count(WIDE)
     program = analysed(c, WIDE, monkeypatch)
     assert program.argument_size_in_bytes == pytest.approx(num_given * one, rel=1e-3)
-    counted = memory.arrays(c.arm.optimizer)
-    assert sum(counted[what] for what in list(counted)[:3]) == num_given
-    total = sum(need.num_bytes for need in memory.of_run(c, WIDE))
+    counted = memory.numbers(c, WIDE)
+    assert sum(counted[what] for what in list(counted)[:3]) == num_given * parameters.count(WIDE)
+    total = sum(need.num_bytes for need in memory.allocations(c, WIDE))
     assert total / 2 < in_all(program) <= total
 
 
@@ -98,21 +98,24 @@ def test_checkpoints_of_several_runs_are_counted():
     """Nine runs of SmolLM2 under AdamW: eight have one each as the last one is made, which has two."""
     one = 12 * 134_515_008
     c = config.preset("smollm2")
-    runs = [(c, memory.PUBLISHED["smollm2"])] * 9
+    runs = [(c, published.ARCHITECTURES["smollm2"])] * 9
     assert memory.disk(runs) == (10 * one, 9 * one)
-    several = [(replace(c, keep=3), memory.PUBLISHED["smollm2"])] * 2  # 10, 20 and 24; the best is one of them
+    several = [(replace(c, keep=3), published.ARCHITECTURES["smollm2"])] * 2  # 10, 20 and 24; the best is one of them
     assert memory.disk(several) == (6 * one, 6 * one)
-    assert memory.disk([(replace(c, keep=0), memory.PUBLISHED["smollm2"])] * 9) == (2 * one, 0)
+    assert memory.disk([(replace(c, keep=0), published.ARCHITECTURES["smollm2"])] * 9) == (2 * one, 0)
     assert [memory.size(number) for number in (999, 1_614_180_096, 2e12)] == ["999 B", "1.61 GB", "2 TB"]
 
 
 def test_devices_share_what_is_split_among_them():
     base = config.preset("llama3-8b")
-    architecture = memory.PUBLISHED["llama3-8b"]
+    architecture = published.ARCHITECTURES["llama3-8b"]
     assert parameters.count(architecture) == 8_030_261_248  # as its model card says
-    by_what = {need.what: need.num_bytes for need in memory.of_run(base, architecture)}
-    alone = {need.what: need.num_bytes for need in memory.of_run(replace(base, mesh=config.MeshShape()), architecture)}
-    for what in memory.arrays("adamw"):
+    by_what = {need.purpose: need.num_bytes for need in memory.allocations(base, architecture)}
+    alone = {
+        need.purpose: need.num_bytes
+        for need in memory.allocations(replace(base, mesh=config.MeshShape()), architecture)
+    }
+    for what in memory.numbers(base, architecture):
         assert by_what[what] * 8 == alone[what]
     assert by_what["parameters"] == 4 * 8_030_261_248 // 8
     kept = "activations kept for the backward pass"
@@ -132,7 +135,7 @@ def test_a_dry_run_loads_nothing_and_fits_the_terminal(preset, capfd, monkeypatc
     assert run.main(["--preset", preset, "--dry-run", "--arm", "accumulated-plus-term", "--arm", "sequential"]) == 0
     said = capfd.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
-    assert f"{parameters.count(memory.PUBLISHED[preset]):,}" in said
+    assert f"{parameters.count(published.ARCHITECTURES[preset]):,}" in said
     assert not list(tmp_path.iterdir())
 
 
