@@ -162,7 +162,7 @@ def prepared(
     return Bench(
         params=state.params,
         state=rule_state,
-        halves=sharding.placed(source(number, state.params), given.mesh),
+        halves=sharding.place(source(number, state.params), given.mesh),
         loss=inputs.loss_of(config, given.architecture, given.mesh),
         rule=config.rule,
         accumulated=accumulated,

@@ -1,7 +1,7 @@
-"""Where parameters, optimizer state and batches lie on a mesh of devices.
+"""Shardings of parameters, optimizer state and batches over a mesh of devices.
 
-Three axes: `data` splits the batch, `fsdp` the batch and every matrix, `tensor` heads, the feed-forward part and the
-vocabulary. JAX's partitioner does the rest.
+The mesh has three axes: `data` splits the batch; `fsdp` splits the batch and every matrix; `tensor` splits heads, the
+feed-forward part and the vocabulary. JAX's partitioner does the rest; `parameters` has the axes of each parameter.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ __all__ = [
     "batch",
     "check",
     "everywhere",
-    "initialised",
+    "init",
     "mesh",
     "of_parameter",
     "of_parameters",
     "on_host",
-    "placed",
+    "place",
     "residual",
 ]
 
@@ -42,10 +42,10 @@ def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, devices: np.ndarray | Se
     """A mesh of devices.
 
     Args:
-        data: Ways to split the batch alone.
-        fsdp: Ways to split batch and matrices.
-        tensor: Ways to split heads, feed-forward part and vocabulary; neighbouring devices.
-        devices: All that there are, unless given.
+        data: The number of parts of the batch alone.
+        fsdp: The number of parts of batch and matrices.
+        tensor: The number of parts of heads, feed-forward part and vocabulary, on neighbouring devices.
+        devices: The devices; all by default.
 
     Raises:
         ValueError: If the three do not multiply to the number of devices.
@@ -60,7 +60,7 @@ def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, devices: np.ndarray | Se
 
 
 def check(mesh: Mesh | AbstractMesh, architecture: Architecture, num_rows: int) -> None:
-    """Refuses what does not divide evenly.
+    """Refuses a mesh whose axes do not divide the arrays evenly.
 
     Raises:
         ValueError: If `tensor` does not divide the key-value heads and the feed-forward width, `fsdp`
@@ -91,12 +91,12 @@ def of_parameters(mesh: Mesh, architecture: Architecture) -> dict[str, object]:
 
 
 def batch(mesh: Mesh) -> NamedSharding:
-    """Where a batch lies: its rows over `data` and `fsdp`."""
+    """The sharding of a batch: its rows over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(_ROWS))
 
 
 def residual(mesh: Mesh) -> NamedSharding:
-    """Where the residual stream lies: with its rows."""
+    """The sharding of the residual stream: that of its rows."""
     return NamedSharding(mesh, PartitionSpec(_ROWS, None))
 
 
@@ -105,8 +105,8 @@ def everywhere(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def placed(rows: _Tree, mesh: Mesh | None) -> _Tree:
-    """A batch of the host on its devices; every process gives the whole and keeps its own rows.
+def place(rows: _Tree, mesh: Mesh | None) -> _Tree:
+    """A batch of the host on its devices; every process passes the whole batch and keeps its own rows.
 
     Args:
         rows: A tree of arrays with rows along the first axis.
@@ -127,8 +127,8 @@ def on_host(array: jax.Array) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
-def initialised(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
-    """The optimizer's first state, every moment where its parameter lies, all else on every device."""
+def init(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
+    """The optimizer's first state: a moment has the sharding of its parameter; other arrays lie on every device."""
     leaf = jax.tree.leaves(params)[0]
     where = jax.tree.map(lambda param: param.sharding, params)
     if isinstance(leaf.sharding, NamedSharding):
@@ -136,7 +136,7 @@ def initialised(optimizer: optax.GradientTransformation, params: Params) -> opta
     else:
         other = leaf.sharding
     state = jax.eval_shape(optimizer.init, params)
-    placed = optax.tree_map_params(
+    shardings = optax.tree_map_params(
         optimizer, lambda _, sharding: sharding, state, where, transform_non_params=lambda _: other
     )
-    return jax.jit(optimizer.init, out_shardings=placed)(params)
+    return jax.jit(optimizer.init, out_shardings=shardings)(params)

@@ -134,7 +134,7 @@ def run(
             started = time.perf_counter()
             halves = source(update, state.params)
             is_plus_first = batches.coin(config.seed, update)
-            moved, told = step(state, given.params, sharding.placed(halves, given.mesh), is_plus_first)
+            moved, told = step(state, given.params, sharding.place(halves, given.mesh), is_plus_first)
             told = jax.tree.map(sharding.on_host, told)
             if told.is_finite:
                 state = moved
@@ -250,7 +250,7 @@ def _start(config: Config, given: Materials, source: Source) -> State:
     if config.arm.optimizer == "frozen-adamw":
         several = [source(update, given.params) for update in range(_BATCHES_FOR_FROZEN)]
         loss = inputs.loss_of(config, given.architecture, given.mesh)
-        placed = [sharding.placed(halves, given.mesh) for halves in several]
+        placed = [sharding.place(halves, given.mesh) for halves in several]
         second = train_step.second_moment(loss, given.params, placed)
     return train_step.initial(config.arm, config.rule, given.params, second)
 
@@ -388,7 +388,7 @@ class _Probe:
 
     def __init__(self, config: Config, given: Materials, programs: _ProbePrograms) -> None:
         self._measures, self._given, self._config, self._programs = config.measures, given, config, programs
-        self._halves = [sharding.placed(half, given.mesh) for half in given.probe]
+        self._halves = [sharding.place(half, given.mesh) for half in given.probe]
 
     def __call__(
         self, update: int, params: Params, first: Mapping[str, object] | None, *, is_finite: bool = True

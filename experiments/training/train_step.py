@@ -169,7 +169,7 @@ def stepper(
 
 def initial(arm: Arm, rule: Rule, params: Params, second: Params | None) -> State:
     """The state before the first update; moments lie where their parameters do."""
-    return State(params, sharding.initialised(arm_update.optimizer(arm, rule, second), params), second)
+    return State(params, sharding.init(arm_update.optimizer(arm, rule, second), params), second)
 
 
 def second_moment(loss: LossFn, params: Params, several: Sequence[Halves]) -> Params:
