@@ -13,10 +13,9 @@ from jax.sharding import Sharding
 from experiments import jsonl
 from experiments.model import llama_config, parameters, tensor_files
 from experiments.model.llama import Architecture, Params
-from experiments.model.llama_config import architecture
 from experiments.model.parameters import TABLE, tensor_name
 
-__all__ = ["architecture", "load", "load_architecture", "save"]
+__all__ = ["load", "load_architecture", "save"]
 
 _DTYPES = ("BF16", "F16", "F32", "F64")
 _FREQUENCIES = "rotary_emb.inv_freq"  # in old checkpoints; the values follow from the configuration
@@ -41,7 +40,7 @@ def load_architecture(folder: Path) -> Architecture:
     if not path.is_file():
         raise FileNotFoundError(f"{path} must exist: a model is a folder with config.json and safetensors files.")
     try:
-        return architecture(jsonl.read_object(path))
+        return llama_config.architecture(jsonl.read_object(path))
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removesuffix('.')}.") from None
 
