@@ -17,7 +17,7 @@ import pytest
 
 from experiments import arms
 from experiments.data import tokens
-from experiments.model import llama, objectives, pretrained
+from experiments.model import objectives, parameters, pretrained
 from experiments.model.llama import Architecture
 from experiments.training import arm_update, batches, train_step
 from numerics import updates
@@ -34,7 +34,7 @@ RANDOM = Architecture(
 def model():
     if "SMOLLM2" in os.environ:
         return pretrained.load(Path(os.environ["SMOLLM2"]))
-    return llama.init(RANDOM, jax.random.key(0)), RANDOM
+    return parameters.init(RANDOM, jax.random.key(0)), RANDOM
 
 
 @pytest.mark.parametrize("name", ["accumulated", "sequential"])
@@ -72,7 +72,7 @@ def test_measurements(name, capsys):
     # The first round compiles. A ratio is taken inside a round: a busy machine slows down both.
     ratio = median(b / a for a, b in list(zip(*seconds.values(), strict=True))[1:])
     with capsys.disabled():
-        count = llama.num_parameters(architecture)
+        count = parameters.count(architecture)
         print(
             f"\n{name}, {count / 1e6:.0f} million parameters, 4 pairs: update {median(seconds['alone'][1:]):.2f} s, "
             f"with measurements {ratio:.3f} times that (limit {LIMIT})"

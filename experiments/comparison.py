@@ -160,7 +160,7 @@ def load_setup(
     return Setup(
         params=state.params,
         state=rule_state,
-        batch=sharding.placed(source(number, state.params), run_inputs.mesh),
+        batch=sharding.place(source(number, state.params), run_inputs.mesh),
         loss=inputs.loss_of(config, run_inputs.architecture, run_inputs.mesh),
         hyperparams=config.rule,
         accumulated=accumulated,

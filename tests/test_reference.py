@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from experiments.data import gsm8k, tokens, word_problems
-from experiments.model import decoding, gguf_files, llama, objectives, pretrained, scoring
+from experiments.model import decoding, gguf_files, llama, objectives, parameters, pretrained, scoring
 
 pytestmark = pytest.mark.reference
 
@@ -101,7 +101,7 @@ def test_gradients(ours, theirs, torch, texts):
     for name, leaf in {**gradient["layers"], "embedding": gradient["embedding"], "norm": gradient["norm"]}.items():
         several = range(architecture.num_layers) if name in gradient["layers"] else [None]
         for layer in several:
-            other = named[pretrained.tensor_name(name, layer)]
+            other = named[parameters.tensor_name(name, layer)]
             mine = np.asarray(leaf if layer is None else leaf[layer])
             mine = mine.T if mine.shape != other.shape or name in ("query", "output") else mine
             errors.append(float(np.linalg.norm(mine - other) / np.linalg.norm(other)))
@@ -202,7 +202,7 @@ def test_the_file_is_dequantised_as_transformers_does(ours, transformers, torch)
     params, architecture = ours
     for name, leaf in params["layers"].items():
         for layer in islice(range(architecture.num_layers), 0, None, 7):
-            other = named[pretrained.tensor_name(name, layer)].detach().numpy()
+            other = named[parameters.tensor_name(name, layer)].detach().numpy()
             mine = np.asarray(leaf[layer])
             np.testing.assert_allclose(mine.T if mine.ndim > 1 else mine, other, rtol=0, atol=1e-6)
     assert jnp.array_equal(params["embedding"], named["model.embed_tokens.weight"].detach().numpy())

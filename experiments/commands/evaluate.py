@@ -1,23 +1,19 @@
 """`python -m experiments evaluate`: how many problems a model solves, decoding greedily."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from console.command import Parser, output_path
+from console.progress import progress, waiting
 from console.values import input_folder, one_of, whole
+from experiments import files
+from experiments.data import data_sources, gsm8k
 
-if TYPE_CHECKING:
-    from experiments.data.gsm8k import Problem
-    from experiments.model.generation import Sample
-
-__all__ = ["RULES", "main"]
+__all__ = ["main"]
 
 _DTYPES = "float32 or bfloat16 (default: float32)"
-SPLITS = ("train", "test")  # named here so that --help is answered without the rest; tests compare
-RULES = ("hashes", "boxed", "last-number", "none")
 
 _EPILOG = """\
 Every answer is the most likely token after token, until a stop token or the
@@ -42,54 +38,12 @@ interrupted.
 """
 
 
-def _record(problem: "Problem", sample: "Sample") -> dict[str, object]:
-    from experiments.data import harness
-
-    record: dict[str, object] = {"id": problem.id, "question": problem.question, "gold": problem.gold}
-    record |= sample._asdict() | {"answer": None if sample.answer is None else str(sample.answer)}
-    match = harness.match(sample.text, problem.gold)
-    return record | {"lm_eval_strict": match.strict, "lm_eval_flexible": match.flexible}
-
-
-def _report(records: Sequence[dict[str, object]]) -> None:
-    from rich.table import Table
-
-    from console.terminal import Terminal
-    from experiments.data import harness
-    from experiments.data.answers import wilson_interval
-
-    num_right = sum(bool(record["is_right"]) for record in records)
-    low, high = wilson_interval(num_right, len(records))
-    terminal = Terminal(highlight=False, markup=False)
-    terminal.print(
-        f"{num_right} of {len(records)} right: {num_right / len(records):.2%}, "
-        f"95 % Wilson interval {low:.2%} to {high:.2%}"
-    )
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("answer read by", "problems", "right"):
-        table.add_column(heading, justify="left" if heading == "answer read by" else "right")
-    every = Counter(str(record["rule"]) for record in records)
-    right = Counter(str(record["rule"]) for record in records if record["is_right"])
-    for rule in RULES:
-        table.add_row(rule, str(every[rule]), str(right[rule]))
-    terminal.print(table)
-    # From the texts: lines of an older file that is gone on with do not have them.
-    matches = [harness.match(str(record["text"]), str(record["gold"])) for record in records]
-    terminal.print(
-        f"lm-eval would count {sum(match.strict for match in matches)} by strict-match, "
-        f"{sum(match.flexible for match in matches)} by flexible-extract"
-    )
-    num_cut = sum(not record["is_ended"] for record in records)
-    lengths = sorted(int(str(record["num_tokens"])) for record in records)
-    terminal.print(f"{num_cut} cut off by the limit; median length {lengths[len(lengths) // 2]} tokens")
-
-
 def _parser() -> Parser:
     parser = Parser("python -m experiments evaluate", "How many problems a model solves.", _EPILOG)
     add = parser.add_argument
     add("--model", type=input_folder, required=True, metavar="DIR", help="as Hugging Face lays it out; see fetch")
     add("--data", required=True, metavar="PATH", help="a folder with test.jsonl, or generated, or hub")
-    add("--split", type=one_of(SPLITS), default="test", metavar="NAME", help="train or test (default: test)")
+    add("--split", type=one_of(gsm8k.SPLITS), default="test", metavar="NAME", help="train or test (default: test)")
     add("--limit", type=whole(1), metavar="N", help="only the first N problems")
     add("--skip-broken", action="store_true", help="pass over lines of the data that are no problem")
     add("--seed", type=whole(0), default=0, metavar="K", help="of generated problems (default: 0)")
@@ -114,13 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out is not None and out.exists() and out.stat().st_size and not options.resume:
         parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
 
-    from contextlib import nullcontext
-
-    from console.progress import progress, waiting
+    if out is not None and out.exists() and out.resolve().parent == Path(options.data).resolve():
+        parser.error(f"--out must not be a file of the data; got {out}.")
 
     with waiting("loading JAX"):
-        from experiments import jsonl
-        from experiments.data import data_sources, tokens
+        from rich.table import Table
+
+        from console.terminal import Terminal
+        from experiments.data import tokens
         from experiments.model import generation, loading
 
     skipped: list[str] | None = [] if options.skip_broken else None
@@ -130,8 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "max_tokens": options.max_tokens,
         "dtype": options.dtype,
     }
-    if out is not None and out.exists() and out.resolve().parent == Path(options.data).resolve():
-        parser.error(f"--out must not be a file of the data; got {out}.")
     try:
         problems = list(
             data_sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)
@@ -141,52 +94,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         codec = tokens.load(options.model)
         if codec.template is None and not options.no_chat:
             raise ValueError(f"{options.model} has no chat template: use --no-chat")
-        records = _done(out, problems, settings) if out is not None and options.resume else []
+        samples = generation.read(out, problems, settings) if out is not None and options.resume else []
         params, architecture = loading.policy(options.model)
-        made = generation.samples(
+        blocks = generation.samples(
             params,
             architecture,
             codec,
-            problems[len(records) :],
+            problems[len(samples) :],
             is_chat=not options.no_chat,
             num_rows=min(options.batch, len(problems)),
             max_new_tokens=options.max_tokens,
             compute_dtype=options.dtype,
         )
         with (
-            nullcontext() if out is None else jsonl.appending(out) as file,
+            nullcontext() if out is None else files.opened_to_append(out) as file,
             progress("solving", len(problems), "problems") as advance,
         ):
-            for found in made:
-                for sample in found:
-                    records.append(_record(problems[len(records)], sample) | settings)
+            for block in blocks:
+                for sample in block:
                     if file is not None:
-                        jsonl.append(file, records[-1])
-                advance(len(records), f"{sum(bool(record['is_right']) for record in records)} right")
+                        files.append(file, generation.record(problems[len(samples)], sample, settings))
+                    samples.append(sample)
+                advance(len(samples), f"{sum(sample.is_right for sample in samples)} right")
     except (OSError, ValueError, ModuleNotFoundError) as error:
         parser.error(str(error))
     for message in skipped or ():
         print(f"skipped: {message}")
-    _report(records)
+
+    summary = generation.summary(problems, samples)
+    low, high = summary.interval
+    terminal = Terminal(highlight=False, markup=False)
+    terminal.print(
+        f"{summary.num_right} of {len(samples)} right: {summary.num_right / len(samples):.2%}, "
+        f"95 % Wilson interval {low:.2%} to {high:.2%}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("answer read by")
+    for heading in ("problems", "right"):
+        table.add_column(heading, justify="right")
+    for rule, counts in summary.by_rule.items():
+        table.add_row(rule, *map(str, counts))
+    terminal.print(table)
+    terminal.print(
+        f"lm-eval would count {summary.num_strict} by strict-match, {summary.num_flexible} by flexible-extract"
+    )
+    terminal.print(f"{summary.num_cut} cut off by the limit; median length {summary.median_length} tokens")
     if out is not None:
         print(f"wrote {json.dumps(str(out))}")
     return 0
-
-
-def _done(path: Path, problems: "Sequence[Problem]", settings: dict[str, object]) -> list[dict[str, object]]:
-    """What an interrupted run left, as long as it asked the same model the same questions in the same way."""
-    from experiments import jsonl
-
-    def checked(record: dict[str, object], line: int) -> dict[str, object]:
-        if line > len(problems):
-            raise ValueError(f"there are {len(problems)} problems to solve")
-        if (record.get("id"), record.get("question")) != (problems[line - 1].id, problems[line - 1].question):
-            raise ValueError("it has another question (another --data or --seed?)")
-        for key, value in settings.items():
-            if record.get(key) != value:
-                raise ValueError(f"it was made with {key} {record.get(key)}, not {value}")
-        if not {"text", "answer", "rule", "is_right", "num_tokens", "is_ended"} <= record.keys():
-            raise ValueError("it is not an answer")
-        return record
-
-    return jsonl.continued(path, checked)

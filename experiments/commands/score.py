@@ -4,13 +4,11 @@ import json
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from console.command import Parser, output_path
+from console.progress import progress, waiting
 from console.values import input_file, input_folder, one_of, whole
-
-if TYPE_CHECKING:
-    from experiments.data.tokens import Encoded, TextCodec
+from experiments import files
 
 __all__ = ["main"]
 
@@ -34,41 +32,8 @@ example:
 exit status: 0, 2 for a call that cannot be carried out, 130 where it is
 interrupted.
 """
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-2  # of a log-probability that another batch or device computes
 _DTYPES = "float32 or bfloat16 (default: float32)"
-
-
-def _texts(path: Path, codec: "TextCodec", is_chat: bool, context: int) -> list[tuple[object, "Encoded"]]:
-    from experiments import jsonl
-
-    def text(record: dict[str, object], _: int) -> "tuple[object, Encoded]":
-        prompt, completion = record.get("prompt"), record.get("completion")
-        if not isinstance(prompt, str) or not isinstance(completion, str):
-            raise ValueError(
-                f"must have the texts prompt and completion; got the keys {', '.join(record)[:120] or 'none'}"
-            )
-        json.dumps(record, ensure_ascii=False).encode()  # lone surrogates, which no file can hold
-        made = codec.encoded(prompt, completion, is_chat=is_chat)
-        if (length := len(made.prompt) + len(made.completion)) > context:
-            raise ValueError(f"must fit the model's context of {context} tokens; got {length}")
-        return record.get("id"), made
-
-    return list(jsonl.records(path, text))
-
-
-def _score_of(record: dict[str, object], texts: "Sequence[tuple[object, Encoded]]", line: int) -> float:
-    """The log-probability on a line of an earlier run, if it is that of this text."""
-    if line > len(texts):
-        raise ValueError(f"there are {len(texts)} completions to score")
-    name, text = texts[line - 1]
-    log_prob = record.get("log_prob")
-    if (
-        not isinstance(log_prob, float)
-        or not isfinite(log_prob)
-        or record.get("num_tokens") != len(text.completion)
-        or record.get("id") != name
-    ):
-        raise ValueError("it is not the score of this completion")
-    return log_prob
 
 
 def _parser() -> Parser:
@@ -96,10 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out.exists() and out.stat().st_size and not options.resume:
         parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
 
-    from console.progress import progress, waiting
-
     with waiting("loading JAX"):
-        from experiments import jsonl
         from experiments.data import tokens
         from experiments.model import loading, pretrained, scoring
 
@@ -108,40 +70,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if codec.template is None and not options.no_chat:
             parser.error(f"{options.model} has no chat template: use --no-chat.")
         context = pretrained.load_architecture(options.model).context
-        texts = _texts(options.input, codec, not options.no_chat, context)
-        earlier = jsonl.continued(out, lambda record, line: _score_of(record, texts, line)) if options.resume else []
-        num_done = len(earlier)
+        requests = scoring.read(options.input, codec, is_chat=not options.no_chat, context=context)
+        earlier = scoring.read_log_probs(out, requests) if options.resume else []
         params, architecture = loading.policy(options.model)
         if earlier:
-            # The last of them once more: another model, type or template would give another number.
+            # The last line is scored again: another model, type or template would give another number.
             with waiting("scoring the last line once more"):
-                (_, (again,)), *_ = scoring.scores(
-                    params, architecture, [texts[num_done - 1][1]], num_rows=1, compute_dtype=options.dtype
-                )
-            if abs(again.log_prob - earlier[-1]) > 1e-3 * abs(again.log_prob) + 1e-2:
+                last = [requests[len(earlier) - 1].text]
+                (_, (again,)), *_ = scoring.scores(params, architecture, last, num_rows=1, compute_dtype=options.dtype)
+            if abs(again.log_prob - earlier[-1]) > _RELATIVE * abs(again.log_prob) + _ABSOLUTE:
                 raise ValueError(
-                    f"{out}, line {num_done}: was made with another model, --dtype or template; it has log_prob "
+                    f"{out}, line {len(earlier)}: was made with another model, --dtype or template; it has log_prob "
                     f"{earlier[-1]:.4f}, and here it is {again.log_prob:.4f}."
                 )
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    rest = requests[len(earlier) :]
     total_log_prob, total_tokens = 0.0, 0
-    with jsonl.appending(out) as file, progress("scoring", len(texts), "completions") as advance:
-        rest = [text for _, text in texts[num_done:]]
-        for done, found in scoring.scores(
-            params, architecture, rest, num_rows=options.batch, compute_dtype=options.dtype
-        ):
-            first = num_done + done - len(found)
-            for place, ((name, _), score) in enumerate(zip(texts[first : first + len(found)], found, strict=True)):
+    with files.opened_to_append(out) as file, progress("scoring", len(requests), "completions") as advance:
+        texts = [request.text for request in rest]
+        blocks = scoring.scores(params, architecture, texts, num_rows=options.batch, compute_dtype=options.dtype)
+        for end, scores in blocks:
+            for place, score in enumerate(scores, start=end - len(scores)):
                 if not isfinite(score.log_prob):
                     parser.error(
-                        f"the model must give finite log-probabilities; completion {first + place + 1} has "
+                        f"the model must give finite log-probabilities; completion {len(earlier) + place + 1} has "
                         f"{score.log_prob}. Weights that are not finite, or too large for --dtype, do this."
                     )
-                record = {"id": name} if name is not None else {}
-                jsonl.append(file, record | score._asdict() | {"log_prob_per_token": score.log_prob / score.num_tokens})
+                files.append(file, scoring.record(rest[place], score))
                 total_log_prob, total_tokens = total_log_prob + score.log_prob, total_tokens + score.num_tokens
-            advance(num_done + done)
+            advance(len(earlier) + end)
     summary = f", {total_log_prob / total_tokens:.4f} nats per token" if total_tokens else ""
-    print(f"wrote {len(texts) - num_done} scores to {json.dumps(str(out))}{summary}")
+    print(f"wrote {len(rest)} scores to {json.dumps(str(out))}{summary}")
     return 0

@@ -1,8 +1,8 @@
-"""A chat template, and where an answer lies in the conversation that it renders. Knows no token.
+"""A chat template, and the place of an answer in the conversation that it renders. Knows no token.
 
-Templates are programs of strangers, and few keep what one expects of them: that a conversation begins with the text
-that asks for the answer. Nothing is assumed here. The conversation is the text that is rendered of a question and an
-answer; the place of the answer is read from a rendering with a mark for an answer; and what does not fit is refused.
+A template is a foreign program. Many do not begin a conversation with the text that asks for its answer, so this
+module assumes nothing. The conversation is the rendering of a question and an answer. The place of the answer comes
+from a rendering with a mark in place of the answer. A template that does not fit is refused.
 """
 
 import json
@@ -24,7 +24,7 @@ _REMEDY = "Do without the template: --no-chat, or is_chat = false in the configu
 
 
 def _rest(text: str, other: str) -> str:
-    """How a text goes on where another one differs from it."""
+    """The rest of a text from the first character in which another text differs, shortened."""
     same = next((place for place, pair in enumerate(zip(text, other, strict=False)) if len(set(pair)) > 1), None)
     rest = text[min(len(text), len(other)) if same is None else same :]
     return repr(rest if len(rest) <= 40 else rest[:40] + "...")
@@ -34,9 +34,9 @@ class Conversation(NamedTuple):
     """A question and its answer, as the template renders them.
 
     Attributes:
-        text: All of it.
-        prompt: The beginning of the text, which the answer continues.
-        end: The place in the text, in characters, where the answer ends and the end of the turn begins.
+        text: The whole text.
+        prompt: The beginning of the text; the answer continues it.
+        end: The character of the text at which the answer ends and the end of the turn begins.
     """
 
     text: str
@@ -44,7 +44,11 @@ class Conversation(NamedTuple):
     end: int
 
     def refusal(self, token: str | None) -> ValueError:
-        """The error where the tokens of the prompt do not begin those of the text; `token` is the first other one."""
+        """The error for a prompt whose tokens are not the first tokens of the text.
+
+        Args:
+            token: The first token in which the two differ.
+        """
         if self.text.startswith(self.prompt):
             answer = self.text[len(self.prompt) : self.end]
             return ValueError(
@@ -60,12 +64,14 @@ class Conversation(NamedTuple):
 
 
 class _Frame(NamedTuple):
+    """The texts before and behind an answer."""
+
     before: str
     after: str
 
 
 class _Generation(Extension):
-    """The block {% generation %}, by which some templates mark an answer: its body, in a scope of its own."""
+    """The block {% generation %} around an answer in some templates; it renders its body, in a scope of its own."""
 
     tags = {"generation"}  # noqa: RUF012  # as the base class declares it
 
@@ -101,8 +107,8 @@ class ChatTemplate:
     """A chat template.
 
     Attributes:
-        source: In Jinja.
-        specials: The texts of the special tokens that it may name: bos_token, eos_token, ...
+        source: The program in Jinja.
+        specials: The texts of the special tokens that the program may name: bos_token, eos_token, ...
     """
 
     source: str
@@ -118,10 +124,10 @@ class ChatTemplate:
         return environment.from_string(self.source)
 
     def render(self, question: str, answer: str | None = None) -> str:
-        """The text of a question with the generation prompt behind it, or of a question and its answer.
+        """The text of a question with the generation prompt, or of a question and its answer.
 
-        A template that asks whether there is a date gets none, and writes its own default: a log-probability must not
-        depend on the day. One that has no default gets today's.
+        A template with a default date writes its default: a log-probability must not depend on the day. A template
+        without a default gets today's date.
 
         Raises:
             ValueError: If the template fails, or leaves out the question.
@@ -135,7 +141,7 @@ class ChatTemplate:
                 text = self._program.render(self.specials, **values)
             except UndefinedError:
                 text = self._program.render(self.specials, **values, strftime_now=_today)
-        except Exception as error:  # noqa: BLE001  # somebody else's program may fail in any way
+        except Exception as error:  # noqa: BLE001  # a foreign program may fail in any way
             says = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
             raise ValueError(
                 f"the chat template must accept a question and an answer; it says: {says}. {_REMEDY}"
@@ -145,7 +151,7 @@ class ChatTemplate:
         return text
 
     def _frame(self, question: str) -> _Frame:
-        """The texts before and behind an answer to a question, whatever the answer is."""
+        """The texts before and behind any answer to a question."""
         mark = next(mark for mark in map(chr, range(0xE000, 0xF900)) if mark not in question)  # of private use
         parts = self.render(question, mark).split(mark)
         if len(parts) != 2:  # before and behind
@@ -154,11 +160,12 @@ class ChatTemplate:
         return _Frame(*parts)
 
     def prompt(self, question: str) -> str:
-        """The text that an answer continues: all that stands before it in a conversation.
+        """The text that an answer continues: the part of a conversation before the answer.
 
-        A template without a generation prompt has one here nevertheless. A blank in front of the answer is not part of
-        it, unless it is of the generation prompt: tokens begin with their blank. Where the conversation does not begin
-        with the generation prompt, it is the generation prompt, and whoever needs the conversation has to refuse.
+        A template without a generation prompt gets this part as its prompt. A blank in front of the answer belongs to
+        the answer, for tokens begin with their blank, unless the generation prompt ends with the blank. Where the
+        conversation does not begin with the generation prompt, the prompt is the generation prompt, and
+        `Conversation.refusal` is the error of a caller who needs the conversation.
 
         Raises:
             ValueError: If the template fails, leaves out the question, or does not hold an answer once.
@@ -170,7 +177,7 @@ class ChatTemplate:
         return max(request, before.rstrip(" "), key=len) if before.startswith(request) else request
 
     def after(self) -> str:
-        """The text behind an answer, which ends the turn.
+        """The text behind an answer; it ends the turn.
 
         Raises:
             ValueError: As `prompt`.
@@ -178,7 +185,7 @@ class ChatTemplate:
         return self._frame("x").after
 
     def conversation(self, question: str, answer: str) -> Conversation:
-        """A question and its answer, and where the answer lies.
+        """A question and its answer, with the place of the answer.
 
         Raises:
             ValueError: If the template fails, or changes the answer by more than blanks at its ends.

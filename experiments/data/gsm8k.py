@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments import jsonl
+from experiments import files
 from experiments.data import answers
-from experiments.jsonl import BrokenLineError
+from experiments.files import BrokenLineError
 
 __all__ = ["HUB_NAME", "SPLITS", "BrokenLineError", "Problem", "Split", "final_answer", "from_folder", "from_hub"]
 
@@ -87,7 +87,7 @@ def from_folder(folder: Path, split: Split, skipped: list[str] | None = None) ->
             + (f"There is: {', '.join(there) or 'nothing'}." if folder.is_dir() else "There is no such folder.")
         )
     try:
-        yield from jsonl.records(path, lambda record, number: _problem(record, f"{split}-{number}"), skipped)
+        yield from files.read_lines(path, lambda record, number: _problem(record, f"{split}-{number}"), skipped)
     except BrokenLineError as error:
         raise BrokenLineError(f"{error} Skip such lines with --skip-broken.") from None
 

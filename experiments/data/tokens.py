@@ -1,8 +1,8 @@
 """Text to token ids and back: a tokenizer with its chat template, and batches of prompts with their completions.
 
 No token lies across the boundary of a prompt and its completion. With a chat template the two are a beginning of the
-conversation, tokenised whole; without one the completion is tokenised apart. What is padding is known by length, never
-by its id: SmolLM2's padding token is also the one that ends a turn.
+conversation, which is tokenised as a whole; without a template the completion is tokenised apart. Padding is known by
+the lengths of texts, never by its id: the padding token of SmolLM2 also ends a turn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from tokenizers import AddedToken, Tokenizer
 
-from experiments import jsonl
+from experiments import files
 from experiments.data.chat import ChatTemplate
 
 __all__ = ["Batch", "Encoded", "TextCodec", "batch", "load"]
@@ -24,7 +24,7 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")  # of an a
 
 
 class Encoded(NamedTuple):
-    """One text, as ids."""
+    """The ids of one text."""
 
     prompt: list[int]
     completion: list[int]
@@ -35,10 +35,10 @@ class Batch(NamedTuple):
 
     Attributes:
         tokens: Prompt and completion, then padding.
-        first: The place whose state predicts the first token of the completion.
+        first: The place of the state that predicts the first token of the completion.
         targets: The completion, then padding.
-        lengths: Of the completions, in tokens.
-        weights: What the summed log-probability of the completion is multiplied by.
+        lengths: The lengths of the completions in tokens.
+        weights: The factors of the summed log-probabilities of the completions in the loss.
     """
 
     tokens: Int[Array | np.ndarray, "b t"]
@@ -50,13 +50,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class TextCodec:
-    """A tokenizer and the chat template that goes with it.
+    """A tokenizer and its chat template.
 
     Attributes:
-        tokenizer: From tokenizer.json.
-        template: The chat template's source; None where the model has none.
+        tokenizer: The tokenizer of tokenizer.json.
+        template: The source of the chat template; None where the model has none.
         specials: The texts of the special tokens that a template may name: bos_token, eos_token, ...
-        stop_tokens: Ids that end a generated text.
+        stop_tokens: The ids that end a generated text.
         vocabulary: The number of tokens of the model that reads the ids; None where it is not known.
     """
 
@@ -74,19 +74,19 @@ class TextCodec:
 
     @cached_property
     def _marks(self) -> frozenset[int]:
-        """The ids of added tokens but the runs of blanks, which some tokenizers have among them."""
+        """The ids of added tokens, without the runs of blanks that some tokenizers add."""
         added = self.tokenizer.get_added_tokens_decoder()
         return frozenset(id_ for id_, token in added.items() if token.content.strip())
 
     @cached_property
     def _front(self) -> list[int]:
-        """The ids that the tokenizer puts before a text by itself."""
+        """The ids that the tokenizer itself puts before a text."""
         encoding = self.tokenizer.encode("A text, 1 of 2.", add_special_tokens=True)
         is_text = [sequence is not None for sequence in encoding.sequence_ids]
-        return self._checked(encoding.ids[: is_text.index(True)] if any(is_text) else [])
+        return self._check(encoding.ids[: is_text.index(True)] if any(is_text) else [])
 
-    def _checked(self, ids: list[int]) -> list[int]:
-        """The ids, all of them the model's: of others it has no row, and an array gives another one's."""
+    def _check(self, ids: list[int]) -> list[int]:
+        """The ids, after the check that the model has a row for each: an array would return another row."""
         if self.vocabulary is not None and ids and (largest := max(ids)) >= self.vocabulary:
             raise ValueError(
                 f"the tokens of a text must be the model's, which has {self.vocabulary} (vocab_size of config.json); "
@@ -96,10 +96,10 @@ class TextCodec:
         return ids
 
     def _ids(self, text: str) -> list[int]:
-        return self._checked(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._check(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def chat(self, question: str, answer: str | None = None) -> str:
-        """A question as the chat template puts it, ready for the answer or followed by it.
+        """The text of a question in the chat template, with the generation prompt or with the answer.
 
         Raises:
             ValueError: If there is no template, or it refuses.
@@ -108,10 +108,10 @@ class TextCodec:
 
     @cached_property
     def turn_end(self) -> int | None:
-        """The id that ends an answer: of the special token that the chat template puts behind it, or of eos_token."""
+        """The id that ends an answer: the special token behind it in the chat template, or else eos_token."""
         try:
             after = "" if self.template is None else self._chat.after()
-        except ValueError:  # named where the template is used; a model can be read without it
+        except ValueError:  # the use of the template raises it; a model can be loaded without it
             after = ""
         ids = self.tokenizer.encode(after, add_special_tokens=False).ids
         end = self.specials.get("eos_token")
@@ -119,28 +119,28 @@ class TextCodec:
         return self.tokenizer.token_to_id(end) if mark is None and end is not None else mark
 
     def prompt(self, text: str, *, is_chat: bool) -> list[int]:
-        """The ids of a prompt: the user's turn in the chat template, or text as it is.
+        """The ids of a prompt: the user's turn in the chat template, or plain text.
 
-        The template holds the token that begins a text, where the model wants one; then a second is not added. Text as
-        it is begins as the tokenizer begins every text, and is left open: what ends one is not added.
+        The template writes the token that begins a text, where the model has one. Plain text gets the ids with which
+        the tokenizer begins every text, and none of the ids with which it ends one.
 
         Raises:
-            ValueError: If a token is none of the model's, or the template refuses.
+            ValueError: If a token is not in the model's vocabulary, or the template refuses.
         """
         return self._ids(self._chat.prompt(text)) if is_chat else self._front + self._ids(text)
 
     def encoded(self, prompt: str, completion: str, *, is_chat: bool) -> Encoded:
-        """A prompt and its completion.
+        """The ids of a prompt and its completion.
 
         Args:
             prompt: The user's turn with `is_chat`, else text that the completion continues.
             completion: The answer.
-            is_chat: Whether to put both into the chat template. The ids are then a beginning of those of the
-                conversation: the completion ends with the token that ends the turn, or with the conversation.
+            is_chat: Whether both are put into the chat template. The ids are then the first ids of the conversation:
+                the completion ends with the token that ends the turn, or with the conversation.
 
         Raises:
-            ValueError: If one of the two has no tokens, a token is none of the model's, the template refuses, or the
-                end of its prompt and the beginning of the answer share a token.
+            ValueError: If one of the two has no tokens, a token is not in the model's vocabulary, the template refuses,
+                or the end of its prompt and the beginning of the answer share a token.
         """
         text = (
             self._turn(prompt, completion)
@@ -165,13 +165,13 @@ class TextCodec:
             for place, (id_, (_, stop)) in enumerate(zip(ids, encoding.offsets, strict=True), start=1)
             if stop > conversation.end and id_ in self._marks
         )
-        return Encoded(prompt, self._checked(ids[len(prompt) : next(ends, len(ids))]))
+        return Encoded(prompt, self._check(ids[len(prompt) : next(ends, len(ids))]))
 
     def _continuation(self, prompt: str, completion: str) -> list[int]:
-        """The ids of a text behind another one, of which no token lies across the boundary.
+        """The ids of a text behind another text, without a token across the boundary.
 
-        Some tokenizers put a blank in front of whatever they read. So the completion is read behind the prompt, or,
-        where the two would share a token, behind another text.
+        Some tokenizers put a blank in front of every text. So the completion is tokenised behind the prompt, or, where
+        the two would share a token, behind another text.
         """
         for before in (prompt, "\n", "."):
             ids, both = self._ids(before), self._ids(before + completion)
@@ -180,12 +180,12 @@ class TextCodec:
         return self._ids(completion)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of ids, without special tokens."""
+        """The text of ids; special tokens are left out."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
 
 def _json(path: Path) -> dict[str, object]:
-    return jsonl.read_object(path) if path.is_file() else {}
+    return files.read_object(path) if path.is_file() else {}
 
 
 def _content(token: object) -> object:
@@ -195,13 +195,13 @@ def _content(token: object) -> object:
 def _specials(config: Mapping[str, object]) -> dict[str, str]:
     """The texts of the tokens that a configuration names."""
     extra = config.get("extra_special_tokens")
-    named = {name: token for name, token in config.items() if name.endswith("_token")}
-    texts = {name: _content(token) for name, token in (named | (extra if isinstance(extra, dict) else {})).items()}
+    by_name = {name: token for name, token in config.items() if name.endswith("_token")}
+    texts = {name: _content(token) for name, token in (by_name | (extra if isinstance(extra, dict) else {})).items()}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
 def _add_tokens(tokenizer: Tokenizer, config: Mapping[str, object], specials: Mapping[str, str]) -> None:
-    """Adds the tokens that only the configuration names, in the order in which `transformers` does."""
+    """Adds the tokens that only the configuration names, in the order of `transformers`."""
     listed = config.get("added_tokens_decoder") or {}
     if not isinstance(listed, dict) or not all(id_.isdecimal() for id_ in listed):
         raise ValueError("tokenizer_config.json: added_tokens_decoder must give tokens by their ids")
@@ -219,12 +219,12 @@ def _add_tokens(tokenizer: Tokenizer, config: Mapping[str, object], specials: Ma
 
 
 def _template(folder: Path, config: Mapping[str, object]) -> str | None:
-    """The chat template, from its own file or the configuration; of several the one named default."""
+    """The chat template, from its own file or the configuration; of several templates the default."""
     separate = folder / "chat_template.jinja"
     template = separate.read_text(encoding="utf-8") if separate.is_file() else config.get("chat_template")
     if isinstance(template, list):
-        named = [entry for entry in template if isinstance(entry, dict)]
-        template = next((entry.get("template") for entry in named if entry.get("name") == "default"), None)
+        entries = [entry for entry in template if isinstance(entry, dict)]
+        template = next((entry.get("template") for entry in entries if entry.get("name") == "default"), None)
     elif isinstance(template, dict):
         template = template.get("default")
     if template is not None and not isinstance(template, str):
@@ -233,12 +233,12 @@ def _template(folder: Path, config: Mapping[str, object]) -> str | None:
 
 
 def _stops(folder: Path, tokenizer: Tokenizer) -> list[int]:
-    """The ids that generation_config.json and config.json give for the end of a text."""
+    """The ids for the end of a text in generation_config.json and config.json."""
     stops: list[object] = []
     for name in ("generation_config.json", "config.json"):
         ids = _json(folder / name).get("eos_token_id")
         stops += ids if isinstance(ids, list) else [ids] if ids is not None else []
-    known = set(tokenizer.get_vocab(with_added_tokens=True).values())  # with gaps, in some
+    known = set(tokenizer.get_vocab(with_added_tokens=True).values())  # some tokenizers have gaps
     good = [stop for stop in stops if type(stop) is int and stop in known]
     if len(good) != len(stops):
         raise ValueError(f"{folder}: eos_token_id must be ids of the tokenizer; got {stops}.")
@@ -246,14 +246,14 @@ def _stops(folder: Path, tokenizer: Tokenizer) -> list[int]:
 
 
 def load(folder: Path) -> TextCodec:
-    """The tokenizer of a model's folder, with its chat template and what ends a text, from whichever files have them.
+    """The tokenizer of a model's folder, with its chat template and the ids that end a text.
 
-    What special tokens are called is read as `transformers` reads it: special_tokens_map.json counts where
+    The names of special tokens are read as `transformers` reads them: special_tokens_map.json is read only where
     tokenizer_config.json does not list the added tokens.
 
     Raises:
         FileNotFoundError: If there is no tokenizer.json.
-        ValueError: If a file is not what it should be.
+        ValueError: If a file has a wrong content.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -284,13 +284,13 @@ def batch(
     multiple: int = 32,
     shape: tuple[int, int] | None = None,
 ) -> Batch:
-    """Texts as one batch, padded to the right.
+    """A batch with one text a row, padded on the right.
 
     Args:
-        texts: One row each.
-        weights: One per text; 1 unless given.
-        multiple: Lengths are padded to multiples of this, so that few shapes are compiled.
-        shape: The widths (t, c) of rows and completions instead, for batches that must be alike.
+        texts: The texts.
+        weights: The weight of each text; 1 by default.
+        multiple: The widths are multiples of this number, so that few shapes are compiled.
+        shape: The widths (t, c) of rows and completions; by default the smallest multiples that fit.
 
     Raises:
         ValueError: If there are no texts, or one is longer than the shape.

@@ -1,4 +1,4 @@
-"""Greedy decoding: one compiled loop over a batch of prompts of different lengths. Knows no text."""
+"""Greedy decoding in one compiled loop over a batch of prompts of different lengths. Knows no text."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,12 +17,12 @@ __all__ = ["Decoded", "greedy"]
 
 
 class Decoded(NamedTuple):
-    """What came out.
+    """The continuations of a batch of prompts.
 
     Attributes:
         tokens: The new tokens; from `lengths` on, padding.
-        lengths: Of the new texts, without the token that ended them.
-        is_ended: Whether a stop token ended them, rather than the limit.
+        lengths: The lengths of the continuations, without the token that ended them.
+        is_ended: Whether a stop token ended the continuation, rather than the limit.
     """
 
     tokens: Int[Array, "b m"]
@@ -30,7 +30,9 @@ class Decoded(NamedTuple):
     is_ended: Bool[Array, " b"]
 
 
-class _Going(NamedTuple):
+class _Carry(NamedTuple):
+    """The state of the loop; `last` are the newest tokens."""
+
     step: Int[Array, ""]
     last: Int[Array, " b"]
     is_ended: Bool[Array, " b"]
@@ -49,18 +51,18 @@ def greedy(
     max_new_tokens: int,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> Decoded:
-    """The most likely token after token, until a stop token or the limit; of equally likely ones the first.
+    """Continuations of prompts by the most likely token, until a stop token or the limit.
 
-    The loop ends when all texts have.
+    Of equally likely tokens the first is taken. The loop ends when all texts have ended.
 
     Args:
         params: The parameters.
         architecture: Their model.
-        prompts: Padded to the right.
-        lengths: Of the prompts; at least 1.
-        stop_tokens: Each of them ends a text; at least one.
-        max_new_tokens: The most tokens of an answer.
-        compute_dtype: Of the model and the cache.
+        prompts: Token ids, padded on the right.
+        lengths: The lengths of the prompts; at least 1.
+        stop_tokens: The tokens that end a text; at least one.
+        max_new_tokens: The most tokens of a continuation.
+        compute_dtype: The type of the model and of the cache.
 
     Raises:
         ValueError: If there is no stop token, no new token is wanted, or prompt and answer do not fit the context.
@@ -98,38 +100,38 @@ def _greedy(
     stops = jnp.asarray(stop_tokens, jnp.int32)
     params = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), params)
 
-    def chosen(states: Array) -> Int[Array, " b"]:
+    def likeliest(states: Array) -> Int[Array, " b"]:
         return jnp.argmax(llama.logits(params, states), axis=-1).astype(jnp.int32)
 
-    def advanced(so_far: _Going, token: Int[Array, " b"], cache: Cache) -> _Going:
-        is_ended = so_far.is_ended | (token[:, None] == stops).any(1)
-        return _Going(
-            step=so_far.step + 1,
+    def advance(carry: _Carry, token: Int[Array, " b"], cache: Cache) -> _Carry:
+        is_ended = carry.is_ended | (token[:, None] == stops).any(1)
+        return _Carry(
+            step=carry.step + 1,
             last=token,
             is_ended=is_ended,
-            lengths=so_far.lengths + ~is_ended,
-            tokens=so_far.tokens.at[:, so_far.step].set(jnp.where(is_ended, 0, token)),
+            lengths=carry.lengths + ~is_ended,
+            tokens=carry.tokens.at[:, carry.step].set(jnp.where(is_ended, 0, token)),
             cache=cache,
         )
 
-    # Prompts lie in the first t places of the cache, padding and all, and no token sees the padding; the new tokens
-    # lie behind them, of every row in the same place.
+    # Prompts and their padding lie in the first t places of the cache; no token sees the padding. Behind them lie the
+    # new tokens, those of all rows in the same places.
     places = jnp.arange(t + max_new_tokens)
     is_prompt = places < lengths[:, None]
 
-    def step(so_far: _Going) -> _Going:
-        place = t + so_far.step - 1
+    def step(carry: _Carry) -> _Carry:
+        place = t + carry.step - 1
         is_seen = is_prompt | ((places >= t) & (places <= place))
         states, cache = llama.with_cache(
             params,
             architecture,
-            so_far.last[:, None],
-            (lengths + so_far.step - 1)[:, None],
+            carry.last[:, None],
+            (lengths + carry.step - 1)[:, None],
             is_seen[:, None],
-            so_far.cache,
+            carry.cache,
             place,
         )
-        return advanced(so_far, chosen(states[:, 0]), cache)
+        return advance(carry, likeliest(states[:, 0]), cache)
 
     cache = llama.empty_cache(architecture, b, t + max_new_tokens, compute_dtype)
     at = jnp.broadcast_to(jnp.arange(t), (b, t))
@@ -137,12 +139,12 @@ def _greedy(
     states, cache = llama.with_cache(params, architecture, prompts, at, is_seen, cache, 0)
     last = jnp.take_along_axis(states, (lengths - 1)[:, None, None], axis=1)[:, 0]
     nothing = jnp.zeros(b, jnp.int32)
-    start = _Going(
+    start = _Carry(
         jnp.zeros((), jnp.int32), nothing, nothing > 0, nothing, jnp.zeros((b, max_new_tokens), jnp.int32), cache
     )
     end = jax.lax.while_loop(
-        lambda so_far: (so_far.step < max_new_tokens) & ~so_far.is_ended.all(),
+        lambda carry: (carry.step < max_new_tokens) & ~carry.is_ended.all(),
         step,
-        advanced(start, chosen(last), cache),
+        advance(start, likeliest(last), cache),
     )
     return Decoded(end.tokens, end.lengths, end.is_ended)

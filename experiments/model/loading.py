@@ -1,4 +1,4 @@
-"""A model's folder, brought to the device with its progress shown: what the commands share."""
+"""Loading of a model onto the first device with a line of progress, for the commands."""
 
 from pathlib import Path
 
@@ -17,4 +17,4 @@ def policy(folder: Path) -> tuple[Params, Architecture]:
         ValueError: If the folder does not hold a model of the family.
     """
     with progress("loading", 100, "per cent") as advance:
-        return pretrained.load(folder, report=lambda done, total: advance(done * 100 // total))
+        return pretrained.load(folder, report=lambda num_bytes, total: advance(num_bytes * 100 // total))

@@ -1,7 +1,7 @@
-"""Log-probabilities of completions, and the losses made of them, in the form that the numerics step.
+"""Log-probabilities of completions and losses of them, as `numerics.updates` takes them.
 
-A loss is minus a weighted sum of the completions' log-probabilities; the weights are data of the batch, so that every
-reduction, and every advantage, is the same function. The head is computed only where a completion's token is predicted.
+A loss is minus a weighted sum of the completions' log-probabilities. The weights are data of the batch, so that all
+reductions are one function. The head is computed only where a token of a completion is predicted.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,18 @@ from experiments.model import llama, sharding
 from experiments.model.llama import Architecture, Params, Remat
 from numerics.types import LossFn, Scalar
 
-_MOST_SCORES = 2**23  # 32 MiB of float32
+__all__ = ["MAX_SCORES", "Reduction", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
 
-__all__ = ["Reduction", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
+MAX_SCORES = 2**23
+"""Scores of one block of places, 32 MiB of float32."""
 
 Reduction = Literal["token-union", "token-half", "sequence", "sum"]
-"""What one side's loss is an average over.
+"""The set over which the loss of one side is an average.
 
-token-union  all completion tokens of both sides: every token weighs alike
-token-half   the completion tokens of its own side: each side weighs alike
-sequence     first the tokens of each completion, then the completions of its side
-sum          nothing
+token-union  all completion tokens of both sides: all tokens have equal weights
+token-half   the completion tokens of the same side: both sides have equal weights
+sequence     the tokens of each completion, then the completions of the side
+sum          no average
 """
 
 
@@ -38,10 +39,10 @@ def weights(lengths: Sequence[int], reduction: Reduction, *, num_tokens_of_both:
     """The weight of each completion's summed log-probability in its side's loss.
 
     Args:
-        lengths: Of the completions of one side, in tokens.
-        reduction: What the loss is an average over.
-        num_tokens_of_both: Completion tokens of both sides together. The average over the union is per half of them,
-            so that it is the average over its own side where both sides are equally long.
+        lengths: The tokens of each completion of one side.
+        reduction: The set over which the loss is an average.
+        num_tokens_of_both: The completion tokens of both sides together. `token-union` divides by half of this number:
+            it equals `token-half` where both sides are equally long.
 
     Raises:
         ValueError: If the reduction is not known, or a completion has no token.
@@ -69,7 +70,7 @@ def log_probs(
     remat: Remat = "products",
     mesh: Mesh | None = None,
 ) -> Float[Array, "b c"]:
-    """The log-probability of every token of the completions, given all before it; 0 in the padding.
+    """The log-probability of every token of the completions, given all tokens before it; 0 in the padding.
 
     Args:
         params: The parameters.
@@ -77,10 +78,10 @@ def log_probs(
         batch: Prompts and completions.
         compute_dtype: As in `llama.hidden`.
         remat: As in `llama.hidden`.
-        mesh: Where parameters and batch lie on several devices; their gradients then lie as they do.
+        mesh: The mesh of devices, or None for one device. Gradients have the sharding of their parameters.
 
     Returns:
-        In nats, float32 at least.
+        Log-probabilities in nats, float32 at least.
     """
     if mesh is not None:
         params = jax.lax.with_sharding_constraint(params, sharding.of_parameters(mesh, architecture))
@@ -93,13 +94,14 @@ def log_probs(
         residual_sharding=None if mesh is None else sharding.residual(mesh),
     )
     places = jnp.arange(batch.targets.shape[1])
-    # Padding predicts from the last place there is, and counts for nothing.
+    # Padding is predicted from the last place; the last line of this function sets it to 0.
     at = jnp.minimum(batch.first[:, None] + places, batch.tokens.shape[1] - 1)
     states = jnp.take_along_axis(states, at[:, :, None], axis=1)
 
-    # The scores are by far the largest array; some places at a time, computed again in the backward pass, are little.
+    # The scores would be by far the largest array: they are computed a block of places at a time, and again in the
+    # backward pass.
     rows, num_places, width = states.shape
-    wide = max(1, min(num_places, _MOST_SCORES // (rows * architecture.vocabulary)))
+    wide = max(1, min(num_places, MAX_SCORES // (rows * architecture.vocabulary)))
     num_blocks = -(-num_places // wide)
     short = num_blocks * wide - num_places
 
@@ -110,12 +112,12 @@ def log_probs(
     @jax.checkpoint
     def head(block: tuple[Array, Array]) -> Float[Array, "b w"]:
         scores = llama.logits(params, block[0].reshape(-1, width))
-        chosen = jnp.take_along_axis(scores, block[1].reshape(-1, 1), axis=1)[:, 0]
-        return (chosen - jax.nn.logsumexp(scores, axis=-1)).reshape(rows, wide)
+        of_target = jnp.take_along_axis(scores, block[1].reshape(-1, 1), axis=1)[:, 0]
+        return (of_target - jax.nn.logsumexp(scores, axis=-1)).reshape(rows, wide)
 
-    made = jax.lax.map(head, (blocks(states), blocks(jnp.asarray(batch.targets))))
-    made = jnp.moveaxis(made, 0, 1).reshape(rows, -1)[:, :num_places]
-    return jnp.where(places < batch.lengths[:, None], made, 0)
+    values = jax.lax.map(head, (blocks(states), blocks(jnp.asarray(batch.targets))))
+    values = jnp.moveaxis(values, 0, 1).reshape(rows, -1)[:, :num_places]
+    return jnp.where(places < batch.lengths[:, None], values, 0)
 
 
 def negative_log_likelihood(
@@ -128,32 +130,32 @@ def negative_log_likelihood(
 ) -> LossFn:
     """The loss -sum_i weight_i log p(completion_i | prompt_i) of a `Batch`, in nats.
 
-    Descending it is learning the completions; `numerics.losses.negated` of it is the loss of the side that is ascended.
+    Its descent learns the completions. `numerics.losses.negated` of it is the loss of the dispreferred side.
 
     Args:
         architecture: The model.
         compute_dtype: As in `llama.hidden`.
         remat: As in `llama.hidden`.
         mesh: As in `log_probs`.
-        has_aux: Whether the loss returns a pair, with log p of every completion [b], in nats per sequence.
+        has_aux: Whether the loss returns a pair: its value, and log p of every completion [b] in nats per sequence.
     """
 
     def loss(params: Params, batch: Batch) -> Scalar | tuple[Scalar, Float[Array, " b"]]:
-        made = log_probs(params, architecture, batch, compute_dtype=compute_dtype, remat=remat, mesh=mesh)
-        each = jnp.sum(made, axis=1)
-        value = -jnp.sum(each * batch.weights)
-        return (value, jax.lax.stop_gradient(each)) if has_aux else value
+        by_token = log_probs(params, architecture, batch, compute_dtype=compute_dtype, remat=remat, mesh=mesh)
+        by_text = jnp.sum(by_token, axis=1)
+        value = -jnp.sum(by_text * batch.weights)
+        return (value, jax.lax.stop_gradient(by_text)) if has_aux else value
 
     return loss
 
 
 def in_parts(loss: LossFn, num_parts: int, *, has_aux: bool = False) -> LossFn:
-    """The same loss, whose gradient is added up over parts of the batch one after another, in the memory of one.
+    """The same loss with a gradient that is summed over parts of the batch, to need the memory of one part.
 
     Args:
         loss: A sum over the rows of its batch.
-        num_parts: Must divide the rows.
-        has_aux: Whether the loss returns a pair, the second with one entry per row.
+        num_parts: The number of parts; it divides the rows.
+        has_aux: Whether the loss returns a pair: its value, and an array with one entry per row.
 
     Returns:
         A loss with the same value and gradient up to round-off. Its gradient can be differentiated forwards (a
@@ -173,27 +175,27 @@ def in_parts(loss: LossFn, num_parts: int, *, has_aux: bool = False) -> LossFn:
         return jax.tree.map(split, batch)
 
     def pair(params: Params, part: object) -> tuple[Scalar, object]:
-        made = loss(params, part)
-        return made if has_aux else (made, None)
+        value = loss(params, part)
+        return value if has_aux else (value, None)
 
-    def joined(value: Scalar, aux: object) -> object:
-        """The loss as it was, from the aux of every part along a first axis."""
+    def join(value: Scalar, aux: object) -> object:
+        """The output of the loss, from the auxiliary outputs of the parts along a first axis."""
         return (value, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), aux)) if has_aux else value
 
     @jax.custom_vjp
     def whole(params: Params, batch: object) -> object:
         values, aux = jax.lax.map(lambda part: pair(params, part), parts(batch))
-        return joined(jnp.sum(values), aux)
+        return join(jnp.sum(values), aux)
 
     def forward(params: Params, batch: object) -> tuple[object, Params]:
-        def add(so_far: tuple[Scalar, Params], part: object) -> tuple[tuple[Scalar, Params], object]:
+        def add(total: tuple[Scalar, Params], part: object) -> tuple[tuple[Scalar, Params], object]:
             (value, aux), gradient = jax.value_and_grad(pair, has_aux=True)(params, part)
-            return jax.tree.map(jnp.add, so_far, (value, gradient)), aux
+            return jax.tree.map(jnp.add, total, (value, gradient)), aux
 
         kind, _ = jax.eval_shape(lambda: pair(params, jax.tree.map(lambda leaf: leaf[0], parts(batch))))
         start = (jnp.zeros((), kind.dtype), jax.tree.map(jnp.zeros_like, params))
         (value, gradient), aux = jax.lax.scan(add, start, parts(batch))
-        return joined(value, aux), gradient
+        return join(value, aux), gradient
 
     def backward(gradient: Params, seed: Scalar | tuple[Scalar, object]) -> tuple[Params, None]:
         size = seed[0] if isinstance(seed, tuple) else seed
@@ -204,19 +206,19 @@ def in_parts(loss: LossFn, num_parts: int, *, has_aux: bool = False) -> LossFn:
 
 
 def alignment_term(plus: LossFn, minus: LossFn) -> LossFn:
-    """The loss coefficient * g+ . g-, whose descent an explicit term adds to an update.
+    """The loss coefficient * g+ . g-: an explicit term adds its descent to an update.
 
-    Its gradient, coefficient * (H+ g- + H- g+), is made of two Hessian-vector products, forward over reverse.
+    Its gradient, coefficient * (H+ g- + H- g+), takes two Hessian-vector products, forward over reverse.
 
     Args:
         plus: L+, as `loss(params, batch)`.
         minus: L-.
 
     Returns:
-        A loss of the batch (coefficient, plus batch, minus batch). It can be differentiated once, backwards.
+        A loss of the batch (coefficient, plus batch, minus batch). It can be differentiated only once, backwards.
     """
 
-    def read(params: Params, batch: tuple[Scalar, object, object]) -> tuple[Scalar, Params]:
+    def value_and_gradient(params: Params, batch: tuple[Scalar, object, object]) -> tuple[Scalar, Params]:
         coefficient, plus_batch, minus_batch = batch
         g_minus = jax.grad(minus)(params, minus_batch)
         g_plus, plus_minus = jax.jvp(lambda at: jax.grad(plus)(at, plus_batch), (params,), (g_minus,))
@@ -228,10 +230,10 @@ def alignment_term(plus: LossFn, minus: LossFn) -> LossFn:
 
     @jax.custom_vjp
     def term(params: Params, batch: tuple[Scalar, object, object]) -> Scalar:
-        return read(params, batch)[0]
+        return value_and_gradient(params, batch)[0]
 
     def backward(gradient: Params, seed: Scalar) -> tuple[Params, None]:
         return jax.tree.map(lambda leaf: seed.astype(leaf.dtype) * leaf, gradient), None
 
-    term.defvjp(read, backward)
+    term.defvjp(value_and_gradient, backward)
     return term

@@ -1,30 +1,25 @@
-"""Folders as Hugging Face lays them out, read into a policy's parameters and written back."""
+"""Model folders in the layout of Hugging Face, read into parameters and written from them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
 from jax.sharding import Sharding
 
-from experiments import jsonl
-from experiments.model import llama, llama_config, tensor_files
+from experiments import files
+from experiments.model import llama_config, parameters, tensor_files
 from experiments.model.llama import Architecture, Params
-from experiments.model.llama_config import architecture
+from experiments.model.parameters import TABLE, tensor_name
 
-__all__ = ["architecture", "load", "load_architecture", "save", "tensor_name"]
+__all__ = ["load", "load_architecture", "save"]
 
 _DTYPES = ("BF16", "F16", "F32", "F64")
-_FREQUENCIES = "rotary_emb.inv_freq"  # old checkpoints hold them as well; they follow from the configuration
-_ROWS = 4096  # of two tensors, compared at a time
-
-
-class _Tensor(NamedTuple):
-    name: str
-    is_transposed: bool  # the published matrices are (out, in)
+_FREQUENCIES = "rotary_emb.inv_freq"  # in old checkpoints; the values follow from the configuration
+_ROWS = 4096  # rows of two tensors that are compared at a time
 
 
 @runtime_checkable
@@ -34,31 +29,8 @@ class _Slice(Protocol):
     def __getitem__(self, place: slice) -> np.ndarray: ...
 
 
-_OUTER = {
-    "embedding": _Tensor("model.embed_tokens.weight", False),
-    "norm": _Tensor("model.norm.weight", False),
-    "head": _Tensor("lm_head.weight", True),
-}
-_LAYER = {
-    "attention_norm": _Tensor("input_layernorm.weight", False),
-    "query": _Tensor("self_attn.q_proj.weight", True),
-    "key": _Tensor("self_attn.k_proj.weight", True),
-    "value": _Tensor("self_attn.v_proj.weight", True),
-    "output": _Tensor("self_attn.o_proj.weight", True),
-    "mlp_norm": _Tensor("post_attention_layernorm.weight", False),
-    "gate": _Tensor("mlp.gate_proj.weight", True),
-    "up": _Tensor("mlp.up_proj.weight", True),
-    "down": _Tensor("mlp.down_proj.weight", True),
-}
-
-
-def tensor_name(parameter: str, layer: int | None = None) -> str:
-    """The published name of a parameter, or of one layer of it."""
-    return _OUTER[parameter].name if layer is None else f"model.layers.{layer}.{_LAYER[parameter].name}"
-
-
 def load_architecture(folder: Path) -> Architecture:
-    """The model that a folder holds, from its config.json alone.
+    """The architecture of the model in a folder, from its config.json alone.
 
     Raises:
         FileNotFoundError: If there is no config.json.
@@ -68,7 +40,7 @@ def load_architecture(folder: Path) -> Architecture:
     if not path.is_file():
         raise FileNotFoundError(f"{path} must exist: a model is a folder with config.json and safetensors files.")
     try:
-        return architecture(jsonl.read_object(path))
+        return llama_config.architecture(files.read_object(path))
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removesuffix('.')}.") from None
 
@@ -77,20 +49,14 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _expected(a: Architecture) -> dict[str, tuple[int, ...]]:
+def _published_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
     """The published name and shape of every tensor."""
-    sizes = llama.shapes(a)
-    layers = sizes["layers"]
-    made = {
-        tensor.name: shape[::-1] if tensor.is_transposed else shape
-        for name, tensor in _OUTER.items()
-        if isinstance(shape := sizes.get(name), tuple)
-    }
-    for name, tensor in _LAYER.items():
-        shape = layers[name][1:]
-        for layer in range(a.num_layers):
-            made[tensor_name(name, layer)] = shape[::-1] if tensor.is_transposed else shape
-    return made
+    by_name = {}
+    for name, row in TABLE.items():
+        if (shape := row.shape(a)) is not None:
+            for layer in row.layers(a):
+                by_name[tensor_name(name, layer)] = shape[::-1] if row.is_transposed else shape
+    return by_name
 
 
 def load(
@@ -100,28 +66,28 @@ def load(
     sharding: Callable[[str], Sharding] | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Params, Architecture]:
-    """Parameters and model of a folder, tensor by tensor: the host never holds more than one parameter.
+    """The parameters of a folder and their architecture.
+
+    Tensors are read one after another: the host never holds more than one parameter.
 
     Args:
-        folder: With config.json and safetensors files.
-        dtype: Of the parameters.
-        sharding: Where the parameter of this name goes; every device reads its own part. By default the first device.
-        report: Called with the bytes placed so far and in all.
-
-    Returns:
-        The parameters and their architecture.
+        folder: The folder, with config.json and safetensors files.
+        dtype: The type of the parameters.
+        sharding: The sharding of the parameter of a name; every device reads its own part. Without it all parameters
+            lie on the first device.
+        report: A function of the bytes on devices so far and of all bytes.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the model is not of the family, or a tensor is missing, too many, or of another shape; all are
-            named.
+        ValueError: If the model is not of the family, or a tensor is missing, too many, or of another shape; the
+            message names all of them.
     """
     a = load_architecture(folder)
     files = tensor_files.files(folder, optional=[_FREQUENCIES])
-    if a.num_layers > len(files):  # before a name is made for each
+    if a.num_layers > len(files):  # checked before there is a name for every tensor of every layer
         raise ValueError(f"{folder}: config.json gives {a.num_layers} layers; there are {len(files)} tensors.")
-    expected = _expected(a)
-    head, embedding = _OUTER["head"].name, _OUTER["embedding"].name
+    expected = _published_shapes(a)
+    head, embedding = tensor_name("head"), tensor_name("embedding")
     is_redundant = a.is_tied and head in files
     read = expected | ({head: expected[embedding]} if is_redundant else {})
     if missing := sorted(expected.keys() - files.keys()):
@@ -131,8 +97,8 @@ def load(
         raise ValueError(f"{folder}: tensors must belong to the model of config.json; too many: {_few(extra)}.")
 
     with ExitStack() as stack:
-        opened = {path: stack.enter_context(tensor_files.opened(path)) for path in sorted(set(files.values()))}
-        slices = {name: opened[files[name]].get_slice(name) for name in read}
+        handles = {path: stack.enter_context(tensor_files.open_file(path)) for path in sorted(set(files.values()))}
+        slices = {name: handles[files[name]].get_slice(name) for name in read}
         wrong = [
             f"{name} is {tuple(slices[name].get_shape())}, not {shape}"
             for name, shape in read.items()
@@ -148,38 +114,40 @@ def load(
                 f"{folder}: {head} must equal {embedding}, for tie_word_embeddings is true; they differ. Set it to "
                 f"false in config.json if the model has a head of its own, or remove {head} if it is a left-over."
             )
-        placed, total = 0, np.dtype(dtype).itemsize * sum(map(prod, expected.values()))
+        size = np.dtype(dtype).itemsize
+        num_read, num_bytes = 0, size * sum(map(prod, expected.values()))
 
-        def tensor(name: str, place: tuple[slice, ...], is_transposed: bool) -> np.ndarray:
-            part = slices[name][place[::-1] if is_transposed else place]
-            return np.asarray(part.T if is_transposed else part, dtype)
+        def parameter(name: str, shape: tuple[int, ...]) -> jax.Array:
+            nonlocal num_read
+            row = TABLE[name]
 
-        def parameter(path: str, shape: tuple[int, ...]) -> jax.Array:
-            nonlocal placed
+            def tensor(layer: int | None, place: tuple[slice, ...]) -> np.ndarray:
+                part = slices[tensor_name(name, layer)][place[::-1] if row.is_transposed else place]
+                return np.asarray(part.T if row.is_transposed else part, dtype)
 
             def read(place: tuple[slice, ...] | None) -> np.ndarray:
                 place = (slice(None),) * len(shape) if place is None else place
-                if path in _OUTER:
-                    return np.ascontiguousarray(tensor(_OUTER[path].name, place, _OUTER[path].is_transposed))
+                if not row.is_stacked:
+                    return np.ascontiguousarray(tensor(None, place))
                 layers = range(shape[0])[place[0]]
                 sizes = [len(range(size)[part]) for size, part in zip(shape[1:], place[1:], strict=True)]
-                made = np.empty((len(layers), *sizes), dtype)
-                for row, layer in enumerate(layers):
-                    made[row] = tensor(tensor_name(path, layer), place[1:], _LAYER[path].is_transposed)
-                return made
+                stacked = np.empty((len(layers), *sizes), dtype)
+                for position, layer in enumerate(layers):
+                    stacked[position] = tensor(layer, place[1:])
+                return stacked
 
-            where = jax.sharding.SingleDeviceSharding(jax.devices()[0]) if sharding is None else sharding(path)
-            made = jax.make_array_from_callback(shape, where, read)
-            placed += prod(shape) * np.dtype(dtype).itemsize
+            where = jax.sharding.SingleDeviceSharding(jax.devices()[0]) if sharding is None else sharding(name)
+            array = jax.make_array_from_callback(shape, where, read)
+            num_read += prod(shape) * size
             if report is not None:
-                report(placed, total)
-            return made
+                report(num_read, num_bytes)
+            return array
 
-        return _from_shapes(a, parameter), a
+        return cast(Params, parameters.build(a, parameter)), a
 
 
 def _are_equal(first: _Slice, second: _Slice, num_rows: int) -> bool:
-    """Whether two matrices hold the same numbers, whatever their types; read a part at a time."""
+    """Whether two matrices hold the same numbers in any types; the matrices are read a part at a time."""
     for start in range(0, num_rows, _ROWS):
         end = min(start + _ROWS, num_rows)  # past the end the library raises
         parts = (np.asarray(matrix[start:end], np.float64) for matrix in (first, second))
@@ -188,34 +156,21 @@ def _are_equal(first: _Slice, second: _Slice, num_rows: int) -> bool:
     return True
 
 
-def _from_shapes(a: Architecture, make: Callable[[str, tuple[int, ...]], jax.Array]) -> Params:
-    sizes = llama.shapes(a)
-    made: Params = {
-        "embedding": make("embedding", sizes["embedding"]),
-        "layers": {name: make(name, shape) for name, shape in sizes["layers"].items()},
-        "norm": make("norm", sizes["norm"]),
-    }
-    return {**made, "head": make("head", sizes["head"])} if "head" in sizes else made
-
-
 def save(params: Params, architecture: Architecture, folder: Path) -> None:
-    """A folder that `load` and `transformers` read, in the type of the parameters, in place of the model that it holds.
+    """Writes a folder that `load` and `transformers` read, in place of the model that the folder holds.
 
     Args:
-        params: The parameters.
-        architecture: Their model.
-        folder: Made where it does not exist. Tokenizer files are not part of the model and are not written.
+        params: The parameters; their type is the type in the file.
+        architecture: Their architecture.
+        folder: The folder; it is created where it does not exist. Tokenizer files are no part of the model.
     """
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
-        for name, leaf in params.items():
-            if isinstance(leaf, dict):
-                for inner, stacked in leaf.items():
-                    for layer in range(architecture.num_layers):
-                        value = np.asarray(stacked[layer])
-                        yield tensor_name(inner, layer), value.T if _LAYER[inner].is_transposed else value
-            else:
-                value = np.asarray(leaf)
-                yield tensor_name(name), value.T if _OUTER[name].is_transposed else value
+        leaves = {**params["layers"], **params}
+        for name, row in TABLE.items():
+            if name in leaves:
+                for layer in row.layers(architecture):
+                    value = np.asarray(leaves[name] if layer is None else leaves[name][layer])
+                    yield tensor_name(name, layer), value.T if row.is_transposed else value
 
     tensor_files.replace(folder, llama_config.config(architecture), tensors())

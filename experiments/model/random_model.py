@@ -1,4 +1,4 @@
-"""A random model of two layers with a tokenizer of single bytes: a folder like any other, made in a second."""
+"""A random model of two layers with a tokenizer of single bytes, in a folder like that of any other model."""
 
 import json
 from pathlib import Path
@@ -7,16 +7,18 @@ import jax
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from experiments.data.tokens import TextCodec
-from experiments.model import llama, pretrained
+from experiments.model import parameters, pretrained
 from experiments.model.llama import Architecture
 
 __all__ = ["ARCHITECTURE", "codec", "write"]
 
-_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
+_END, _TURN_END, _PAD = "<|endoftext|>", "<|im_end|>", "<|pad|>"
+_SPECIALS = (_END, "<|im_start|>", _TURN_END, _PAD)
 _TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+_STOPS = (_SPECIALS.index(_END), _SPECIALS.index(_TURN_END))
 
 ARCHITECTURE = Architecture(
     vocabulary=256 + len(_SPECIALS),
@@ -45,27 +47,25 @@ def _tokenizer() -> Tokenizer:
 
 
 def codec() -> TextCodec:
-    """The tokenizer as `tokens.load` reads it back from the folder."""
-    ends = tuple(_SPECIALS.index(token) for token in ("<|endoftext|>", "<|im_end|>"))
-    return TextCodec(_tokenizer(), _TEMPLATE, {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}, ends)
+    """The tokenizer, as `tokens.load` reads it from the folder."""
+    return TextCodec(_tokenizer(), _TEMPLATE, {"eos_token": _END, "pad_token": _PAD}, _STOPS)
 
 
 def write(folder: Path, *, seed: int = 0) -> None:
     """Writes the model and its tokenizer.
 
     Args:
-        folder: Made where it does not exist.
-        seed: Of the parameters.
+        folder: The folder; it is created where it does not exist.
+        seed: The seed of the parameters.
     """
-    pretrained.save(llama.init(ARCHITECTURE, jax.random.key(seed)), ARCHITECTURE, folder)
+    pretrained.save(parameters.init(ARCHITECTURE, jax.random.key(seed)), ARCHITECTURE, folder)
     _tokenizer().save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "<|endoftext|>",
-        "pad_token": "<|pad|>",
+        "eos_token": _END,
+        "pad_token": _PAD,
         "chat_template": _TEMPLATE,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    ends = [_SPECIALS.index(token) for token in ("<|endoftext|>", "<|im_end|>")]
-    stops = {"eos_token_id": ends, "pad_token_id": _SPECIALS.index("<|pad|>")}
-    (folder / "generation_config.json").write_text(json.dumps(stops, indent=2) + "\n", encoding="utf-8")
+    stops = {"eos_token_id": _STOPS, "pad_token_id": _SPECIALS.index(_PAD)}
+    for name, content in (("tokenizer_config.json", config), ("generation_config.json", stops)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,26 +1,92 @@
-"""Log-probabilities of many completions under a model, a block at a time."""
+"""Log-probabilities of many completions under a model, a block at a time, and the files that hold them."""
 
+import json
 from collections.abc import Iterator, Sequence
+from math import isfinite
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from experiments import files
 from experiments.data import tokens
-from experiments.data.tokens import Batch, Encoded
+from experiments.data.tokens import Batch, Encoded, TextCodec
 from experiments.model import objectives
 from experiments.model.llama import Architecture, Params
 
-__all__ = ["Score", "scores"]
+__all__ = ["Request", "Score", "read", "read_log_probs", "record", "scores"]
 
-_BATCHES_SORTED = 16  # rows of like length are put together within this many batches: padding is wasted work
+_BATCHES_SORTED = 16  # rows are sorted by length within this many batches: less padding is computed
+
+
+class Request(NamedTuple):
+    """A completion to score, and the `id` of its line, or None."""
+
+    id: object
+    text: Encoded
 
 
 class Score(NamedTuple):
-    """Of one completion, in nats; the sum over its tokens."""
+    """The log-probability of a completion in nats, the sum over its tokens, and their number."""
 
     log_prob: float
     num_tokens: int
+
+
+def read(path: Path, codec: TextCodec, *, is_chat: bool, context: int) -> list[Request]:
+    """The completions of a JSONL file with the texts `prompt` and `completion`.
+
+    Args:
+        path: The file.
+        codec: The model's tokenizer.
+        is_chat: Whether the prompt is put into the chat template.
+        context: The most tokens of a prompt with its completion.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If a line cannot be scored; the message names it.
+    """
+
+    def request(record: dict[str, object], _: int) -> Request:
+        prompt, completion = record.get("prompt"), record.get("completion")
+        if not isinstance(prompt, str) or not isinstance(completion, str):
+            raise ValueError(
+                f"must have the texts prompt and completion; got the keys {', '.join(record)[:120] or 'none'}"
+            )
+        json.dumps(record, ensure_ascii=False).encode()  # refuses lone surrogates, which no file can hold
+        text = codec.encoded(prompt, completion, is_chat=is_chat)
+        if (length := len(text.prompt) + len(text.completion)) > context:
+            raise ValueError(f"must fit the model's context of {context} tokens; got {length}")
+        return Request(record.get("id"), text)
+
+    return list(files.read_lines(path, request))
+
+
+def record(request: Request, score: Score) -> dict[str, object]:
+    """The line of a file of scores."""
+    name = {"id": request.id} if request.id is not None else {}
+    return name | score._asdict() | {"log_prob_per_token": score.log_prob / score.num_tokens}
+
+
+def read_log_probs(path: Path, requests: Sequence[Request]) -> list[float]:
+    """The log-probabilities in the file of an interrupted run.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If a line is not the score of the completion in the same place; the message names it.
+    """
+
+    def log_prob(record: dict[str, object], line: int) -> float:
+        if line > len(requests):
+            raise ValueError(f"there are {len(requests)} completions to score")
+        request, value = requests[line - 1], record.get("log_prob")
+        is_of_request = (record.get("id"), record.get("num_tokens")) == (request.id, len(request.text.completion))
+        if not isinstance(value, float) or not isfinite(value) or not is_of_request:
+            raise ValueError("it is not the score of this completion")
+        return value
+
+    return files.resumed_lines(path, log_prob)
 
 
 def scores(
@@ -37,11 +103,11 @@ def scores(
         params: The parameters.
         architecture: Their model.
         texts: Prompts and completions.
-        num_rows: How many are computed at once.
-        compute_dtype: Of the model.
+        num_rows: The number of texts that are computed at once.
+        compute_dtype: The type in which the model is computed.
 
     Yields:
-        The number of texts done so far, and the scores of those that are new, in order.
+        The number of texts so far, and the scores of the block, in order.
     """
 
     @jax.jit
@@ -51,14 +117,11 @@ def scores(
     for start in range(0, len(texts), num_rows * _BATCHES_SORTED):
         block = texts[start : start + num_rows * _BATCHES_SORTED]
         order = sorted(range(len(block)), key=lambda row: len(block[row].prompt) + len(block[row].completion))
-        made: dict[int, Score] = {}
+        by_row: dict[int, Score] = {}
         for first in range(0, len(order), num_rows):
             rows = order[first : first + num_rows]
-            # A last batch that is not full is filled up with its own rows: fewer rows would be compiled anew.
-            filled = (rows * num_rows)[:num_rows]
-            found = np.asarray(log_probs(params, tokens.batch([block[row] for row in filled])), np.float64)
-            made |= {
-                row: Score(float(values.sum()), len(block[row].completion))
-                for row, values in zip(rows, found, strict=False)
-            }
-        yield start + len(block), [made[row] for row in range(len(block))]
+            # The last batch is filled up with its own rows: another number of rows would be compiled anew.
+            batch = tokens.batch([block[row] for row in (rows * num_rows)[:num_rows]])
+            for row, values in zip(rows, np.asarray(log_probs(params, batch), np.float64), strict=False):
+                by_row[row] = Score(float(values.sum()), len(block[row].completion))
+        yield start + len(block), [by_row[row] for row in range(len(block))]

@@ -1,7 +1,7 @@
-"""Where parameters, optimizer state and batches lie on a mesh of devices.
+"""Shardings of parameters, optimizer state and batches over a mesh of devices.
 
-Three axes: `data` splits the batch, `fsdp` the batch and every matrix, `tensor` heads, the feed-forward part and the
-vocabulary. JAX's partitioner does the rest.
+The mesh has three axes: `data` splits the batch; `fsdp` splits the batch and every matrix; `tensor` splits heads, the
+feed-forward part and the vocabulary. JAX's partitioner does the rest; `parameters` has the axes of each parameter.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from experiments.model import llama
+from experiments.model import parameters
 from experiments.model.llama import Architecture, Params
 
 __all__ = [
@@ -22,12 +22,12 @@ __all__ = [
     "batch",
     "check",
     "everywhere",
-    "initialised",
+    "init",
     "mesh",
     "of_parameter",
     "of_parameters",
     "on_host",
-    "placed",
+    "place",
     "residual",
 ]
 
@@ -36,30 +36,16 @@ _Tree = TypeVar("_Tree")
 AXES = ("data", "fsdp", "tensor")
 
 _ROWS = ("data", "fsdp")
-_SPECS = {
-    "embedding": PartitionSpec(("tensor", "fsdp")),  # by rows: looking rows up then needs no exchange of columns
-    "head": PartitionSpec("fsdp", "tensor"),
-    "norm": PartitionSpec(),
-    "attention_norm": PartitionSpec(),
-    "mlp_norm": PartitionSpec(),
-    "query": PartitionSpec(None, "fsdp", "tensor"),
-    "key": PartitionSpec(None, "fsdp", "tensor"),
-    "value": PartitionSpec(None, "fsdp", "tensor"),
-    "output": PartitionSpec(None, "tensor", "fsdp"),
-    "gate": PartitionSpec(None, "fsdp", "tensor"),
-    "up": PartitionSpec(None, "fsdp", "tensor"),
-    "down": PartitionSpec(None, "tensor", "fsdp"),
-}
 
 
 def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, devices: np.ndarray | Sequence[object] | None = None) -> Mesh:
     """A mesh of devices.
 
     Args:
-        data: Ways to split the batch alone.
-        fsdp: Ways to split batch and matrices.
-        tensor: Ways to split heads, feed-forward part and vocabulary; neighbouring devices.
-        devices: All that there are, unless given.
+        data: The number of parts of the batch alone.
+        fsdp: The number of parts of batch and matrices.
+        tensor: The number of parts of heads, feed-forward part and vocabulary, on neighbouring devices.
+        devices: The devices; all by default.
 
     Raises:
         ValueError: If the three do not multiply to the number of devices.
@@ -74,7 +60,7 @@ def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, devices: np.ndarray | Se
 
 
 def check(mesh: Mesh | AbstractMesh, architecture: Architecture, num_rows: int) -> None:
-    """Refuses what does not divide evenly.
+    """Refuses a mesh whose axes do not divide the arrays evenly.
 
     Raises:
         ValueError: If `tensor` does not divide the key-value heads and the feed-forward width, `fsdp`
@@ -94,26 +80,23 @@ def check(mesh: Mesh | AbstractMesh, architecture: Architecture, num_rows: int) 
 
 
 def of_parameter(mesh: Mesh) -> Callable[[str], NamedSharding]:
-    """Where the parameter of a name lies; what `pretrained.load` asks for."""
-    return lambda name: NamedSharding(mesh, _SPECS[name])
+    """The sharding of a parameter by its name, as `pretrained.load` takes it."""
+    return lambda name: NamedSharding(mesh, parameters.TABLE[name].partition)
 
 
 def of_parameters(mesh: Mesh, architecture: Architecture) -> dict[str, object]:
-    """Where every parameter lies, in the structure of the parameters."""
-    place = of_parameter(mesh)
-    return {
-        name: {inner: place(inner) for inner in sizes} if isinstance(sizes, dict) else place(name)
-        for name, sizes in llama.shapes(architecture).items()
-    }
+    """The shardings of all parameters, in the structure of the parameters."""
+    sharding = of_parameter(mesh)
+    return parameters.build(architecture, lambda name, _: sharding(name))
 
 
 def batch(mesh: Mesh) -> NamedSharding:
-    """Where a batch lies: its rows over `data` and `fsdp`."""
+    """The sharding of a batch: its rows over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(_ROWS))
 
 
 def residual(mesh: Mesh) -> NamedSharding:
-    """Where the residual stream lies: with its rows."""
+    """The sharding of the residual stream: that of its rows."""
     return NamedSharding(mesh, PartitionSpec(_ROWS, None))
 
 
@@ -122,8 +105,8 @@ def everywhere(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def placed(rows: _Tree, mesh: Mesh | None) -> _Tree:
-    """A batch of the host on its devices; every process gives the whole and keeps its own rows.
+def place(rows: _Tree, mesh: Mesh | None) -> _Tree:
+    """A batch of the host on its devices; every process passes the whole batch and keeps its own rows.
 
     Args:
         rows: A tree of arrays with rows along the first axis.
@@ -144,8 +127,8 @@ def on_host(array: jax.Array) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
-def initialised(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
-    """The optimizer's first state, every moment where its parameter lies, all else on every device."""
+def init(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
+    """The optimizer's first state: a moment has the sharding of its parameter; other arrays lie on every device."""
     leaf = jax.tree.leaves(params)[0]
     where = jax.tree.map(lambda param: param.sharding, params)
     if isinstance(leaf.sharding, NamedSharding):
@@ -153,7 +136,7 @@ def initialised(optimizer: optax.GradientTransformation, params: Params) -> opta
     else:
         other = leaf.sharding
     state = jax.eval_shape(optimizer.init, params)
-    placed = optax.tree_map_params(
+    shardings = optax.tree_map_params(
         optimizer, lambda _, sharding: sharding, state, where, transform_non_params=lambda _: other
     )
-    return jax.jit(optimizer.init, out_shardings=placed)(params)
+    return jax.jit(optimizer.init, out_shardings=shardings)(params)

@@ -1,7 +1,7 @@
-"""The tensors of a model's folder: one safetensors file, or several with an index that names the file of every tensor.
+"""The tensors of a model's folder: one safetensors file, or several with an index of the file of every tensor.
 
-A model is replaced so that no kill leaves a folder that reads as another model than the old one or the new one. It
-knows no architecture.
+A model is replaced in steps: a kill after any of them leaves the old model, the new one, or a folder that no reader
+takes for a model. The module knows no architecture.
 """
 
 import json
@@ -14,26 +14,26 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from experiments import jsonl
+from experiments.files import read_object
 
-__all__ = ["CONFIG", "files", "opened", "replace"]
+__all__ = ["CONFIG", "files", "open_file", "replace"]
 
 CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
 _PART = re.compile(rf"\.({re.escape(CONFIG)}|{re.escape(_INDEX)}|model-[0-9]{{5}}\.safetensors)\.part")
-_FILE_BYTES = 5 * 10**9  # as large as the hub advises a file to be
+_FILE_BYTES = 5 * 10**9  # the size of a file that the hub advises
 
 
 def files(folder: Path, *, optional: Sequence[str] = ()) -> dict[str, Path]:
     """The file of every tensor of a folder.
 
-    Where there is an index, it decides, also about a tensor that several files hold.
+    An index decides, also about a tensor that several files hold.
 
     Args:
-        folder: The model's.
-        optional: Ends of names of tensors that files may hold without the index naming them.
+        folder: The model's folder.
+        optional: Ends of the names of tensors that the index need not name.
 
     Raises:
         FileNotFoundError: If there are no such files, or one that the index names is missing.
@@ -48,7 +48,7 @@ def files(folder: Path, *, optional: Sequence[str] = ()) -> dict[str, Path]:
         if not single.is_file():
             raise FileNotFoundError(f"{folder} must hold {_SINGLE}, or {_INDEX} and files.")
         return dict.fromkeys(_names(single), single)
-    places = jsonl.read_object(index).get("weight_map")
+    places = read_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise ValueError(f"{index}: weight_map must give the file of every tensor.")
     paths = {name: folder / file for name, file in places.items()}
@@ -64,22 +64,22 @@ def files(folder: Path, *, optional: Sequence[str] = ()) -> dict[str, Path]:
     names = {path: _names(path) for path in set(paths.values())}
     if absent := sorted(name for name, path in paths.items() if name not in names[path]):
         raise ValueError(f"{index}: names tensors that no file holds: {_few(absent)}, or not the file that it names.")
-    unnamed = {name for held in names.values() for name in held} - paths.keys()
+    unnamed = {name for several in names.values() for name in several} - paths.keys()
     if unnamed := sorted(name for name in unnamed if not name.endswith(tuple(optional))):
         raise ValueError(f"{index}: weight_map must name every tensor of the files; it lacks {_few(unnamed)}.")
     return paths
 
 
 def _names(path: Path) -> frozenset[str]:
-    with opened(path) as file:
+    with open_file(path) as file:
         return frozenset(file.keys())
 
 
-def opened(path: Path) -> safe_open:
-    """A safetensors file, to read parts of its tensors.
+def open_file(path: Path) -> safe_open:
+    """A safetensors file, open for reading parts of its tensors.
 
     Raises:
-        ValueError: If it is no such file, or damaged.
+        ValueError: If the file is not a safetensors file, or damaged.
     """
     try:
         return safe_open(path, framework="np")
@@ -92,24 +92,24 @@ def _few(names: Sequence[str]) -> str:
 
 
 def replace(folder: Path, config: Mapping[str, object], tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Writes a model in place of the one that the folder holds, in whatever layout that one is.
+    """Writes a model in place of the model of the folder, in any layout.
 
-    The old model stays until the new one is written beside it. Then config.json is removed first and comes last: in
-    between the folder holds no model for any reader. Other files of the folder stay.
+    The old model stays until the new one is written beside it. Then config.json is removed as the first file and comes
+    back as the last: between the two no reader finds a model in the folder. Other files of the folder stay.
 
     Args:
-        folder: Made where it does not exist.
+        folder: The folder; it is created where it does not exist.
         config: The content of config.json.
-        tensors: Names and values; no more of them are held than go into one file.
+        tensors: Names and values; the memory holds those of one file at a time.
 
     Raises:
-        OSError: If something cannot be written. If that is before config.json was removed, the old model is as it was.
+        OSError: If a file cannot be written. Until config.json is removed, the old model is unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _remove(folder, _PART)  # what a killed process left
+    _remove(folder, _PART)  # of a killed process
     try:
         _write_json(_part(folder, CONFIG), config)
-        mode = _part(folder, CONFIG).stat().st_mode  # the library's files are for their owner alone
+        mode = _part(folder, CONFIG).stat().st_mode  # the library writes files that only their owner reads
         names = [
             _write_tensors(_part(folder, f"model-{number:05}.safetensors"), group, mode)
             for number, group in enumerate(_groups(tensors), start=1)
@@ -120,8 +120,8 @@ def replace(folder: Path, config: Mapping[str, object], tensors: Iterable[tuple[
         if count == 1:
             targets = dict.fromkeys(targets, _SINGLE)
         else:
-            places = {name: shard for held, shard in zip(names, shards, strict=True) for name in held}
-            size = sum(num_bytes for held in names for num_bytes in held.values())
+            places = {name: shard for sizes, shard in zip(names, shards, strict=True) for name in sizes}
+            size = sum(num_bytes for sizes in names for num_bytes in sizes.values())
             _write_json(_part(folder, _INDEX), {"metadata": {"total_size": size}, "weight_map": places})
             targets[_INDEX] = _INDEX
         _sync(folder)
@@ -141,7 +141,7 @@ def replace(folder: Path, config: Mapping[str, object], tensors: Iterable[tuple[
 
 
 def _part(folder: Path, name: str) -> Path:
-    """Where a file lies until it is written whole."""
+    """The path of a file until it is written whole."""
     return folder / f".{name}.part"
 
 
@@ -152,14 +152,14 @@ def _remove(folder: Path, pattern: re.Pattern[str]) -> None:
 
 
 def _groups(tensors: Iterable[tuple[str, np.ndarray]]) -> Iterable[dict[str, np.ndarray]]:
-    """The tensors of one file each; at least one."""
+    """The tensors of each file; there is at least one file."""
     group: dict[str, np.ndarray] = {}
     num_bytes = 0
     for name, value in tensors:
         if group and num_bytes + value.nbytes > _FILE_BYTES:
             yield group
             group, num_bytes = {}, 0
-        group[name] = np.ascontiguousarray(value)  # of another order, safetensors writes other values
+        group[name] = np.ascontiguousarray(value)  # safetensors writes wrong values of other orders
         num_bytes += value.nbytes
     yield group
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from experiments import files
-from experiments.model import llama
+from experiments.model import parameters
 from experiments.training.inputs import RunInputs
 
 __all__ = ["first_alone", "header", "is_first", "join"]
@@ -89,7 +89,7 @@ def header(inputs: RunInputs) -> dict[str, object]:
         "num_processes": jax.process_count(),
         "commit": _commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "num_parameters": llama.num_parameters(inputs.architecture),
+        "num_parameters": parameters.count(inputs.architecture),
         "num_pairs_in_all": len(inputs.pairs),
         "left_out": dict(inputs.left_out),
         "matmul_precision": "highest",

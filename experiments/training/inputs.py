@@ -17,7 +17,7 @@ from experiments.config import Config
 from experiments.data import data_sources, tokens
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
-from experiments.model import llama, objectives, pretrained, random_model, sharding
+from experiments.model import objectives, parameters, pretrained, random_model, sharding
 from experiments.model.llama import Architecture, Params
 from experiments.pairs import pair_source
 from experiments.training import batches
@@ -162,7 +162,7 @@ def load(config: Config, show: Show) -> RunInputs:
         for half in (held_out[::2], held_out[1::2])
     )
     if folder is None:
-        params = llama.init(architecture, jax.random.key(config.seed))
+        params = parameters.init(architecture, jax.random.key(config.seed))
         if mesh is not None:
             params = jax.device_put(params, sharding.of_parameters(mesh, architecture))
     else:

@@ -126,7 +126,7 @@ def run(
             started = time.perf_counter()
             batch = source(update, state.params)
             is_plus_first = batches.coin(config.seed, update)
-            moved, info = step(state, run_inputs.params, sharding.placed(batch, run_inputs.mesh), is_plus_first)
+            moved, info = step(state, run_inputs.params, sharding.place(batch, run_inputs.mesh), is_plus_first)
             info = jax.tree.map(sharding.on_host, info)
             is_finite = bool(info.is_finite)
             if is_finite:
@@ -223,7 +223,7 @@ def _start(config: Config, run_inputs: RunInputs, source: BatchSource) -> State:
     if config.arm.optimizer == "frozen-adamw":
         sources = [source(update, run_inputs.params) for update in range(_BATCHES_FOR_FROZEN)]
         loss = inputs.loss_of(config, run_inputs.architecture, run_inputs.mesh)
-        on_devices = [sharding.placed(batch, run_inputs.mesh) for batch in sources]
+        on_devices = [sharding.place(batch, run_inputs.mesh) for batch in sources]
         second = train_step.second_moment(loss, run_inputs.params, on_devices)
     return train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
 

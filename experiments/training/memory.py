@@ -1,86 +1,101 @@
-"""The memory that a run needs on each device, reckoned from the sizes before anything is loaded."""
+"""The memory and the disk that a run needs, from shapes alone: nothing is loaded or allocated."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
+import optax
+from rich.table import Table
 
+from console.terminal import Terminal
 from experiments import presets
 from experiments.config import Config
-from experiments.model import llama, pretrained, random_model
+from experiments.model import objectives, parameters, pretrained
 from experiments.model.llama import Architecture
+from experiments.model.published import ARCHITECTURES
+from experiments.training import arm_update
 
-__all__ = ["PUBLISHED", "Disk", "Need", "architecture_of", "arrays", "disk", "of_run", "show", "size"]
+__all__ = [
+    "Allocation",
+    "Disk",
+    "Requirements",
+    "allocations",
+    "architecture_of",
+    "disk",
+    "numbers",
+    "requirements",
+    "show",
+    "size",
+]
 
-_COMMON = {"norm_epsilon": 1e-5, "rope_scaling": None, "context": 8192}
-PUBLISHED = {
-    "tiny": random_model.ARCHITECTURE,
-    "smollm2": Architecture(
-        vocabulary=49152, width=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, mlp_width=1536,
-        rope_theta=1e5, is_tied=True, **_COMMON,
-    ),
-    "llama3-8b": Architecture(
-        vocabulary=128256, width=4096, num_layers=32, num_heads=32, num_kv_heads=8, head_dim=128, mlp_width=14336,
-        rope_theta=5e5, is_tied=False, **_COMMON,
-    ),
-}  # fmt: skip
-"""The presets' models as they are published, for a machine that has not fetched them."""
-
-_MOMENTS = {"sgd": 0, "heavy-ball": 1, "adamw": 2, "frozen-adamw": 1}
+_DEVICE_GB = (80, 141)  # an H100 and an H200
+_USABLE = 0.92  # of a device's memory; its runtime keeps the rest
 
 
-class Need(NamedTuple):
-    """One kind of array and its bytes on each device."""
+class Allocation(NamedTuple):
+    """The arrays of one purpose, and their bytes on each device."""
 
-    what: str
+    purpose: str
     num_bytes: int
 
 
-def arrays(optimizer: str) -> dict[str, int]:
-    """How many float32 arrays of the parameters' size an update holds at its peak, by what they are."""
-    moments = _MOMENTS[optimizer]
+def numbers(config: Config, architecture: Architecture) -> dict[str, int]:
+    """The float32 numbers that an update holds at its peak in arrays of the parameters' shapes, by purpose.
+
+    The moments are those of the state that the optimizer itself would begin with.
+    """
+    params, count = parameters.shapes(architecture), parameters.count(architecture)
+    is_frozen = config.arm.optimizer == "frozen-adamw"
+
+    def state(params: optax.Params) -> optax.OptState:
+        return arm_update.optimizer(config.arm, config.rule, params if is_frozen else None).init(params)
+
+    leaves = jax.tree.leaves(jax.eval_shape(state, params))
+    moments = sum(leaf.size for leaf in leaves if leaf.ndim)  # without counters
     return {
-        "parameters": 1,
-        "parameters at the start, for the distance": 1,
-        "moments": moments + (optimizer == "frozen-adamw"),
-        "moments and parameters of the next state": moments + 1,
-        "displacement, and parameters displaced by it": 2,
-        "gradient, and the sum of gradients for g+.g-": 2,
+        "parameters": count,
+        "parameters at the start, for the distance": count,
+        "moments": moments + count * is_frozen,  # the frozen second moment is no part of the optimizer's state
+        "moments and parameters of the next state": moments + count,
+        "displacement, and parameters displaced by it": 2 * count,
+        "gradient, and the sum of gradients for g+.g-": 2 * count,
     }
 
 
-def of_run(config: Config, architecture: Architecture) -> list[Need]:
-    """The memory that one device needs, by kind of array.
+def allocations(config: Config, architecture: Architecture) -> list[Allocation]:
+    """The memory that one device needs, by purpose.
 
-    Activations are reckoned from the largest arrays: what is kept for the backward pass, one layer's own, and a block
-    of scores; a compiler may do better or worse by some tens of per cent.
+    Activations are estimated from the largest arrays: those kept for the backward pass, those of one layer, and a block
+    of scores. A compiler may need some tens of per cent more or less.
     """
     a, shape = architecture, config.mesh
     ways, split = shape.data * shape.fsdp, shape.fsdp * shape.tensor
-    count = llama.num_parameters(a)
     item = np.dtype("float32").itemsize if config.compute_dtype == "float32" else 2
-    made = [Need(what, 4 * number * count // split) for what, number in arrays(config.arm.optimizer).items() if number]
+    needs = [Allocation(purpose, 4 * count // split) for purpose, count in numbers(config, a).items() if count]
     places = config.num_pairs // config.num_parts // ways * config.max_tokens
-    layer = count // max(a.num_layers, 1)  # with its share of the embedding, which lies somewhere too
+    layer = parameters.count(a) // max(a.num_layers, 1)  # with its share of the embedding
     wide = a.mlp_width * 3 + (a.num_heads + 2 * a.num_kv_heads) * a.head_dim * 2 + a.width * 4
     kept = {"everything": a.width, "products": a.width + wide, "nothing": 2 * (a.width + wide)}[config.remat]
     scores = places * config.max_tokens * a.num_heads // shape.tensor * (4 + item) * 2
     own = places * (2 * wide) // shape.tensor * item
-    made.append(Need("activations kept for the backward pass", places * kept * a.num_layers * item))
-    made.append(Need("one layer's activations and attention weights", own + scores))
-    made.append(Need("scores of a block of places", 2 * 4 * max(2**23, a.vocabulary)))
+    needs += [
+        Allocation("activations kept for the backward pass", places * kept * a.num_layers * item),
+        Allocation("one layer's activations and attention weights", own + scores),
+        Allocation("scores of a block of places", 2 * 4 * max(objectives.MAX_SCORES, a.vocabulary)),
+    ]
     if shape.fsdp > 1:
-        made.append(Need("one layer's weights, gathered", 2 * layer // shape.tensor * item))
-    return made
+        needs.append(Allocation("one layer's weights, gathered", 2 * layer // shape.tensor * item))
+    return needs
 
 
 class Disk(NamedTuple):
-    """Bytes of checkpoints, of several runs made one after another.
+    """Bytes of the checkpoints of several runs, one after another.
 
     Attributes:
-        most: While they are made.
-        left: When all have finished.
+        most: The most bytes at any time.
+        left: The bytes when all runs have finished.
     """
 
     most: int
@@ -88,14 +103,15 @@ class Disk(NamedTuple):
 
 
 def disk(runs: Sequence[tuple[Config, Architecture]]) -> Disk:
-    """The room that the checkpoints of runs take on the disk, float32.
+    """The bytes of the checkpoints of runs, in float32.
 
-    A run that is made holds two checkpoints at most, or as many as it keeps; a best one comes on top from two on.
+    An unfinished run holds two checkpoints at most, or as many as it keeps. A run that keeps two or more holds the best
+    checkpoint beside them.
     """
     most = left = 0
     for config, architecture in runs:
-        moments = arrays(config.arm.optimizer)["moments"]
-        one = 4 * llama.num_parameters(architecture) * (1 + moments)
+        state = numbers(config, architecture)
+        one = 4 * (state["parameters"] + state["moments"])
         num_saved = (config.num_updates - 1) // config.checkpoint_every + (config.keep > 0)
         best = config.keep > 1
         most = max(most, left + one * min(num_saved, max(config.keep, 2) + best))
@@ -103,8 +119,29 @@ def disk(runs: Sequence[tuple[Config, Architecture]]) -> Disk:
     return Disk(max(most, left), left)
 
 
+class Requirements(NamedTuple):
+    """The size of a preset's model in parameters, and the bytes that the preset needs on all devices together."""
+
+    parameters: int
+    memory: int
+    disk: int
+
+
+def requirements(name: str) -> Requirements:
+    """The requirements of a preset; its disk holds the model's folder and the checkpoints of one run.
+
+    Raises:
+        ValueError: If there is no such preset.
+    """
+    config, architecture = presets.config(name), ARCHITECTURES[name]
+    count, shape = parameters.count(architecture), config.mesh
+    on_each = sum(need.num_bytes for need in allocations(config, architecture))
+    most = 4 * count + disk([(config, architecture)]).most
+    return Requirements(count, on_each * shape.data * shape.fsdp * shape.tensor, most)
+
+
 def size(num_bytes: float) -> str:
-    """Bytes in words, with three digits: 1.61 GB."""
+    """Bytes as text with a unit and three digits: 1.61 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"
@@ -113,40 +150,37 @@ def size(num_bytes: float) -> str:
 
 
 def architecture_of(config: Config) -> tuple[Architecture, bool]:
-    """The architecture of a configuration's model, and whether it is only the one that was published.
+    """The architecture of a configuration's model, and whether it is the published one, without the model's folder.
 
     Raises:
         OSError: If the model's folder cannot be read.
-        ValueError: If it holds no model of the family, or is another than the preset's and not there.
+        ValueError: If the folder holds no model of the family; or if there is no folder, and the model is not that of
+            the preset.
     """
     folder = Path(config.model)
     if config.model == "tiny":
-        return PUBLISHED["tiny"], False
+        return ARCHITECTURES["tiny"], False
     if folder.is_dir():
         return pretrained.load_architecture(folder), False
     if config.model == presets.config(config.preset).model:
-        return PUBLISHED[config.preset], True
+        return ARCHITECTURES[config.preset], True
     raise ValueError(f"{config.model} must be a model's folder; there is none.")
 
 
 def show(config: Config) -> None:
-    """Prints the memory that each device needs, and on how many of them.
+    """Prints the memory that each device needs, and which devices have it.
 
     Raises:
-        OSError: If the model's folder cannot be read.
-        ValueError: If it holds no model of the family, or is another than the preset's and not there.
+        OSError: As `architecture_of`.
+        ValueError: As `architecture_of`.
     """
-    from rich.table import Table  # noqa: PLC0415
-
-    from console.terminal import Terminal  # noqa: PLC0415
-
     architecture, is_published = architecture_of(config)
-    needs = of_run(config, architecture)
+    needs = allocations(config, architecture)
     shape = config.mesh
     devices = shape.data * shape.fsdp * shape.tensor
     terminal = Terminal(highlight=False, markup=False)
     terminal.print(
-        f"{config.preset}: {llama.num_parameters(architecture):,} parameters"
+        f"{config.preset}: {parameters.count(architecture):,} parameters"
         f"{', as published' if is_published else ''}; {config.arm.update} updates, {config.arm.optimizer}; "
         f"{config.num_pairs} pairs of up to {config.max_tokens} tokens in {config.num_parts} "
         f"part{'s' if config.num_parts > 1 else ''}; "
@@ -158,10 +192,10 @@ def show(config: Config) -> None:
     table.add_column("on each device")
     table.add_column("GB", justify="right")
     for need in needs:
-        table.add_row(need.what, f"{need.num_bytes / 1e9:.2f}")
+        table.add_row(need.purpose, f"{need.num_bytes / 1e9:.2f}")
     total = sum(need.num_bytes for need in needs)
     table.add_row("in all", f"{total / 1e9:.2f}", style="bold")
     terminal.print(table)
-    for size in (80, 141):
-        fits = "fits" if total < 0.92 * size * 1e9 else "does not fit"  # the runtime keeps some for itself
-        terminal.print(f"{fits} on devices of {size} GB")
+    for gigabytes in _DEVICE_GB:
+        fits = "fits" if total < _USABLE * gigabytes * 1e9 else "does not fit"
+        terminal.print(f"{fits} on devices of {gigabytes} GB")

@@ -47,7 +47,7 @@ class Probe:
 
     def __init__(self, config: Config, inputs: RunInputs, programs: Programs) -> None:
         self._config, self._inputs, self._programs = config, inputs, programs
-        self._halves = [sharding.placed(half, inputs.mesh) for half in inputs.probe]
+        self._halves = [sharding.place(half, inputs.mesh) for half in inputs.probe]
 
     def __call__(
         self, update: int, params: Params, first: UpdateRow | None, *, is_finite: bool = True

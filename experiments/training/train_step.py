@@ -217,7 +217,7 @@ def quantities(info: StepInfo, batch: PairBatch, groups: Sequence[str]) -> dict[
 
 def initial_state(arm: Arm, hyperparams: Hyperparams, params: Params, second: Params | None) -> State:
     """The state before the first update; moments are placed as their parameters are."""
-    return State(params, sharding.initialised(arm_update.optimizer(arm, hyperparams, second), params), second)
+    return State(params, sharding.init(arm_update.optimizer(arm, hyperparams, second), params), second)
 
 
 def second_moment(loss: LossFn, params: Params, batches: Sequence[PairBatch]) -> Params:

@@ -12,7 +12,7 @@ import pytest
 import experiments.__main__ as dispatcher
 from experiments import arms, comparison, config, presets
 from experiments.arms import Hyperparams
-from experiments.model import llama, random_model
+from experiments.model import parameters, random_model
 from experiments.training import arm_update
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import vector
@@ -212,7 +212,7 @@ def test_a_run_without_checkpoints_is_compared_at_its_start(tmp_path, capfd):
         assert stop.value.code == 2
         assert message in capfd.readouterr().err
     start = comparison.load_setup(content, tmp_path, "adamw", 0, None, "eta/2", "+", silent)
-    params = llama.init(random_model.ARCHITECTURE, jax.random.key(content.seed))
+    params = parameters.init(random_model.ARCHITECTURE, jax.random.key(content.seed))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), start.params, params))
     assert not any(leaf.any() for leaf in jax.tree.leaves(start.state))
     assert start.update == 0

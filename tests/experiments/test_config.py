@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from experiments import arms, config, presets
 from experiments.commands import run, twin
 from experiments.config import MeshShape
-from experiments.model import pretrained
-from experiments.training import inputs, memory
+from experiments.model import pretrained, published
+from experiments.training import inputs
 
 
 @pytest.mark.parametrize("name", presets.BY_NAME)
@@ -162,7 +162,7 @@ def test_the_rate_of_a_preset_is_the_optimizer_s():
 
 
 def test_names_in_the_help_are_those_of_the_modules():
-    assert tuple(presets.BY_NAME) == tuple(memory.PUBLISHED)
+    assert tuple(presets.BY_NAME) == tuple(published.ARCHITECTURES)
     assert set(run._DEFAULT_ARMS) <= set(arms.BY_NAME)
     known = {field.name: field.type for field in fields(arms.Arm) if field.name != "name"}
     said = run._EPILOG.split()

@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments import arms, config, presets, records
 from experiments.data import tokens
-from experiments.model import llama, random_model
+from experiments.model import llama, parameters, random_model
 from experiments.training import batches, inputs, loop
 
 ARCHITECTURE = llama.Architecture(
@@ -65,7 +65,7 @@ def given(seed=0, data_seed=0):
         return batches.EncodedPair(name, *sides)
 
     pairs = [pair(str(number)) for number in range(10)]
-    params = llama.init(ARCHITECTURE, jax.random.key(seed))
+    params = parameters.init(ARCHITECTURE, jax.random.key(seed))
     probe, more = (
         batches.pair_batch([p.preferred for p in half], [p.dispreferred for p in half], "token-half", (16, 8))
         for half in (pairs[6:8], pairs[8:])

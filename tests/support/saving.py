@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.model import llama, pretrained, tensor_files
+from experiments.model import parameters, pretrained, tensor_files
 from experiments.model.llama import Architecture
 from experiments.training import checkpoint
 
@@ -101,10 +101,7 @@ def model_killed_at_every_step(folder):
     def save(path, value, file_bytes):
         tensor_files._FILE_BYTES = file_bytes
         architecture = Architecture(24, 12, 2, 2, 1, 6, 10, 1e-5, 100.0 * value, None, False, 64)
-        sizes = llama.shapes(architecture)
-        leaves = jax.tree.map(
-            lambda shape: np.full(shape, value, np.float32), sizes, is_leaf=lambda x: isinstance(x, tuple)
-        )
+        leaves = jax.tree.map(lambda leaf: np.full(leaf.shape, value, leaf.dtype), parameters.shapes(architecture))
         pretrained.save(leaves, architecture, path)
 
     one, few, many = 10**9, 7000, 4000

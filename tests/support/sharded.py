@@ -52,7 +52,7 @@ def results(params, batch, mesh, optimizer):
         return gradient, hvp, made.displacement, made.state
 
     direction = jax.tree.map(jnp.sin, params)
-    state = sharding.initialised(optimizer, params)
+    state = sharding.init(optimizer, params)
     made = all_of(params, batch, state, direction)
     prompts, lengths = np.asarray(batch.tokens)[:, :4], np.full(8, 4)
     decoded = decoding.greedy(

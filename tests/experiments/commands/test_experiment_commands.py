@@ -25,11 +25,12 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 import experiments.__main__ as dispatcher
-from experiments import jsonl
-from experiments.commands import doctor, evaluate, fetch, pairs
-from experiments.data import answers, data_sources, gsm8k, harness, tokens
-from experiments.model import decoding, generation, llama, loading, random_model, scoring
+from experiments import files
+from experiments.commands import doctor, pairs
+from experiments.data import answers, data_sources, downloads, gsm8k, harness, tokens
+from experiments.model import decoding, generation, loading, parameters, random_model, scoring
 from experiments.pairs import audit, corruption
+from experiments.training import memory
 
 ROOT = Path(__file__).parents[3]
 
@@ -101,9 +102,8 @@ def test_a_wrong_call_ends_with_2_and_says_why(arguments, message, capfd):
 
 
 def test_the_names_in_the_help_are_those_of_the_modules():
-    assert evaluate.SPLITS == pairs.SPLITS == gsm8k.SPLITS
+    assert pairs.SPLITS == gsm8k.SPLITS
     assert pairs.KINDS == corruption.KINDS == audit.KINDS
-    assert answers.Rule.__args__ == evaluate.RULES
 
 
 # pairs ----------------------------------------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def site(tmp_path):
     """A server of two files, as the data lie on the web."""
     folder = tmp_path / "site"
     folder.mkdir()
-    for split, count in fetch.NUM_PROBLEMS.items():
+    for split, count in downloads.NUM_PROBLEMS.items():
         line = json.dumps({"question": "q?", "answer": "1+1 = <<1+1=2>>2\n#### 2"}) + "\n"
         (folder / f"{split}.jsonl").write_text(line * count)
     handler = partial(Quiet, directory=str(folder))
@@ -435,9 +435,9 @@ def test_a_download_says_how_much_has_arrived(fails, tmp_path, monkeypatch):
     seen = []
     if fails:
         with pytest.raises(RuntimeError, match=r"pip could not fetch some==1: ERROR: No matching .* with --wheel\.$"):
-            fetch._downloaded_wheel("some==1", scratch, seen.append)
+            downloads.wheel("some==1", scratch, seen.append)
     else:
-        assert fetch._downloaded_wheel("some==1", scratch, seen.append) == scratch / "some.whl"
+        assert downloads.wheel("some==1", scratch, seen.append) == scratch / "some.whl"
     assert 40_000_000 in seen
     assert max(seen) == 40_000_000
 
@@ -470,7 +470,7 @@ def test_the_doctor_names_the_remedies(tmp_path, model, capfd, monkeypatch):
     assert "python -m experiments fetch smollm2 --out models/smollm2" in said
     assert "python -m experiments fetch gsm8k --out data/gsm8k" in said
     assert dispatcher.main(["doctor", "--model", str(model)]) == 0
-    assert f"{model}: {llama.num_parameters(random_model.ARCHITECTURE):,} parameters" in capfd.readouterr().out
+    assert f"{model}: {parameters.count(random_model.ARCHITECTURE):,} parameters" in capfd.readouterr().out
     broken = tmp_path / "broken"
     broken.mkdir()
     assert dispatcher.main(["doctor", "--model", str(broken)]) == 1
@@ -484,11 +484,11 @@ def test_the_doctor_names_the_remedies(tmp_path, model, capfd, monkeypatch):
 
 
 def test_the_doctor_compares_memory_and_disk(tmp_path, monkeypatch):
-    needs = doctor.needs()
-    assert needs["llama3-8b"].parameters == 8_030_261_248
-    assert needs["smollm2"].parameters == 134_515_008
-    monkeypatch.setattr(doctor, "_memory", lambda: needs["smollm2"].memory - 1)
-    found = {finding.what: finding for finding in doctor.findings(tmp_path / "a", tmp_path / "b")}
+    needs = memory.requirements("smollm2")
+    assert memory.requirements("llama3-8b").parameters == 8_030_261_248
+    assert needs.parameters == 134_515_008
+    monkeypatch.setattr(doctor, "_free_memory", lambda: needs.memory - 1)
+    found = {check.subject: check for check in doctor.checks(tmp_path / "a", tmp_path / "b")}
     assert found["smollm2: memory"].state == "short"
     assert found["smollm2: memory"].remedy
     assert found["tiny: memory"].state == "good"
@@ -580,12 +580,16 @@ def test_data_are_not_written_over(model, tmp_path, capfd):
 
 def test_two_runs_do_not_write_into_one_file(tmp_path):
     path = tmp_path / "out.jsonl"
-    with jsonl.appending(path), pytest.raises(OSError, match="is being written by another run"), jsonl.appending(path):
+    with (
+        files.opened_to_append(path),
+        pytest.raises(OSError, match="is being written by another run"),
+        files.opened_to_append(path),
+    ):
         pass
 
 
 def test_two_runs_do_not_fetch_into_one_folder(tmp_path, capfd):
-    with fetch._part(tmp_path / "m"):
+    with downloads.new_folder(tmp_path / "m"):
         assert dispatcher.main(["fetch", "tiny", "--out", str(tmp_path / "m")]) == 1
     assert "is being fetched by another run" in capfd.readouterr().err
     assert dispatcher.main(["fetch", "tiny", "--out", str(tmp_path / "m")]) == 0

@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 
 import experiments.__main__ as dispatcher
-from experiments import config, jsonl, records
-from experiments.model import llama
+from experiments import config, files, records
+from experiments.model import parameters
 from experiments.training import batches, checkpoint
 from tests.support import runs
 
@@ -114,7 +114,7 @@ def test_what_a_run_leaves(done):
         (folder,) = arm.iterdir()
         assert folder.name == "seed-0"
         assert {path.name for path in folder.iterdir()} == {"config.json", records.RECORDS, records.CHECKPOINTS}
-        given = config.from_json(jsonl.read_object(folder / "config.json"))
+        given = config.from_json(files.read_object(folder / "config.json"))
         assert (given.arm.name, given.num_updates, given.num_problems) == (arm.name, 4, 16)
         made = runs.read(folder)
         assert [record["kind"] for record in made] == ["header", *["update"] * 5, "end"]
@@ -289,10 +289,10 @@ def test_a_list_is_checked_and_extended(done, tmp_path, capfd):
     (tmp_path / "runs.json").write_text('{"a/seed-0": {"preset": "tiny"}}')
     said = refused(capfd, "resume", tmp_path)
     assert f"{tmp_path / 'runs.json'}: config must have the key 'model'." in said
-    listed = jsonl.read_object(done / "runs.json")
+    listed = files.read_object(done / "runs.json")
     assert list(listed) == ["accumulated/seed-0", "sequential/seed-0"]
     for name, content in listed.items():
-        assert content == jsonl.read_object(done / name / "config.json")
+        assert content == files.read_object(done / name / "config.json")
 
 
 def test_the_room_of_checkpoints_is_said_where_it_is_much(done, tmp_path, capfd, monkeypatch):
@@ -324,7 +324,7 @@ def test_what_is_kept_may_change(done, tmp_path, capfd):
     assert called(capfd, *call)[0] == 0
     assert checkpoint.numbers(folder / records.CHECKPOINTS) == [4]
     assert same(folder, done)
-    assert jsonl.read_object(folder / "config.json")["keep"] == 1
+    assert files.read_object(folder / "config.json")["keep"] == 1
     assert called(capfd, *call, "--set", "keep=0")[0] == 0
     assert not (folder / records.CHECKPOINTS).exists()
 
@@ -359,8 +359,8 @@ def test_checkpoints_without_lines(done, tmp_path, capfd):
 
 def test_another_model_is_refused(done, tmp_path, capfd, monkeypatch):
     copied(done, tmp_path, 3)
-    init = llama.init
-    monkeypatch.setattr(llama, "init", lambda architecture, key: init(architecture, jax.random.key(9)))
+    init = parameters.init
+    monkeypatch.setattr(parameters, "init", lambda architecture, key: init(architecture, jax.random.key(9)))
     said = refused(capfd, "resume", tmp_path)
     assert "must be continued with the model and the data that it was begun with" in said
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments.data import tokens
-from experiments.model import llama, objectives, pretrained
+from experiments.model import llama, objectives, parameters, pretrained
 from experiments.model.llama import Architecture, RopeScaling
 from tests.oracles import plain_llama
 from tests.support.rounding import assert_equal_to_round_off
@@ -38,7 +38,7 @@ STRETCHED = replace(
 
 def random_params(architecture, dtype: type = np.float64, seed=0, scale=8.0):
     """Far from the usual start, where attention is uniform and every error of order is small."""
-    made = llama.init(architecture, jax.random.key(seed), dtype)
+    made = parameters.init(architecture, jax.random.key(seed), dtype)
     return jax.tree.map(lambda leaf: leaf * scale if leaf.ndim > 1 and not bool((leaf == 1).all()) else leaf, made)
 
 
@@ -154,14 +154,3 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_gradients():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(narrow[1]))
     assert float(narrow[0]) == pytest.approx(float(wide[0]), rel=0.02)
     assert narrow[0] != wide[0]
-
-
-def test_counts_and_start():
-    assert llama.num_parameters(SMALL) == sum(leaf.size for leaf in jax.tree.leaves(random_params(SMALL)))
-    made = llama.init(STRETCHED, jax.random.key(3))
-    assert bool((made["layers"]["mlp_norm"] == 1).all())
-    assert float(jnp.std(made["layers"]["gate"])) == pytest.approx(0.02, rel=0.1)
-    smollm2 = replace(
-        SMALL, vocabulary=49152, width=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, mlp_width=1536
-    )
-    assert llama.num_parameters(smollm2) == 134_515_008  # as its model card says

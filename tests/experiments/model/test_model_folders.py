@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.model import gguf_files, llama, llama_config, pretrained, tensor_files
+from experiments.model import gguf_files, llama_config, parameters, pretrained, tensor_files
 from experiments.model.llama import RopeScaling
 from tests.experiments.model.test_llama import SMALL, all_logits
 from tests.experiments.training.test_checkpoint import records, script
@@ -28,7 +28,7 @@ def tensors(params):
         several = leaf.items() if isinstance(leaf, dict) else [(name, [leaf])]
         for inner, values in several:
             for layer, value in enumerate(values):
-                published = pretrained.tensor_name(inner, layer if isinstance(leaf, dict) else None)
+                published = parameters.tensor_name(inner, layer if isinstance(leaf, dict) else None)
                 by_name[published] = np.asarray(value).T if published.endswith(TRANSPOSED) else np.asarray(value)
     return by_name
 
@@ -65,7 +65,7 @@ def test_sixty_random_folders(tmp_path):
 def test_published_models_and_as_transformers_5_saves_them(name):
     config, size = llama_folders.PUBLISHED[name]
     architecture = llama_config.architecture(config)
-    assert llama.num_parameters(architecture) == size
+    assert parameters.count(architecture) == size
     assert llama_config.architecture(llama_folders.saved_by_transformers_5(config)) == architecture
     assert llama_config.architecture(llama_config.config(architecture)) == architecture
 
@@ -118,7 +118,7 @@ def test_transformers_5_saves_a_published_config_so(name, tmp_path):
 def sharded(tmp_path, monkeypatch):
     """A folder of several files, its parameters, and its index."""
     monkeypatch.setattr(tensor_files, "_FILE_BYTES", 3000)
-    params = llama.init(SMALL, jax.random.key(1))
+    params = parameters.init(SMALL, jax.random.key(1))
     pretrained.save(params, SMALL, tmp_path / "model")
     monkeypatch.undo()
     return tmp_path / "model", params
@@ -132,7 +132,7 @@ def test_the_last_save_is_loaded_whatever_the_folder_held(sharded, monkeypatch):
     folder, _ = sharded
     for seed, file_bytes in ((2, 10**9), (3, 3000), (4, 6000), (5, 10**9)):
         monkeypatch.setattr(tensor_files, "_FILE_BYTES", file_bytes)
-        params = llama.init(SMALL, jax.random.key(seed))
+        params = parameters.init(SMALL, jax.random.key(seed))
         pretrained.save(params, SMALL, folder)
         assert is_equal(pretrained.load(folder)[0], params)
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
@@ -152,7 +152,7 @@ def test_a_save_that_fails_leaves_the_old_model(sharded, monkeypatch):
     monkeypatch.setattr(tensor_files, "_FILE_BYTES", 3000)
     monkeypatch.setattr(tensor_files, "save_file", full_at_the_third)
     with pytest.raises(OSError, match="disk full"):
-        pretrained.save(llama.init(SMALL, jax.random.key(2)), replace(SMALL, rope_theta=7.0), folder)
+        pretrained.save(parameters.init(SMALL, jax.random.key(2)), replace(SMALL, rope_theta=7.0), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert is_equal(pretrained.load(folder)[0], params)
 
@@ -195,7 +195,7 @@ def test_an_adapter_is_refused(sharded):
 def test_an_index_without_any_of_its_files_is_passed_over(sharded, tmp_path):
     """As transformers 5.24.0 leaves a folder that held shards and was then saved into one file."""
     folder, _ = sharded
-    params = llama.init(SMALL, jax.random.key(2))
+    params = parameters.init(SMALL, jax.random.key(2))
     pretrained.save(params, SMALL, tmp_path / "single")
     for path in folder.glob("model-*"):
         path.unlink()
@@ -204,7 +204,7 @@ def test_an_index_without_any_of_its_files_is_passed_over(sharded, tmp_path):
 
 
 def test_an_index_may_name_one_file(tmp_path):
-    params = llama.init(SMALL, jax.random.key(1))
+    params = parameters.init(SMALL, jax.random.key(1))
     pretrained.save(params, SMALL, tmp_path)
     places = dict.fromkeys(load_file(tmp_path / "model.safetensors"), "model.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
@@ -229,7 +229,7 @@ def altered(path, tensors):
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_a_redundant_head_must_equal_the_embedding(dtype, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "_ROWS", 5)
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), llama.init(SMALL, jax.random.key(1)))
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), parameters.init(SMALL, jax.random.key(1)))
     pretrained.save(params, SMALL, tmp_path)
     path = tmp_path / "model.safetensors"
     head = load_file(path)["model.embed_tokens.weight"].astype(np.float32)
@@ -247,7 +247,7 @@ def test_a_redundant_head_must_equal_the_embedding(dtype, tmp_path, monkeypatch)
 
 
 def test_a_head_that_is_missing_names_the_remedy(tmp_path):
-    pretrained.save(llama.init(SMALL, jax.random.key(1)), SMALL, tmp_path)
+    pretrained.save(parameters.init(SMALL, jax.random.key(1)), SMALL, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
     with pytest.raises(ValueError, match=r"missing: lm_head\.weight\. .* tie_word_embeddings must be true"):

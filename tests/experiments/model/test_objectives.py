@@ -28,7 +28,7 @@ def plain_log_probs(params, architecture, text):
 @pytest.mark.parametrize("most_scores", [2**23, 24 * 5 * 2])
 def test_log_probs_are_those_of_the_loops(architecture, most_scores, monkeypatch):
     """Also where the head is computed in several blocks of places, the last of them not full."""
-    monkeypatch.setattr(objectives, "_MOST_SCORES", most_scores)
+    monkeypatch.setattr(objectives, "MAX_SCORES", most_scores)
     params, several = random_params(architecture), texts(architecture)
     batch = tokens.batch(several, multiple=5)
     found = jax.jit(lambda p, b: objectives.log_probs(p, architecture, b, compute_dtype=jnp.float64))(params, batch)

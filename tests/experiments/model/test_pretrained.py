@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.model import llama, pretrained, tensor_files
+from experiments.model import llama, llama_config, pretrained, tensor_files
 from experiments.model.llama import RopeScaling
 from tests.experiments.model.test_llama import SMALL, STRETCHED, random_params
 from tests.support import llama_folders
@@ -24,14 +24,16 @@ LLAMA3 = LLAMA32["rope_scaling"]
 
 def test_the_oldest_name_of_the_rope_type():
     older = {("type" if key == "rope_type" else key): value for key, value in LLAMA3.items()}
-    assert pretrained.architecture({**LLAMA32, "rope_scaling": older}).rope_scaling == RopeScaling(32.0, 1.0, 4.0, 8192)
+    assert llama_config.architecture({**LLAMA32, "rope_scaling": older}).rope_scaling == RopeScaling(
+        32.0, 1.0, 4.0, 8192
+    )
 
 
 def test_a_base_of_null_is_as_good_as_absent():
     config = LLAMA32 | {"rope_theta": None, "rope_scaling": None, "rope_parameters": LLAMA3 | {"rope_theta": 5e5}}
-    assert pretrained.architecture(config) == pretrained.architecture(LLAMA32)
+    assert llama_config.architecture(config) == llama_config.architecture(LLAMA32)
     config = LLAMA32 | {"rope_scaling": LLAMA3 | {"rope_theta": None}}
-    assert pretrained.architecture(config) == pretrained.architecture(LLAMA32)
+    assert llama_config.architecture(config) == llama_config.architecture(LLAMA32)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_a_base_of_null_is_as_good_as_absent():
 )
 def test_what_is_not_the_family_is_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message.replace("'", ".")):
-        pretrained.architecture(SMOLLM2 | change)
+        llama_config.architecture(SMOLLM2 | change)
 
 
 @pytest.mark.parametrize("architecture", [SMALL, STRETCHED], ids=["tied", "untied, stretched"])

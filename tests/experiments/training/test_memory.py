@@ -8,7 +8,7 @@ import pytest
 from experiments import arms, config, presets
 from experiments.commands import run
 from experiments.data import tokens
-from experiments.model import llama, pretrained, random_model
+from experiments.model import parameters, pretrained, published, random_model
 from experiments.training import batches, checkpoint, inputs, memory, train_step
 
 
@@ -32,8 +32,7 @@ def analysed(c, architecture, monkeypatch):
 
         return compile_only
 
-    params = jax.eval_shape(lambda: llama.init(architecture, jax.random.key(0)))
-    params = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), params)
+    params = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), parameters.shapes(architecture))
     state = train_step.initial_state(c.arm, c.rule, params, params if c.arm.optimizer == "frozen-adamw" else None)
     batch = tokens.batch([tokens.Encoded([1], [2])] * c.num_pairs, shape=(c.max_tokens, c.max_tokens))
     step = train_step.make_step(c.arm, c.rule, c.learning_rate, inputs.loss_of(c, architecture, None))
@@ -56,7 +55,7 @@ def in_all(program):
 def test_the_tiny_preset_needs_what_is_reckoned(monkeypatch):
     """Where activations are nearly all of it."""
     c = presets.config("tiny")
-    needs = memory.of_run(c, random_model.ARCHITECTURE)
+    needs = memory.allocations(c, random_model.ARCHITECTURE)
     total = sum(need.num_bytes for need in needs)
     assert total / 2 < in_all(analysed(c, random_model.ARCHITECTURE, monkeypatch)) < total * 2
 
@@ -72,12 +71,12 @@ WIDE = replace(random_model.ARCHITECTURE, vocabulary=8192, width=512, mlp_width=
 def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch):
     """What is handed over is exactly parameters, start and moments; in all it is no more than is reckoned."""
     c = replace(presets.config("tiny", arms.parse(text)), num_pairs=1, max_tokens=16)
-    one = 4 * llama.num_parameters(WIDE)
+    one = 4 * parameters.count(WIDE)
     program = analysed(c, WIDE, monkeypatch)
     assert program.argument_size_in_bytes == pytest.approx(num_given * one, rel=1e-3)
-    counted = memory.arrays(c.arm.optimizer)
-    assert sum(counted[what] for what in list(counted)[:3]) == num_given
-    total = sum(need.num_bytes for need in memory.of_run(c, WIDE))
+    counted = memory.numbers(c, WIDE)
+    assert sum(counted[what] for what in list(counted)[:3]) == num_given * parameters.count(WIDE)
+    total = sum(need.num_bytes for need in memory.allocations(c, WIDE))
     assert total / 2 < in_all(program) <= total
 
 
@@ -85,7 +84,7 @@ def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch)
 def test_checkpoints_have_the_size_that_is_reckoned(optimizer, tmp_path):
     architecture = replace(random_model.ARCHITECTURE, vocabulary=2048)
     c = replace(presets.config("tiny", arms.parse(f"accumulated:optimizer={optimizer}")), num_updates=1)
-    params = llama.init(architecture, jax.random.key(0))
+    params = parameters.init(architecture, jax.random.key(0))
     checkpoint.save(
         tmp_path, 1, train_step.initial_state(c.arm, c.rule, params, params if "frozen" in optimizer else None), {}
     )
@@ -99,21 +98,24 @@ def test_checkpoints_of_several_runs_are_counted():
     """Nine runs of SmolLM2 under AdamW: eight have one each as the last one is made, which has two."""
     one = 12 * 134_515_008
     c = presets.config("smollm2")
-    runs = [(c, memory.PUBLISHED["smollm2"])] * 9
+    runs = [(c, published.ARCHITECTURES["smollm2"])] * 9
     assert memory.disk(runs) == (10 * one, 9 * one)
-    several = [(replace(c, keep=3), memory.PUBLISHED["smollm2"])] * 2  # 10, 20 and 24; the best is one of them
+    several = [(replace(c, keep=3), published.ARCHITECTURES["smollm2"])] * 2  # 10, 20 and 24; the best is one of them
     assert memory.disk(several) == (6 * one, 6 * one)
-    assert memory.disk([(replace(c, keep=0), memory.PUBLISHED["smollm2"])] * 9) == (2 * one, 0)
+    assert memory.disk([(replace(c, keep=0), published.ARCHITECTURES["smollm2"])] * 9) == (2 * one, 0)
     assert [memory.size(number) for number in (999, 1_614_180_096, 2e12)] == ["999 B", "1.61 GB", "2 TB"]
 
 
 def test_devices_share_what_is_split_among_them():
     base = presets.config("llama3-8b")
-    architecture = memory.PUBLISHED["llama3-8b"]
-    assert llama.num_parameters(architecture) == 8_030_261_248  # as its model card says
-    by_what = {need.what: need.num_bytes for need in memory.of_run(base, architecture)}
-    alone = {need.what: need.num_bytes for need in memory.of_run(replace(base, mesh=config.MeshShape()), architecture)}
-    for what in memory.arrays("adamw"):
+    architecture = published.ARCHITECTURES["llama3-8b"]
+    assert parameters.count(architecture) == 8_030_261_248  # as its model card says
+    by_what = {need.purpose: need.num_bytes for need in memory.allocations(base, architecture)}
+    alone = {
+        need.purpose: need.num_bytes
+        for need in memory.allocations(replace(base, mesh=config.MeshShape()), architecture)
+    }
+    for what in memory.numbers(base, architecture):
         assert by_what[what] * 8 == alone[what]
     assert by_what["parameters"] == 4 * 8_030_261_248 // 8
     kept = "activations kept for the backward pass"
@@ -125,24 +127,22 @@ def test_a_dry_run_loads_nothing_and_fits_the_terminal(preset, capfd, monkeypatc
     def loaded(*_, **__):
         raise AssertionError("something was loaded")
 
-    monkeypatch.setattr(inputs, "load", loaded)
+    monkeypatch.setattr(inputs, "prepared", loaded)
     monkeypatch.setattr(pretrained, "load", loaded)
-    monkeypatch.setattr(llama, "init", loaded)
+    monkeypatch.setattr(parameters, "init", loaded)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     assert run.main(["--preset", preset, "--dry-run", "--arm", "accumulated-plus-term", "--arm", "sequential"]) == 0
     said = capfd.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
-    assert f"{llama.num_parameters(memory.PUBLISHED[preset]):,}" in said
+    assert f"{parameters.count(published.ARCHITECTURES[preset]):,}" in said
     assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_is_of_the_model_that_is_named(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert run.main(["--preset", "smollm2", "--model", "tiny", "--dry-run"]) == 0
-    assert f"{llama.num_parameters(random_model.ARCHITECTURE):,} parameters" in capfd.readouterr().out.replace(
-        "\n", " "
-    )
+    assert f"{parameters.count(random_model.ARCHITECTURE):,} parameters" in capfd.readouterr().out.replace("\n", " ")
     with pytest.raises(SystemExit) as stop:
         run.main(["--preset", "smollm2", "--model", "nowhere", "--dry-run"])
     assert stop.value.code == 2

@@ -1,0 +1,47 @@
+"""The table of the parameters: counts of published models, and rows that fit their arrays."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments.model import parameters, random_model, sharding
+from experiments.model.parameters import TABLE
+from experiments.model.published import ARCHITECTURES
+
+
+def test_counts_are_those_of_the_model_cards():
+    assert parameters.count(ARCHITECTURES["smollm2"]) == 134_515_008
+    assert parameters.count(ARCHITECTURES["llama3-8b"]) == 8_030_261_248
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_random_parameters_have_the_shapes_and_the_start_of_the_family(is_tied):
+    architecture = replace(random_model.ARCHITECTURE, is_tied=is_tied)
+    params = parameters.init(architecture, jax.random.key(3))
+    assert ("head" in params) == (not is_tied)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), parameters.shapes(architecture)
+    )
+    assert parameters.count(architecture) == sum(leaf.size for leaf in jax.tree.leaves(params))
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if "norm" in jax.tree_util.keystr(path):
+            assert bool((leaf == 1).all())
+        else:
+            assert float(jnp.std(leaf)) == pytest.approx(0.02, rel=0.1)
+
+
+def test_rows_fit_their_arrays():
+    architecture = replace(random_model.ARCHITECTURE, is_tied=False)
+    tree = parameters.shapes(architecture)
+    ranks = {name: leaf.ndim for name, leaf in (tree | tree["layers"]).items() if name != "layers"}
+    assert ranks.keys() == TABLE.keys()
+    for name, row in TABLE.items():
+        assert len(row.partition) <= ranks[name], name
+        axes = jax.tree.leaves(tuple(row.partition))
+        assert set(axes) <= set(sharding.AXES), name
+        assert row.is_stacked == ("{}" in row.gguf) == (row.published.startswith("model.layers.")), name
+        assert not row.is_stacked or not row.partition or row.partition[0] is None, name  # layers are never split
+        assert row.is_transposed == (name != "embedding" and ranks[name] - row.is_stacked == 2), name
+    assert len({row.published for row in TABLE.values()}) == len({row.gguf for row in TABLE.values()}) == len(TABLE)
