@@ -58,12 +58,6 @@ a call that cannot be carried out, 130 where it is interrupted.
 """
 
 
-def _cache_file(value: str) -> Path:
-    if value == "-":
-        raise argparse.ArgumentTypeError("must name a file, which is read and written; got -.")
-    return output_path(value)
-
-
 def _renaming(value: str) -> tuple[str, str]:
     name, equals, other = value.partition("=")
     if not equals:
@@ -108,7 +102,7 @@ def _parser() -> Parser:
         help="seconds that a request may wait between its tries, the server's Retry-After among them (default: 60)",
     )
     add("--retries", type=whole(0), default=5, metavar="N", help="tries of a request after the first (default: 5)")
-    add("--cache", type=_cache_file, metavar="PATH", help="default: OUT/teacher-cache.sqlite3")
+    add("--cache", type=output_path, metavar="PATH", help="default: OUT/teacher-cache.sqlite3")
     add(
         "--seed",
         type=whole(0),
@@ -132,6 +126,8 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
         parser.error(
             f"--out must be another folder than --data; got {options.out} for both, and its train.jsonl would be lost."
         )
+    if str(options.cache) == "-":
+        parser.error("--cache must name a file, which is read and written; got -.")
     if options.cache and options.cache.resolve() in (out / "train.jsonl", out / "unsolved.jsonl", data):
         parser.error(f"--cache must be a file of its own; got {options.cache}.")
 
@@ -188,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         def on_outcome(outcome: "Outcome") -> None:
             counts[0] += 1
-            counts[1] += outcome.solution is not None
+            counts[1] += outcome.state == "solved"
             advance(counts[0], f"{counts[1]} solved")
 
         run = solutions.solve(problems, settings, store, on_outcome=on_outcome, api_key=api_key)
@@ -207,7 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    write(out / "train.jsonl", _lines(run.solved))
-    write(out / "unsolved.jsonl", _lines(outcome for outcome in run.outcomes if outcome.solution is None))
+    write(out / "train.jsonl", _lines(outcome for outcome in run.outcomes if outcome.state == "solved"))
+    write(out / "unsolved.jsonl", _lines(outcome for outcome in run.outcomes if outcome.state != "solved"))
     print(f"wrote {out / 'train.jsonl'} and {out / 'unsolved.jsonl'}")
-    return 1 if not run.solved or run.given_up else 0
+    states = {outcome.state for outcome in run.outcomes}
+    return 0 if "solved" in states and "given up" not in states else 1

@@ -12,27 +12,26 @@ from typing import Literal
 __all__ = ["Remedy", "RequestError", "remedies"]
 
 
+@dataclass(eq=False)
 class RequestError(Exception):
     """The failure of one request.
 
     Attributes:
+        message: Why it failed, for the user.
         ends: The part of the run that fails with it.
         retry_after: Seconds that the endpoint asks to wait.
         is_refusal: Whether the endpoint does not accept the request as it is.
         num_sent: Times that the request was sent.
     """
 
-    def __init__(
-        self,
-        message: str,
-        ends: Literal["try", "problem", "run"] = "try",
-        retry_after: float = 0.0,
-        *,
-        is_refusal: bool = False,
-        num_sent: int = 0,
-    ) -> None:
-        super().__init__(message)
-        self.ends, self.retry_after, self.is_refusal, self.num_sent = ends, retry_after, is_refusal, num_sent
+    message: str
+    ends: Literal["try", "problem", "run"] = "try"
+    retry_after: float = 0.0
+    is_refusal: bool = False
+    num_sent: int = 0
+
+    def __str__(self) -> str:
+        return self.message
 
 
 _OTHER_NAMES = {

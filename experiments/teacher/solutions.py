@@ -7,7 +7,7 @@ neither checked nor part of a solution. Nothing here knows how a request travels
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from experiments.data import answers, gsm8k
 from experiments.data.gsm8k import Problem
@@ -16,7 +16,10 @@ from experiments.teacher.replies import Reply
 from experiments.teacher.settings import OPENAI_URL, Settings
 from experiments.teacher.store import Store
 
-__all__ = ["VERDICTS", "Attempt", "Outcome", "Run", "Verdict", "request", "solve", "verdict"]
+if TYPE_CHECKING:
+    from experiments.teacher.endpoint import Endpoint
+
+__all__ = ["VERDICTS", "Attempt", "Outcome", "Run", "State", "Verdict", "request", "solve", "verdict"]
 
 Verdict = Literal["right", "wrong", "no final line", "cut off", "no text"]
 """On an answer. The last three cannot be used: no line `#### N` at the end, stopped by a limit or a filter, empty.
@@ -24,6 +27,8 @@ Verdict = Literal["right", "wrong", "no final line", "cut off", "no text"]
 An answer that a limit stopped before it began is cut off, not empty."""
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+State = Literal["solved", "never solved", "given up"]
+"""Of a problem."""
 
 # The example is this project's own. Its last turn is what gsm8k.final_answer and a reader of annotations accept.
 _PROMPT = (
@@ -73,22 +78,19 @@ class Outcome:
     Attributes:
         problem: The problem.
         attempts: The answers, in turn; only the last can be right.
-        failure: Why no answer came, for a problem that was given up before its attempts were used up; else None.
-        is_final: Whether every other problem would fail in the same way.
-        num_unanswered: Requests sent in this run to which no answer came before the problem was given up.
+        error: Why no answer came, for a problem that was given up before its attempts were used up; else None.
     """
 
     problem: Problem
     attempts: tuple[Attempt, ...]
-    failure: str | None = None
-    is_final: bool = False
-    num_unanswered: int = 0
+    error: RequestError | None = None
 
     @property
-    def solution(self) -> str | None:
-        """The right answer; None where there was none."""
-        last = self.attempts[-1] if self.attempts else None
-        return last.reply.answer if last and last.verdict == "right" else None
+    def state(self) -> State:
+        """Solved by the last attempt, never solved although all attempts were answered, or given up."""
+        if self.error:
+            return "given up"
+        return "solved" if self.attempts and self.attempts[-1].verdict == "right" else "never solved"
 
     @property
     def is_spent(self) -> bool:
@@ -98,45 +100,24 @@ class Outcome:
     @property
     def num_sent(self) -> int:
         """Requests sent in this run."""
-        return sum(attempt.num_sent for attempt in self.attempts) + self.num_unanswered
+        return sum(attempt.num_sent for attempt in self.attempts) + (self.error.num_sent if self.error else 0)
 
     @property
     def record(self) -> dict[str, object]:
         """The line of a file: a problem with its solution, or an unsolved one with the verdicts on its answers."""
-        start: dict[str, object] = {"id": self.problem.id, "question": self.problem.question}
-        if self.solution is None:
-            verdicts = [attempt.verdict for attempt in self.attempts]
-            return {**start, "gold": self.problem.gold, "verdicts": verdicts, "given_up": self.failure}
-        last = self.attempts[-1]
-        return {**start, "answer": self.solution, "teacher": last.reply.model, "attempt": last.number}
+        question = {"id": self.problem.id, "question": self.problem.question}
+        if self.state == "solved":
+            last = self.attempts[-1]
+            return {**question, "answer": last.reply.answer, "teacher": last.reply.model, "attempt": last.number}
+        verdicts = [attempt.verdict for attempt in self.attempts]
+        return {**question, "gold": self.problem.gold, "verdicts": verdicts, "given_up": self.error and str(self.error)}
 
 
-@dataclass(frozen=True)
-class Run:
-    """The outcomes of the problems of a data set.
+class Run(NamedTuple):
+    """The outcomes in the order of the problems, and why the run ended before the last problem, or None."""
 
-    Attributes:
-        outcomes: In the order of the problems.
-        failure: Why the run ended before the last problem; None if it did not.
-    """
-
-    outcomes: tuple[Outcome, ...]
+    outcomes: list[Outcome]
     failure: str | None
-
-    @property
-    def solved(self) -> list[Outcome]:
-        """The problems with a right answer."""
-        return [outcome for outcome in self.outcomes if outcome.solution is not None]
-
-    @property
-    def unsolved(self) -> list[Outcome]:
-        """The problems without a right answer, although all attempts were answered."""
-        return [outcome for outcome in self.outcomes if outcome.solution is None and outcome.failure is None]
-
-    @property
-    def given_up(self) -> list[Outcome]:
-        """The problems with a request to which no answer came."""
-        return [outcome for outcome in self.outcomes if outcome.failure is not None]
 
 
 def request(settings: Settings, question: str, attempt: int) -> dict[str, object]:
@@ -203,15 +184,14 @@ def solve(
     Raises:
         OSError: If the store cannot be written.
     """
-    teacher = _Teacher(settings, store, api_key)
     outcomes: dict[str, Outcome] = {}
 
-    def on_each(outcome: Outcome) -> None:
+    def keep(outcome: Outcome) -> None:
         outcomes[outcome.problem.id] = outcome
         on_outcome(outcome)
 
-    failure = asyncio.run(teacher.solve(problems, on_each))
-    return Run(tuple(outcomes[problem.id] for problem in problems if problem.id in outcomes), failure)
+    failure = asyncio.run(_Teacher(settings, store, api_key).solve(problems, keep))
+    return Run([outcomes[problem.id] for problem in problems if problem.id in outcomes], failure)
 
 
 class _Teacher:
@@ -219,41 +199,35 @@ class _Teacher:
 
     def __init__(self, settings: Settings, store: Store, api_key: str | None) -> None:
         self._settings, self._store, self._api_key = settings, store, api_key
-        self._endpoint = None
+        self._endpoint: Endpoint | None = None
 
     async def solve(self, problems: Sequence[Problem], on_outcome: Callable[[Outcome], None]) -> str | None:
         """Works on the problems; returns why it ended before the last of them, or None."""
-        queue = iter(problems)
+        settings, queue = self._settings, iter(problems)
         failure: str | None = None
-        num_in_a_row, most_in_a_row = 0, max(_FEWEST_IN_A_ROW, self._settings.concurrency)
+        num_in_a_row, most_in_a_row = 0, max(_FEWEST_IN_A_ROW, settings.concurrency)
 
         async def work() -> None:
             nonlocal failure, num_in_a_row
             for problem in queue:  # shared by the workers: each problem goes to one of them
                 outcome = await self._outcome(problem)
                 on_outcome(outcome)
-                reason = outcome.failure
-                if reason is None and outcome.is_spent and outcome.num_sent:
-                    reason = (
-                        f"All {self._settings.max_tokens} tokens were used before an answer began. Give a higher "
-                        "--max-tokens."
-                    )
-                if reason is not None:
-                    num_in_a_row += 1
-                elif outcome.num_sent:
-                    num_in_a_row = 0
-                if outcome.is_final:
+                reason = outcome.error and str(outcome.error)
+                if outcome.is_spent and outcome.num_sent and not reason:
+                    spent = f"All {settings.max_tokens} tokens were used before an answer began."
+                    reason = f"{spent} Give a higher --max-tokens."
+                if reason or outcome.num_sent:  # an answer from the store is no sign of life
+                    num_in_a_row = num_in_a_row + 1 if reason else 0
+                if outcome.error and outcome.error.ends == "run":
                     failure = failure or reason
                 elif num_in_a_row >= most_in_a_row:
-                    failure = failure or (
-                        f"{self._settings.endpoint} gave no answer to {num_in_a_row} problems in a row; the last time: "
-                        f"{reason}"
-                    )
-                if failure is not None:
+                    times = f"{num_in_a_row} problems in a row; the last time: {reason}"
+                    failure = failure or f"{settings.endpoint} gave no answer to {times}"
+                if failure:
                     return
 
         try:
-            await asyncio.gather(*(work() for _ in range(self._settings.concurrency)))
+            await asyncio.gather(*(work() for _ in range(settings.concurrency)))
         finally:
             if self._endpoint is not None:
                 await self._endpoint.close()
@@ -262,34 +236,31 @@ class _Teacher:
     async def _outcome(self, problem: Problem) -> Outcome:
         attempts: list[Attempt] = []
         for number in range(1, self._settings.attempts + 1):
-            asked = request(self._settings, problem.question, number)
-            reply, num_sent = self._store.reply(asked), 0
-            if reply is None and attempts and attempts[-1].reply.is_spent:
-                break
+            body = request(self._settings, problem.question, number)
+            reply, num_sent = self._store.reply(body), 0
             if reply is None:
+                if attempts and attempts[-1].reply.is_spent:
+                    break
                 try:
-                    reply, num_sent = await self._ask(asked)
+                    reply, num_sent = await self._connected().ask(body)
                 except RequestError as error:
-                    return Outcome(problem, tuple(attempts), str(error), error.ends == "run", error.num_sent)
-                self._store.add(asked, reply)
+                    return Outcome(problem, tuple(attempts), error)
+                self._store.add(body, reply)
             attempts.append(Attempt(number, reply, verdict(reply, problem.gold), num_sent))
             if attempts[-1].verdict == "right":
                 break
         return Outcome(problem, tuple(attempts))
 
-    async def _ask(self, body: dict[str, object]) -> tuple[Reply, int]:
-        if self._endpoint is None:
-            if self._api_key is None and self._settings.is_openai:
-                raise RequestError(
-                    f"{OPENAI_URL} needs a key. Set OPENAI_API_KEY, or give another endpoint with --base-url.", "run"
-                )
-            try:
-                from experiments.teacher.endpoint import Endpoint  # noqa: PLC0415  # needs optional packages
-            except ModuleNotFoundError as error:
-                raise RequestError(
-                    f"`{error.name}` must be installed to ask a teacher: in the project's folder, "
-                    "pip install '.[teacher]'.",
-                    "run",
-                ) from None
-            self._endpoint = Endpoint(self._settings, self._api_key)
-        return await self._endpoint.ask(body)
+    def _connected(self) -> "Endpoint":
+        if self._endpoint is not None:
+            return self._endpoint
+        if self._api_key is None and self._settings.is_openai:
+            fix = "Set OPENAI_API_KEY, or give another endpoint with --base-url."
+            raise RequestError(f"{OPENAI_URL} needs a key. {fix}", "run")
+        try:
+            from experiments.teacher.endpoint import Endpoint  # noqa: PLC0415  # needs optional packages
+        except ModuleNotFoundError as error:
+            fix = "in the project's folder, pip install '.[teacher]'."
+            raise RequestError(f"`{error.name}` must be installed to ask a teacher: {fix}", "run") from None
+        self._endpoint = Endpoint(self._settings, self._api_key)
+        return self._endpoint

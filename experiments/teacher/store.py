@@ -154,12 +154,14 @@ class Store:
                         f"{self.path} must have one writer; another process has it open. Wait for it, or give another "
                         "--cache."
                     ) from None
-                case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:  # a column is not there
                     raise self._damage(error) from None
                 case sqlite3.SQLITE_MISUSE:
                     raise
                 case _:
                     raise OSError(f"{self.path}: {error}.") from None
+        except (UnicodeDecodeError, TypeError):  # a name in the table is no text, a value is a number
+            raise self._damage("it holds other values than texts") from None
 
 
 def _entry(line: bytes, place: str) -> tuple[str, tuple[Mapping[str, object], Reply]]:

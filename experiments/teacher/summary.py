@@ -1,11 +1,12 @@
 """The summary of a run for a terminal: requests, verdicts, tokens, costs, and the problems without a solution."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import get_args
 
 from rich.table import Table
 
 from experiments.teacher.settings import Settings
-from experiments.teacher.solutions import VERDICTS, Attempt, Outcome, Run
+from experiments.teacher.solutions import VERDICTS, Attempt, Outcome, Run, State
 
 __all__ = ["Prices", "remarks", "table"]
 
@@ -27,14 +28,13 @@ def table(run: Run, prices: Prices | None) -> Table:
 
 def remarks(run: Run, settings: Settings, seconds: float) -> Iterator[str]:
     """The lines below the table: how many problems are solved, the others by their ids, answers that were too long."""
-    yield (
-        f"\n{len(run.outcomes)} problems in {seconds:.1f} s: {len(run.solved)} solved, {len(run.unsolved)} never "
-        f"solved, {len(run.given_up)} given up"
-    )
-    for name, outcomes in (("never solved", run.unsolved), ("given up", run.given_up)):
-        if outcomes:
-            more = f" and {len(outcomes) - _MOST_IDS} more" if len(outcomes) > _MOST_IDS else ""
-            yield f"{name}: {', '.join(outcome.problem.id for outcome in outcomes[:_MOST_IDS])}{more}"
+    ids = {name: [outcome.problem.id for outcome in run.outcomes if outcome.state == name] for name in get_args(State)}
+    counts = ", ".join(f"{len(listed)} {name}" for name, listed in ids.items())
+    yield f"\n{len(run.outcomes)} problems in {seconds:.1f} s: {counts}"
+    for name, listed in ids.items():
+        if listed and name != "solved":
+            more = f" and {len(listed) - _MOST_IDS} more" if len(listed) > _MOST_IDS else ""
+            yield f"{name}: {', '.join(listed[:_MOST_IDS])}{more}"
     replies = [attempt.reply for outcome in run.outcomes for attempt in outcome.attempts]
     long = [reply.is_spent for reply in replies if reply.ending == "limit"]
     if long:
@@ -42,8 +42,9 @@ def remarks(run: Run, settings: Settings, seconds: float) -> Iterator[str]:
             f"too long for --max-tokens {settings.max_tokens} or the model: {len(long)} answers, {sum(long)} of them\n"
             "before they began, as reasoning counts. A higher limit asks every problem anew."
         )
-    if run.given_up and not any(outcome.is_final for outcome in run.given_up):
-        yield f"the last that was given up: {run.given_up[-1].failure}"
+    errors = [outcome.error for outcome in run.outcomes if outcome.error]
+    if errors and not any(error.ends == "run" for error in errors):
+        yield f"the last that was given up: {errors[-1]}"
 
 
 def _rows(outcomes: Sequence[Outcome], prices: Prices | None) -> Iterator[tuple[str, ...]]:
@@ -55,7 +56,7 @@ def _rows(outcomes: Sequence[Outcome], prices: Prices | None) -> Iterator[tuple[
         return name, *(str(value(part)) for part in parts)
 
     num_sent = sum(outcome.num_sent for outcome in outcomes)
-    num_first = len(parts[0]) + sum(outcome.num_unanswered > 0 for outcome in outcomes)
+    num_first = len(parts[0]) + sum(outcome.error is not None and outcome.error.num_sent > 0 for outcome in outcomes)
     yield "requests sent", str(num_sent), "", ""
     yield "  of these tried again", str(num_sent - num_first), "", ""
     yield row("answers", len)
