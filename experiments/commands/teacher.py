@@ -30,10 +30,10 @@ An interrupted or a killed run, run again, pays again for what was in flight and
 nothing else. What finds an answer is the same request to the same address.
 Nothing promises that the endpoint would answer it in the same words again.
 
---cache names another SQLite database; .sqlite3 is put in the place of another
-ending .jsonl, or behind any other name. A file of the name that was given, or
-OUT/teacher-cache.jsonl, is a cache of an earlier version: it is copied into the
-database and stays as it is.
+--cache names another database; its name ends in .sqlite3, which is added where
+it is missing, and replaces .jsonl. An earlier version kept the answers in lines
+of JSON: where --cache names such a file, or OUT/teacher-cache.jsonl is one, its
+answers are copied into the database, and the file stays as it is.
 
 Reasoning (<think>, the channel analysis, a field of its own) is kept in the
 cache; it is neither checked nor written to OUT. It counts as part of an answer
@@ -73,43 +73,34 @@ def _parser() -> Parser:
     add("--limit", type=whole(1), metavar="N", help="only the first N problems")
     add("--skip-broken", action="store_true", help="pass over lines of the data that are no problem")
     add("--out", type=output_folder, required=True, metavar="DIR", help="the folder to write to; made if need be")
-    add("--model", default="gpt-4o", metavar="NAME", help="default: gpt-4o")
+    add("--model", metavar="NAME", help="default: gpt-4o")
     add("--base-url", metavar="URL", help="of an OpenAI-compatible API (default: OpenAI's own)")
-    add("--concurrency", type=whole(1), default=8, metavar="N", help="requests in flight (default: 8)")
-    add("--attempts", type=whole(1), default=3, metavar="N", help="answers asked for per problem (default: 3)")
-    add("--max-tokens", type=whole(1), default=512, metavar="N", help="of an answer, with its reasoning (default: 512)")
+    add("--concurrency", type=whole(1), metavar="N", help="requests in flight (default: 8)")
+    add("--attempts", type=whole(1), metavar="N", help="answers asked for per problem (default: 3)")
+    add("--max-tokens", type=whole(1), metavar="N", help="of an answer, with its reasoning (default: 512)")
     add(
         "--rename",
         type=_renaming,
         action="append",
-        default=[],
         metavar="NAME=OTHER",
         help="send temperature, seed or max_tokens by another name; may be repeated",
     )
     add(
         "--omit",
         action="append",
-        default=[],
         metavar="NAME",
         help="do not send temperature, seed, max_tokens or cache_prompt; may be repeated",
     )
-    add("--timeout", type=number(), default=60.0, metavar="S", help="seconds for a whole answer (default: 60)")
+    add("--timeout", type=number(), metavar="S", help="seconds for a whole answer (default: 60)")
     add(
         "--max-wait",
         type=number(),
-        default=60.0,
         metavar="S",
         help="seconds that a request may wait between its tries, the server's Retry-After among them (default: 60)",
     )
-    add("--retries", type=whole(0), default=5, metavar="N", help="tries of a request after the first (default: 5)")
+    add("--retries", type=whole(0), metavar="N", help="tries of a request after the first (default: 5)")
     add("--cache", type=output_path, metavar="PATH", help="default: OUT/teacher-cache.sqlite3")
-    add(
-        "--seed",
-        type=whole(0),
-        default=0,
-        metavar="K",
-        help="sent with the request; of generated problems (default: 0)",
-    )
+    add("--seed", type=whole(0), metavar="K", help="sent with the request; of generated problems (default: 0)")
     add("--price-in", type=number(is_zero_allowed=True), metavar="X", help="price of a million prompt tokens")
     add("--price-out", type=number(is_zero_allowed=True), metavar="X", help="price of a million completion tokens")
     return parser
@@ -126,10 +117,9 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
         parser.error(
             f"--out must be another folder than --data; got {options.out} for both, and its train.jsonl would be lost."
         )
-    if str(options.cache) == "-":
-        parser.error("--cache must name a file, which is read and written; got -.")
-    if options.cache and options.cache.resolve() in (out / "train.jsonl", out / "unsolved.jsonl", data):
-        parser.error(f"--cache must be a file of its own; got {options.cache}.")
+    cache = options.cache and options.cache.resolve()
+    if str(options.cache) == "-" or cache in (out / "train.jsonl", out / "unsolved.jsonl", data):
+        parser.error(f"--cache must name a file of its own; got {options.cache}.")
 
 
 def _api_key(parser: Parser) -> str | None:
@@ -164,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = {name: getattr(options, name) for name in Settings.model_fields}
         settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
         problems = list(
-            data_sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)
+            data_sources.problems(options.data, options.split, limit=options.limit, seed=settings.seed, skipped=skipped)
         )
         if not problems:
             raise ValueError(f"--data must hold a problem; {options.data} has none in its {options.split} split.")
@@ -173,19 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, StoreInUseError, ModuleNotFoundError) as error:
         parser.error(str(error))
     with closing(store), progress("asking", len(problems), "problems") as advance:
-        if store.num_copied or store.num_torn_bytes:
-            torn = f"; a torn last line of {store.num_torn_bytes} bytes, left by a killed run, is left out"
-            print(
-                f"{store.path}: {store.num_copied} answers are copied from the cache of an earlier version, which "
-                f"stays as it is{torn if store.num_torn_bytes else ''}.",
-                file=sys.stderr,
-            )
-        counts = [0, 0]
+        for message in store.notes:
+            print(message, file=sys.stderr)
+        states: list[str] = []
 
         def on_outcome(outcome: "Outcome") -> None:
-            counts[0] += 1
-            counts[1] += outcome.state == "solved"
-            advance(counts[0], f"{counts[1]} solved")
+            states.append(outcome.state)
+            advance(len(states), f"{states.count('solved')} solved")
 
         run = solutions.solve(problems, settings, store, on_outcome=on_outcome, api_key=api_key)
     for message in skipped or ():
@@ -206,5 +190,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(out / "train.jsonl", _lines(outcome for outcome in run.outcomes if outcome.state == "solved"))
     write(out / "unsolved.jsonl", _lines(outcome for outcome in run.outcomes if outcome.state != "solved"))
     print(f"wrote {out / 'train.jsonl'} and {out / 'unsolved.jsonl'}")
-    states = {outcome.state for outcome in run.outcomes}
     return 0 if "solved" in states and "given up" not in states else 1

@@ -24,6 +24,7 @@ __all__ = ["BrokenStoreError", "Store", "StoreInUseError", "key"]
 
 _APPLICATION_ID = 0x74656163  # "teac": the mark of this program in the header of its databases
 _COLUMNS = "key, request, reply, hash"
+_LINE_START = b'{"key": "'  # of a cache of an earlier version
 
 
 class StoreInUseError(RuntimeError):
@@ -52,8 +53,7 @@ class Store:
 
     Attributes:
         path: The database.
-        num_copied: The answers that were copied from a cache of an earlier version.
-        num_torn_bytes: The length of its last line if the writer of the line was killed; 0 otherwise.
+        notes: What a user should know of the cache of an earlier version, a line each.
 
     Raises:
         StoreInUseError: If another process has the database open.
@@ -64,7 +64,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         is_database = path.suffix == ".sqlite3"
         self.path = path if is_database else path.with_name(f"{path.name.removesuffix('.jsonl')}.sqlite3")
-        self.num_copied = self.num_torn_bytes = 0
+        self.notes: list[str] = []
         self._replies: dict[str, Reply] = {}
         with self._house_errors():
             self._database = sqlite3.connect(self.path, timeout=0, isolation_level=None)
@@ -124,18 +124,26 @@ class Store:
 
     def _copy(self, path: Path) -> None:
         """Adds the answers of a cache of an earlier version, all or none; the last to a request counts, as it did."""
-        *lines, rest = path.read_bytes().split(b"\n")
+        data = path.read_bytes()
+        if data.startswith(b"SQLite format 3\0"):
+            raise BrokenStoreError(f"{path} must have a name that ends in .sqlite3: it is a database. Rename it.")
+        *lines, rest = data.split(b"\n")
         entries = dict(_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1))
         try:
-            entries.update([_entry(rest, "the last line")] if rest else [])
+            entries.update([_entry(rest, f"{path}, line {len(lines) + 1}")] if rest else [])
         except BrokenStoreError:
-            self.num_torn_bytes = len(rest)
+            if not rest.startswith(_LINE_START[: len(rest)]):
+                raise
+            self.notes.append(f"{path}: a torn last line of {len(rest)} bytes, left by a killed run, is left out.")
         missing = [entry for name, entry in entries.items() if name not in self._replies]
         with self._database:
             self._database.execute("BEGIN")
             for request, reply in missing:
                 self.add(request, reply)
-        self.num_copied = len(missing)
+        if missing:
+            self.notes.append(
+                f"{path}: its {len(missing)} answers are copied into {self.path}; it is no longer needed."
+            )
 
     def _damage(self, reason: object) -> BrokenStoreError:
         return BrokenStoreError(

@@ -460,7 +460,7 @@ def test_a_cache_that_was_filled_before_is_read(ask, tmp_path):
     assert run.status == 0
     assert run.row("requests sent") == ["0"]
     assert [record["answer"] for record in run.written()] == [RIGHT]
-    assert f"{tmp_path / 'cache.sqlite3'}: 2 answers are copied from the cache of an earlier version" in run.errors
+    assert f"{path}: its 2 answers are copied into {tmp_path / 'cache.sqlite3'}" in run.errors
     assert path.read_bytes() == before
     again = ask("http://127.0.0.1:9/v1", "--cache", str(path))
     assert again.written() == run.written()
@@ -1002,6 +1002,12 @@ def test_help_does_not_wait_for_openai_and_fits():
     assert done.returncode == 0, done.stderr
     assert "--max-wait S" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+    # The help names the defaults, so that it needs no settings.
+    helps = {part.split()[0]: " ".join(part.split()) for part in done.stdout.split("\n  --")[1:]}
+    for name in ("model", "concurrency", "attempts", "max-tokens", "timeout", "max-wait", "retries", "seed"):
+        value = getattr(Settings(), name.replace("-", "_"))
+        shown = value if name == "model" else format(value, "g")
+        assert re.search(rf"default: {shown}(?![\w.-])", helps[name])
 
 
 @pytest.mark.parametrize(
@@ -1031,8 +1037,8 @@ def test_help_does_not_wait_for_openai_and_fits():
         (["--rename", "seed=a", "--rename", "seed=b"], "must name a parameter once"),
         (["--rename", "seed=a", "--omit", "seed"], "must name a parameter once, and none that is left out; got seed"),
         (["--omit", "model"], "`omit` must name one of temperature, seed, max_tokens, cache_prompt; got model."),
-        (["--cache", "-"], "must name a file"),
-        (["--cache", "{out}/train.jsonl"], "--cache must be a file of its own"),
+        (["--cache", "-"], "--cache must name a file of its own; got -."),
+        (["--cache", "{out}/train.jsonl"], "--cache must name a file of its own"),
         (["--out", "{data}"], "--out must be another folder than --data"),
         (["--out", "{data}/train.jsonl"], "must be a folder; got the file"),
         (["--out", "{data}/train.jsonl/b"], "must be a folder that can be made"),
@@ -1151,14 +1157,17 @@ def test_an_earlier_cache_cut_at_any_byte_loses_no_whole_line(entries, data):
         start = 0 if num_whole == 0 else ends[num_whole - 1] + 1
         expected = {key(asked): reply for asked, reply in entries[:num_whole]}
         with closing(Store(path)) as store:
-            assert len(store) == store.num_copied == len(expected)
+            assert len(store) == len(expected)
+            copied = f"{path}: its {len(expected)} answers are copied into {path.with_suffix('.sqlite3')};"
+            assert [note for note in store.notes if copied in note] == store.notes[-1:] * bool(expected)
             for asked, _ in entries[:num_whole]:
                 assert store.reply(asked) == expected[key(asked)]
-            assert store.num_torn_bytes == max(size - start, 0)
+            torn = f"a torn last line of {max(size - start, 0)} bytes"
+            assert any(torn in note for note in store.notes) == (size > start)
             store.add({"another": None}, Reply(text="a reply"))
         assert path.read_bytes() == content[:size]
         with closing(Store(path)) as store:
-            assert store.num_copied == 0
+            assert not any("copied" in note for note in store.notes)
             assert store.reply({"another": None}) == Reply(text="a reply")
             assert len(store) == len(expected) + 1
 
@@ -1231,10 +1240,16 @@ def test_a_file_of_another_program_is_refused_and_left_as_it_is(ask, tmp_path, c
         database.execute("CREATE TABLE answers (id INTEGER PRIMARY KEY)")
     (tmp_path / "text.sqlite3").write_text("A text, longer than the header of a database. " * 9)
     (tmp_path / "letter").write_text("Dear Anna,\n")
+    (tmp_path / "word").write_text("Dear")
+    with closing(Store(tmp_path / "answers.sqlite3")) as store:
+        store.add({"a": 1}, Reply(text="\n"))
+    (tmp_path / "answers.sqlite3").rename(tmp_path / "answers.db")
     contents = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     messages = {
         "other.sqlite3": "other.sqlite3 must be a database of answers; it is another program's.",
         "text.sqlite3": "text.sqlite3 must be an undamaged database of answers; file is not a database.",
+        "answers.db": "answers.db must have a name that ends in .sqlite3: it is a database. Rename it.",
+        "word": "word, line 1: must hold a request, its reply and the hashes of both.",
         "letter": "letter, line 1: must hold a request, its reply and the hashes of both.",
     }
     with serving([answer(RIGHT)]) as server:
@@ -1358,7 +1373,7 @@ def test_a_torn_line_is_reported(ask):
         path.write_bytes(path.read_bytes()[:-10])
         again = ask(server.url)
         assert len(server.asked) == 3  # the second answer only
-    assert "1 answers are copied" in again.errors
+    assert "its 1 answers are copied" in again.errors
     assert re.search(r"a torn last line of \d+ bytes, left by a killed run, is left out", again.errors)
     assert again.written() == run.written()
 
