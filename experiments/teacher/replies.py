@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 
 from experiments.data import reasoning
 
@@ -41,8 +41,7 @@ def _or_none(value: object, validate: Callable[[object], object]) -> object:
         return None  # a value of a wrong type counts as missing
 
 
-# An instance: pydantic's own text refuses the halves of characters, which JSON can spell, and which were paid for.
-_Text = Annotated[InstanceOf[str] | None, WrapValidator(_or_none)]
+_Text = Annotated[str | None, WrapValidator(_or_none)]
 # A count of a thousand million tokens is a mistake of the endpoint's.
 _Count = Annotated[Annotated[int, Field(strict=True, ge=0, lt=10**9)] | None, WrapValidator(_or_none)]
 _COUNT = TypeAdapter[int | None](_Count)

@@ -652,6 +652,14 @@ def test_reasoning_is_neither_checked_nor_kept_in_a_solution(ask, name):
     assert ("Is it 4?" in json.dumps(paid)) == ("Is it 4?" in json.dumps(SHAPES[name]))
 
 
+def test_half_a_character_is_kept(tmp_path):
+    reply = replies.read(json.dumps(body("\ud800\n#### 3")))
+    assert reply.text == "\ud800\n#### 3"
+    with closing(Store(tmp_path / "cache.sqlite3")) as store:
+        store.add({}, reply)
+    assert held(tmp_path / "cache.sqlite3", [{}]) == [reply]
+
+
 def test_annotations_in_the_reasoning_are_none_of_the_answer(ask):
     with serving([answer("<think><<1+2=3>></think>It is 3.\n#### 3")]) as server:
         run = ask(server.url)
@@ -1233,6 +1241,21 @@ def test_a_database_that_is_cut_is_refused(sound, data):
         with pytest.raises(BrokenStoreError, match=r"^\S+cache\.sqlite3"):
             Store(path)
         assert path.read_bytes() == sound[:size]
+
+
+def test_a_row_that_is_gone_is_noticed(tmp_path):
+    """The page of the table counts one row less: the others are whole, and their numbers have no gap."""
+    path = tmp_path / "cache.sqlite3"
+    with closing(Store(path)) as store:
+        for number in range(3):
+            store.add({"a": number}, Reply(text="b"))
+    content = bytearray(path.read_bytes())
+    assert content[4096 + 3 : 4096 + 5] == b"\0\3"  # in the header of the second page
+    content[4096 + 4] -= 1
+    path.write_bytes(content)
+    assert len(rows(path)) == 2
+    with pytest.raises(BrokenStoreError, match="must be an undamaged database of answers"):
+        Store(path)
 
 
 def test_a_file_of_another_program_is_refused_and_left_as_it_is(ask, tmp_path, capsys):
