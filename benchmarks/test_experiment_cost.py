@@ -45,9 +45,9 @@ def test_measurements(name, capsys):
         tokens.Encoded(*(rng.integers(0, architecture.vocabulary, size).tolist() for size in (110, 110)))
         for _ in range(8)
     ]
-    halves = batches.halves(texts[:4], texts[4:], "token-half", (256, 128))
+    halves = batches.pair_batch(texts[:4], texts[4:], "token-half", (256, 128))
     halves = jax.tree.map(jnp.asarray, halves)
-    arm, rule, rate = arms.BY_NAME[name], arms.Rule(), 1e-5
+    arm, rule, rate = arms.BY_NAME[name], arms.Hyperparams(), 1e-5
     told = objectives.negative_log_likelihood(architecture, has_aux=True)
     numbers = arm_update.schedule_of(arm, is_plus_first=True).losses
 
@@ -57,10 +57,10 @@ def test_measurements(name, capsys):
         return train_step.State(updates.displaced(state.params, made.displacement), made.state, None)
 
     plain = jax.jit(alone)
-    measured = train_step.stepper(arm, rule, rate, told)
+    measured = train_step.make_step(arm, rule, rate, told)
     states = {}
     for key in ("alone", "measured"):
-        states[key] = train_step.initial(arm, rule, params, None)
+        states[key] = train_step.initial_state(arm, rule, params, None)
     seconds = {"alone": [], "measured": []}
     for _ in range(ROUNDS + 1):
         started = perf_counter()

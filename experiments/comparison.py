@@ -1,4 +1,4 @@
-"""An accumulated and a sequential update from one place: their gap predicted in powers of the learning rate, measured.
+"""One update both ways, accumulated and sequential: the gap in powers of the learning rate, predicted and measured.
 
 The prediction is `numerics.updates.unit_displacement`, frozen and differentiated in the step; the measurement is the
 same map at a real step. Displacements are carried in units of the step, float32, and never come from subtracting two
@@ -18,33 +18,34 @@ import optax
 from jaxtyping import Array
 
 from experiments import arms
-from experiments.arms import Arm, Rule
+from experiments.arms import Arm, Hyperparams
 from experiments.config import Config
 from experiments.model import sharding
 from experiments.model.llama import Params
-from experiments.training import arm_update, batches, checkpoint, inputs, loop, train_step
-from experiments.training.batches import Halves
-from experiments.training.inputs import Materials, Show
+from experiments.records import CHECKPOINTS
+from experiments.training import arm_update, checkpoint, inputs, train_step
+from experiments.training.batches import PairBatch
+from experiments.training.inputs import Show
 from numerics import attribution, order, updates
 from numerics.losses import require_finite
 from numerics.order import Fit
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Scalar
 
-__all__ = ["Bench", "Cause", "Twin", "attributed", "measured", "prepared"]
+__all__ = ["Cause", "Setup", "UpdateComparison", "attribute", "compare", "load_setup"]
 
 _NUM_BELOW = 3  # steps far below the smallest, whose remainder is all round-off
 
 
-class Bench(NamedTuple):
+class Setup(NamedTuple):
     """One place, one batch, and the two arms to be set side by side there.
 
     Attributes:
         params: The parameters of the checkpoint.
         state: The optimizer's state there.
-        halves: The batch: that of the run's next update.
+        batch: The batch: that of the run's next update.
         loss: The negative log-likelihood, with log-probabilities as aux.
-        rule: The numbers of the optimizer.
+        hyperparams: The numbers of the optimizer.
         accumulated: The one arm.
         sequential: The other.
         model: Its name.
@@ -53,9 +54,9 @@ class Bench(NamedTuple):
 
     params: Params
     state: optax.OptState
-    halves: Halves
+    batch: PairBatch
     loss: LossFn
-    rule: Rule
+    hyperparams: Hyperparams
     accumulated: Arm
     sequential: Arm
     model: str
@@ -63,17 +64,17 @@ class Bench(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Twin:
+class UpdateComparison:
     """Norms of the gap and of its parts over learning rates; Euclidean, over all parameters.
 
     Attributes:
-        bench: What was compared.
+        setup: What was compared.
         columns: By name, one number per learning rate, as in the record.
         fits: The order of what is left after first and after second order.
         alignment: g+ . g- at the start, and after either update measured and predicted; None where left out.
     """
 
-    bench: Bench
+    setup: Setup
     columns: Mapping[str, list[float]]
     fits: tuple[Fit, Fit]
     alignment: Mapping[str, object] | None
@@ -82,12 +83,12 @@ class Twin:
         """As JSON."""
         return {
             "kind": "twin",
-            "optimizer": self.bench.sequential.optimizer,
-            "model": self.bench.model,
-            "update": self.bench.update,
-            "num_pairs": len(self.bench.halves.plus.lengths),
-            "rate": self.bench.sequential.rate,
-            "schedule": "+-" if self.bench.sequential.first == "+" else "-+",
+            "optimizer": self.setup.sequential.optimizer,
+            "model": self.setup.model,
+            "update": self.setup.update,
+            "num_pairs": len(self.setup.batch.preferred.lengths),
+            "rate": self.setup.sequential.rate,
+            "schedule": "+-" if self.setup.sequential.first == "+" else "-+",
             **self.columns,
             "fits": {
                 name: {"order": fit.order, "theory": fit.theory, "verdict": fit.verdict, "reason": fit.reason}
@@ -97,7 +98,7 @@ class Twin:
         }
 
 
-def prepared(
+def load_setup(
     config: Config,
     folder: Path,
     optimizer: arms.OptimizerName,
@@ -106,7 +107,7 @@ def prepared(
     rate: arms.Rate,
     first: str,
     show: Show,
-) -> Bench:
+) -> Setup:
     """Loads a checkpoint of a run and the batch of its next update.
 
     Args:
@@ -115,7 +116,7 @@ def prepared(
         optimizer: The rule of both arms; from its first state where it is not the run's.
         update: The checkpoint after this many updates; the newest whole one if None. 0 is the start of the run, which
             needs no checkpoint.
-        num_pairs: In a half; the run's unless given.
+        num_pairs: In a half; the run's unless run_inputs.
         rate: Of the sequential arm.
         first: The half that it begins with.
         show: How progress is shown.
@@ -124,7 +125,7 @@ def prepared(
         OSError: If something cannot be read.
         ValueError: If there is no such checkpoint, or it is damaged.
     """
-    place = folder / loop.CHECKPOINTS
+    place = folder / CHECKPOINTS
     there = checkpoint.numbers(place)
     if not there and update is None:
         raise ValueError(
@@ -135,10 +136,10 @@ def prepared(
         known = ", ".join(map(str, sorted({0, *there})))
         raise ValueError(f"--update must be one of {known}; got {update}.")
     config = replace(config, num_pairs=num_pairs or config.num_pairs, num_parts=1)
-    given: Materials = inputs.prepared(config, show)
+    run_inputs = inputs.load(config, show)
     # Only shapes and places count here: the second moment has those of the parameters.
-    second = given.params if config.arm.optimizer == "frozen-adamw" else None
-    like = train_step.initial(config.arm, config.rule, given.params, second)
+    second = run_inputs.params if config.arm.optimizer == "frozen-adamw" else None
+    like = train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
     if update is None:
         found = checkpoint.newest(place, like)
         assert found is not None  # there are some
@@ -154,17 +155,14 @@ def prepared(
     sequential = replace(plain, name="sequential", update="sequential", rate=rate, first=first)
     rule_state = state.rule
     if optimizer != config.arm.optimizer or config.arm.clipping == "update":
-        rule_state = train_step.initial(accumulated, config.rule, state.params, None).rule
-    source = batches.fixed_pairs(
-        given.pairs, config.num_pairs, seed=config.seed, reduction=config.arm.reduction,
-        is_same_problems=config.pairing == "same",
-    )  # fmt: skip
-    return Bench(
+        rule_state = train_step.initial_state(accumulated, config.rule, state.params, None).rule
+    source = inputs.batch_source(config, run_inputs)
+    return Setup(
         params=state.params,
         state=rule_state,
-        halves=sharding.placed(source(number, state.params), given.mesh),
-        loss=inputs.loss_of(config, given.architecture, given.mesh),
-        rule=config.rule,
+        batch=sharding.placed(source(number, state.params), run_inputs.mesh),
+        loss=inputs.loss_of(config, run_inputs.architecture, run_inputs.mesh),
+        hyperparams=config.rule,
         accumulated=accumulated,
         sequential=sequential,
         model=Path(config.model).name,
@@ -175,20 +173,20 @@ def prepared(
 class _Maps:
     """The two maps in units of their step, compiled once."""
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        numbers = arm_update.schedule_of(bench.sequential, is_plus_first=True).losses
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        numbers = arm_update.schedule_of(setup.sequential, is_plus_first=True).losses
         self._forwards, self._backwards = np.asarray(numbers), np.asarray(numbers)[::-1]
 
     def _unit(
-        self, arm: Arm, params: Params, state: optax.OptState, halves: Halves, numbers: Array, read: Scalar
+        self, arm: Arm, params: Params, state: optax.OptState, batch: PairBatch, numbers: Array, read: Scalar
     ) -> Params:
-        bench = self._bench
-        made = arm_update.losses_of(arm, 0.0, bench.loss, halves)
+        setup = self._setup
+        made = arm_update.losses_of(arm, 0.0, setup.loss, batch)
         return updates.unit_displacement(
             made,
             Schedule(numbers, np.ones(numbers.shape)),
-            arm_update.optimizer(arm, bench.rule),
+            arm_update.optimizer(arm, setup.hyperparams),
             params,
             state,
             read,
@@ -198,33 +196,33 @@ class _Maps:
 
     @cached_property
     def _sequential(self) -> Callable[..., Params]:
-        return jax.jit(partial(self._unit, self._bench.sequential))
+        return jax.jit(partial(self._unit, self._setup.sequential))
 
     @cached_property
     def _derivative(self) -> Callable[..., Params]:
-        def at_zero(params: Params, state: optax.OptState, halves: Halves, numbers: Array) -> Params:
+        def at_zero(params: Params, state: optax.OptState, batch: PairBatch, numbers: Array) -> Params:
             zero = jnp.zeros((), jnp.float32)
-            unit = partial(self._unit, self._bench.sequential, params, state, halves, numbers)
+            unit = partial(self._unit, self._setup.sequential, params, state, batch, numbers)
             return jax.jvp(unit, (zero,), (jnp.ones_like(zero),))[1]
 
         return jax.jit(at_zero)
 
     def sequential(self, read: float) -> Params:
         """D(read), the sequential displacement in units of its own step."""
-        bench = self._bench
-        return self._sequential(bench.params, bench.state, bench.halves, self._forwards, jnp.float32(read))
+        setup = self._setup
+        return self._sequential(setup.params, setup.state, setup.batch, self._forwards, jnp.float32(read))
 
     def derivative(self, *, is_mirrored: bool) -> Params:
         """D'(0), of the schedule or of its reversal, both from the same state."""
-        bench = self._bench
+        setup = self._setup
         word = self._backwards if is_mirrored else self._forwards
-        return self._derivative(bench.params, bench.state, bench.halves, word)
+        return self._derivative(setup.params, setup.state, setup.batch, word)
 
     def accumulated(self) -> Params:
         """The accumulated displacement in units of eta; it reads nothing but the start."""
-        bench = self._bench
-        unit = jax.jit(partial(self._unit, bench.accumulated))
-        return unit(bench.params, bench.state, bench.halves, self._forwards, jnp.float32(0))
+        setup = self._setup
+        unit = jax.jit(partial(self._unit, setup.accumulated))
+        return unit(setup.params, setup.state, setup.batch, self._forwards, jnp.float32(0))
 
 
 @jax.jit
@@ -257,20 +255,20 @@ def _read(real: Params, frozen: Params, slope: Params, accumulated: Params, step
     )
 
 
-def measured(
-    bench: Bench,
+def compare(
+    setup: Setup,
     *,
     largest: float | None,
     num_halvings: int,
     has_alignment: bool,
     show: Show,
-    on_gap: Callable[[Twin], None] = lambda _: None,
-) -> Twin:
+    on_gap: Callable[[UpdateComparison], None] = lambda _: None,
+) -> UpdateComparison:
     """Both updates over a range of learning rates.
 
     Args:
-        bench: What is compared.
-        largest: The largest learning rate; where the second order is twice the first, unless given.
+        setup: What is compared.
+        largest: The largest learning rate; where the second order is twice the first, unless run_inputs.
         num_halvings: Of it.
         has_alignment: Whether g+ . g- is read after the updates.
         show: How progress is shown.
@@ -279,8 +277,8 @@ def measured(
     Raises:
         FloatingPointError: If a derivative or a displacement is not finite.
     """
-    rate = bench.sequential.step
-    maps = _Maps(bench)
+    rate = setup.sequential.step
+    maps = _Maps(setup)
     total = 4 + num_halvings + 1 + _NUM_BELOW
     with show("updates both ways", total, "readings") as advance:
         frozen, accumulated = maps.sequential(0.0), maps.accumulated()
@@ -331,15 +329,15 @@ def measured(
         order.fit(eta, columns["remainder_first"], columns["round_off"], eta * rate * float(_norm(frozen)), theory=2),
         order.fit(eta, columns["remainder_second"], columns["round_off"], second, theory=3),
     )
-    twin = Twin(bench, {name: values.tolist() for name, values in columns.items()}, fits, None)
+    twin = UpdateComparison(setup, {name: values.tolist() for name, values in columns.items()}, fits, None)
     on_gap(twin)
     if not has_alignment:
         return twin
-    return replace(twin, alignment=_alignments(bench, frozen, slope, accumulated, rates, maps, show))
+    return replace(twin, alignment=_alignments(setup, frozen, slope, accumulated, rates, maps, show))
 
 
 def _alignments(
-    bench: Bench,
+    setup: Setup,
     frozen: Params,
     slope: Params,
     accumulated: Params,
@@ -351,31 +349,31 @@ def _alignments(
 
     The prediction for a displacement eta d1 + eta^2 d2 is  eta grad a . d1 + eta^2 (grad a . d2 + a''[d1, d1] / 2).
     """
-    rate = bench.sequential.step
+    rate = setup.sequential.step
 
-    def product(params: Params, halves: Halves) -> Scalar:
-        both = arm_update.losses_of(bench.sequential, 0.0, bench.loss, halves)
+    def product(params: Params, batch: PairBatch) -> Scalar:
+        both = arm_update.losses_of(setup.sequential, 0.0, setup.loss, batch)
         minus, plus = (both.gradient(params, jnp.asarray(side)) for side in (arm_update.MINUS, arm_update.PLUS))
         return jnp.asarray(optax.tree.vdot(minus, plus))
 
     @jax.jit
-    def value(params: Params, displacement: Params, size: Scalar, halves: Halves) -> Scalar:
-        return product(updates.displaced(params, displacement, size), halves)
+    def value(params: Params, displacement: Params, size: Scalar, batch: PairBatch) -> Scalar:
+        return product(updates.displaced(params, displacement, size), batch)
 
     zero, one = jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32)
 
-    def slope_at(params: Params, direction: Params, halves: Halves, t: Scalar) -> Scalar:
+    def slope_at(params: Params, direction: Params, batch: PairBatch, t: Scalar) -> Scalar:
         """The derivative of the alignment along a direction, at a place on it."""
-        return jax.jvp(lambda s: product(updates.displaced(params, direction, s), halves), (t,), (one,))[1]
+        return jax.jvp(lambda s: product(updates.displaced(params, direction, s), batch), (t,), (one,))[1]
 
     @jax.jit
-    def first_slope(params: Params, direction: Params, halves: Halves) -> Scalar:
-        return slope_at(params, direction, halves, zero)
+    def first_slope(params: Params, direction: Params, batch: PairBatch) -> Scalar:
+        return slope_at(params, direction, batch, zero)
 
     @jax.jit
-    def slopes(params: Params, direction: Params, halves: Halves) -> tuple[Scalar, Scalar]:
+    def slopes(params: Params, direction: Params, batch: PairBatch) -> tuple[Scalar, Scalar]:
         """The first derivative and half the second."""
-        first, second = jax.jvp(lambda t: slope_at(params, direction, halves, t), (zero,), (one,))
+        first, second = jax.jvp(lambda t: slope_at(params, direction, batch, t), (zero,), (one,))
         return first, second / 2
 
     with show("alignment after", 3 + 2 * len(rates), "readings") as advance:
@@ -385,20 +383,20 @@ def _alignments(
         units = {name: _combined((way,), (1 / lengths[name],)) for name, way in ways.items()}
         coefficients: dict[str, tuple[float, float]] = {}
         for place, (name, unit) in enumerate(units.items(), start=1):
-            first, second = slopes(bench.params, unit, bench.halves)
+            first, second = slopes(setup.params, unit, setup.batch)
             coefficients[name] = float(first) * lengths[name], float(second) * lengths[name] ** 2
             advance(place)
         size = float(_norm(slope))
         if size > 0:
-            along_slope = first_slope(bench.params, _combined((slope,), (1 / size,)), bench.halves)
+            along_slope = first_slope(setup.params, _combined((slope,), (1 / size,)), setup.batch)
             first, second = coefficients["sequential"]
             coefficients["sequential"] = first, second + rate**2 * size * float(along_slope)
-        start = float(value(bench.params, accumulated, jnp.float32(0), bench.halves))
+        start = float(value(setup.params, accumulated, jnp.float32(0), setup.batch))
         found: dict[str, list[float]] = {"accumulated": [], "sequential": []}
         for place, eta in enumerate(rates):
-            found["accumulated"].append(float(value(bench.params, accumulated, jnp.float32(eta), bench.halves)))
+            found["accumulated"].append(float(value(setup.params, accumulated, jnp.float32(eta), setup.batch)))
             real = maps.sequential(rate * eta)
-            found["sequential"].append(float(value(bench.params, real, jnp.float32(rate * eta), bench.halves)))
+            found["sequential"].append(float(value(setup.params, real, jnp.float32(rate * eta), setup.batch)))
             advance(3 + 2 * place + 2)
     predicted = {
         f"predicted_{name}": [start + eta * first + eta**2 * second for eta in rates]
@@ -415,11 +413,11 @@ class Cause(NamedTuple):
     share: float
 
 
-def attributed(bench: Bench, learning_rate: float, *, num_warm_up: int = 10) -> tuple[list[Cause], dict[str, object]]:
+def attribute(setup: Setup, learning_rate: float, *, num_warm_up: int = 10) -> tuple[list[Cause], dict[str, object]]:
     """The gap at one learning rate by its causes, with both arms warmed up by frozen gradients at this place.
 
     Args:
-        bench: What is compared.
+        setup: What is compared.
         learning_rate: eta.
         num_warm_up: Updates that each arm makes before, with the gradients of this place and batch.
 
@@ -427,8 +425,8 @@ def attributed(bench: Bench, learning_rate: float, *, num_warm_up: int = 10) -> 
         For every cause the norm of its part, and its share, the projection on the gap over the gap's squared norm
         (shares add up to 1); and all of it as JSON.
     """
-    own = bench.rule
-    if bench.sequential.optimizer == "adamw":
+    own = setup.hyperparams
+    if setup.sequential.optimizer == "adamw":
         stages = attribution.adamw_stages(
             max_norm=None, b1=own.b1, b2=own.b2, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
         )
@@ -436,16 +434,16 @@ def attributed(bench: Bench, learning_rate: float, *, num_warm_up: int = 10) -> 
         stages = {"learning rate": attribution.adamw_stages(
             max_norm=None, b1=own.b1, b2=own.b2, eps=own.eps, weight_decay=0.0
         )["learning rate"]}  # fmt: skip
-        if bench.sequential.optimizer == "heavy-ball":
-            stages["memory"] = arm_update.optimizer(bench.sequential, own)
-    both = arm_update.losses_of(bench.sequential, 0.0, bench.loss, bench.halves)
+        if setup.sequential.optimizer == "heavy-ball":
+            stages["memory"] = arm_update.optimizer(setup.sequential, own)
+    both = arm_update.losses_of(setup.sequential, 0.0, setup.loss, setup.batch)
     found = attribution.gap(
         both,
-        arm_update.schedule_of(bench.sequential, is_plus_first=True),
+        arm_update.schedule_of(setup.sequential, is_plus_first=True),
         stages,
-        bench.params,
+        setup.params,
         step_size=learning_rate,
-        rate=bench.sequential.step,
+        rate=setup.sequential.step,
         reduction="mean",
         num_warm_up=num_warm_up,
     )
@@ -462,11 +460,11 @@ def attributed(bench: Bench, learning_rate: float, *, num_warm_up: int = 10) -> 
     ]
     return rows, {
         "kind": "attribution",
-        "optimizer": bench.sequential.optimizer,
-        "model": bench.model,
-        "update": bench.update,
+        "optimizer": setup.sequential.optimizer,
+        "model": setup.model,
+        "update": setup.update,
         "learning_rate": learning_rate,
-        "rate": bench.sequential.rate,
+        "rate": setup.sequential.rate,
         "num_warm_up": num_warm_up,
         "rows": [row._asdict() for row in rows],
         "total": total,

@@ -59,13 +59,13 @@ class Need(NamedTuple):
 
 def needs() -> dict[str, Need]:
     """What each preset takes, over all its devices."""
-    from experiments import config  # noqa: PLC0415
-    from experiments.model import llama  # noqa: PLC0415
-    from experiments.training import memory  # noqa: PLC0415
+    from experiments import presets
+    from experiments.model import llama
+    from experiments.training import memory
 
     found = {}
-    for name in config.PRESETS:
-        preset, architecture = config.preset(name), memory.PUBLISHED[name]
+    for name in presets.BY_NAME:
+        preset, architecture = presets.config(name), memory.PUBLISHED[name]
         count, shape = llama.num_parameters(architecture), preset.mesh
         devices = shape.data * shape.fsdp * shape.tensor
         on_each = sum(need.num_bytes for need in memory.of_run(preset, architecture))
@@ -106,7 +106,7 @@ def findings(model: Path, data: Path) -> Iterator[Finding]:
         return  # what follows is known once it is there
     yield from _model(model)
     yield from _data(data)
-    from experiments.training.memory import size  # noqa: PLC0415
+    from experiments.training.memory import size
 
     memory, disk = _memory(), shutil.disk_usage(Path.cwd()).free
     for name, need in needs().items():
@@ -125,7 +125,7 @@ def _jax() -> Iterator[Finding]:
     if not find_spec("jax"):
         yield Finding("JAX", "missing", "not installed", remedy)
         return
-    import jax  # noqa: PLC0415
+    import jax
 
     parts = tuple(int(part) for part in jax.__version__.split(".")[:2])
     good = parts >= _JAX
@@ -153,8 +153,8 @@ def _model(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("model", "optional", f"no folder {folder}", remedy)
         return
-    from experiments.data import tokens  # noqa: PLC0415
-    from experiments.model import llama, pretrained  # noqa: PLC0415
+    from experiments.data import tokens
+    from experiments.model import llama, pretrained
 
     try:
         count = llama.num_parameters(pretrained.load_architecture(folder))
@@ -170,7 +170,7 @@ def _data(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("data", "optional", f"no folder {folder}", remedy)
         return
-    from experiments.data import gsm8k  # noqa: PLC0415
+    from experiments.data import gsm8k
 
     try:
         counts = [f"{sum(1 for _ in gsm8k.from_folder(folder, split)):,} {split}" for split in gsm8k.SPLITS]
@@ -193,10 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0 where the smallest preset can run, else 1."""
     options = _parser().parse(arguments)
 
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text
 
-    from console.terminal import Terminal  # noqa: PLC0415
-    from experiments.commands.fetch import FOLDERS  # noqa: PLC0415
+    from console.terminal import Terminal
+    from experiments.commands.fetch import FOLDERS
 
     terminal = Terminal(highlight=False, markup=False)
     is_able = True

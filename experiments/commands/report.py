@@ -61,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse(arguments)
 
-    from console.command import write  # noqa: PLC0415
-    from console.progress import progress  # noqa: PLC0415
-    from console.terminal import Terminal  # noqa: PLC0415
-    from experiments.report import run_folders, tensorboard  # noqa: PLC0415
+    from console.command import write
+    from console.progress import progress
+    from console.terminal import Terminal
+    from experiments.report import run_folders, tensorboard
 
     first: Path = options.runs[0]
     beside = first.resolve().parent if run_folders.is_run_folder(first) else first
@@ -76,17 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--out must be a folder; got the file {out}")
         found, others, notes = run_folders.find(options.runs)
         runs = run_folders.read_all(found, notes)
-        twins, attributions = run_folders.extras(others, notes)
+        twins, attributions = run_folders.comparisons(others, notes)
         if options.tensorboard is not None:
             tensorboard.require(options.tensorboard, runs)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         parser.error(str(error))
-    arms = run_folders.arms(runs)
-    presets = sorted({str(run.config["preset"]) for run in runs})
+    arms = run_folders.group(runs)
+    presets = sorted({run.config.preset for run in runs})
     if len(presets) > 1:
         notes.append(f"Runs of different presets are mixed: {', '.join(presets)}.")
 
-    from experiments.report import page  # noqa: PLC0415  # loads matplotlib and jinja2
+    from experiments.report import page  # loads matplotlib and jinja2
 
     with progress("drawing", page.num_figures(twins), "figures") as advance:
         files = page.assembled(arms, twins, attributions, notes, advance)
@@ -109,9 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _terminal_table(arms: Sequence["Arm"]) -> "TerminalTable":
-    from rich.table import Table as TerminalTable  # noqa: PLC0415
+    from rich.table import Table as TerminalTable
 
-    from experiments.report import page, summary  # noqa: PLC0415
+    from experiments.report import page, summary
 
     table = TerminalTable(
         box=None,
@@ -146,7 +146,7 @@ def _terminal_table(arms: Sequence["Arm"]) -> "TerminalTable":
 
 def _last_product(arm: "Arm") -> float | None:
     """g⁺·g⁻ at the end, on the probe; on the batch where there was no probe."""
-    from experiments.report import summary  # noqa: PLC0415
+    from experiments.report import summary
 
     made = [end for field in summary.PRODUCTS.values() if (end := summary.end(arm, field)) is not None]
     return made[0].mean if made else None

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from console.command import Parser
 from console.values import input_folder
+from experiments import config, files
 from experiments.commands import run
+from experiments.records import CHECKPOINTS, CONFIG, LIST, RECORDS
 
 __all__ = ["main"]
 
@@ -30,40 +32,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_processes(parser)
     options = parser.parse(arguments)
 
-    from experiments import config, jsonl  # noqa: PLC0415
-
-    def read(path: Path) -> dict[str, object]:
-        try:
-            return jsonl.read_object(path)
-        except (OSError, ValueError) as error:  # which name the file
-            parser.error(str(error))
-
     def checked(content: object, path: Path) -> config.Config:
         try:
             return config.from_json(content)
-        except (TypeError, ValueError) as error:
-            parser.error(f"{path}: {error}")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
-    found: dict[Path, config.Config] = {}
+    runs: dict[Path, config.Config] = {}
+    try:
+        for folder in options.folders:
+            begun, lists = (
+                sorted(path for path in folder.rglob(name) if CHECKPOINTS not in path.parts) for name in (CONFIG, LIST)
+            )
+            if not begun and not lists:
+                raise ValueError(f"{folder} must hold a run: a folder with {CONFIG} and {RECORDS}.")
+            runs |= {path.parent: checked(files.read_object(path), path) for path in begun}
+            for path in lists:
+                for name, content in files.read_object(path).items():
+                    place = path.parent / name
+                    if not (place / CONFIG).exists():
+                        runs[place] = checked(content, path)
+                        print(f"{place}: never began, and is started", file=sys.stderr)
+    except (OSError, ValueError) as error:  # which name the file
+        parser.error(str(error))
+    status = run.execute(parser, runs, options)
     for folder in options.folders:
-        begun, lists = (
-            sorted(path for path in folder.rglob(name) if "checkpoints" not in path.parts)
-            for name in ("config.json", run.LIST)
-        )
-        if not begun and not lists:
-            parser.error(f"{folder} must hold a run: a folder with config.json and records.jsonl.")
-        found |= {path.parent: checked(read(path), path) for path in begun}
-        for path in lists:
-            for name, content in read(path).items():
-                place = path.parent / name
-                if not (place / "config.json").exists():
-                    found[place] = checked(content, path)
-                    print(f"{place}: never began, and is started", file=sys.stderr)
-    status = run.carried_out(parser, found, options)
-    for folder in options.folders:
-        if not (folder / "config.json").exists() and not any(folder.rglob(run.LIST)):
+        if not (folder / CONFIG).exists() and not any(folder.rglob(LIST)):
             print(
-                f"{folder} has no {run.LIST}: a run that never began is not known here. The same `run` command again "
+                f"{folder} has no {LIST}: a run that never began is not known here. The same `run` command again "
                 "starts it.",
                 file=sys.stderr,
             )

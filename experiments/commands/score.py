@@ -38,7 +38,7 @@ _DTYPES = "float32 or bfloat16 (default: float32)"
 
 
 def _texts(path: Path, codec: "TextCodec", is_chat: bool, context: int) -> list[tuple[object, "Encoded"]]:
-    from experiments import jsonl  # noqa: PLC0415
+    from experiments import jsonl
 
     def text(record: dict[str, object], _: int) -> "tuple[object, Encoded]":
         prompt, completion = record.get("prompt"), record.get("completion")
@@ -96,12 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out.exists() and out.stat().st_size and not options.resume:
         parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
 
-    from console.progress import progress, waiting  # noqa: PLC0415
+    from console.progress import progress, waiting
 
     with waiting("loading JAX"):
-        from experiments import jsonl  # noqa: PLC0415
-        from experiments.data import tokens  # noqa: PLC0415
-        from experiments.model import loading, pretrained, scoring  # noqa: PLC0415
+        from experiments import jsonl
+        from experiments.data import tokens
+        from experiments.model import loading, pretrained, scoring
 
     try:
         codec = tokens.load(options.model)

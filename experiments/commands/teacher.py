@@ -141,11 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check(parser, options)
     api_key = _api_key(parser)
 
-    from console.terminal import Terminal  # noqa: PLC0415
-    from experiments.data import data_sources  # noqa: PLC0415
-    from experiments.teacher import solutions, summary  # noqa: PLC0415
-    from experiments.teacher.settings import Settings  # noqa: PLC0415
-    from experiments.teacher.store import Store, StoreInUseError  # noqa: PLC0415
+    from console.terminal import Terminal
+    from experiments.data import data_sources
+    from experiments.teacher import solutions, summary
+    from experiments.teacher.settings import Settings
+    from experiments.teacher.store import Store, StoreInUseError
 
     out: Path = options.out
     skipped: list[str] | None = [] if options.skip_broken else None

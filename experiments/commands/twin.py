@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 from console.command import Parser, write
 from console.values import input_folder, number, one_of, whole
+from experiments import arms, config, files
+from experiments.records import CONFIG
 
 if TYPE_CHECKING:
-    from experiments.comparison import Twin
+    from console.terminal import Terminal
+    from experiments.comparison import UpdateComparison
 
 __all__ = ["main"]
 
-OPTIMIZERS = ("sgd", "heavy-ball", "adamw")  # named here so that --help is answered without the rest; tests compare
-RATES = ("eta", "eta/sqrt2", "eta/2")
+# A twin needs an optimizer that has no state of its own making, and a rate of the first order.
+OPTIMIZERS = tuple(name for name in arms.OPTIMIZERS if name != "frozen-adamw")
+RATES = tuple(name for name in arms.RATES if name != "sqrt-rule")
 
 _EPILOG = """\
 At a checkpoint of RUN, from the same parameters and the same state of the
@@ -67,53 +71,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse(arguments)
     folder: Path = options.run
-    if not (folder / "config.json").is_file():
-        parser.error(f"{folder} must be a run's folder, with config.json and checkpoints/.")
+    if not (folder / CONFIG).is_file():
+        parser.error(f"{folder} must be a run's folder, with {CONFIG} and checkpoints/.")
 
-    from console.progress import progress, waiting  # noqa: PLC0415
-    from console.terminal import Terminal  # noqa: PLC0415
+    from console.progress import progress, waiting
+    from console.terminal import Terminal
 
     with waiting("loading JAX"):
-        from experiments import comparison, config, jsonl  # noqa: PLC0415
-        from experiments.training import distributed  # noqa: PLC0415
+        from experiments import comparison
+        from experiments.training import distributed
 
     distributed.join(None, None, None)
+    terminal = Terminal(highlight=False, markup=False)
     try:
-        given = config.from_json(jsonl.read_object(folder / "config.json"))
-        name = options.optimizer or given.arm.optimizer
+        run_config = config.from_json(files.read_object(folder / CONFIG))
+        name = options.optimizer or run_config.arm.optimizer
         if name not in OPTIMIZERS:
             raise ValueError(f"--optimizer must be given for a run of {name}: one of {', '.join(OPTIMIZERS)}.")
         out: Path = options.out or folder / f"twin-{name}.json"
-        bench = comparison.prepared(
-            given, folder, name, options.update, options.pairs, options.rate, options.first, progress
+        setup = comparison.load_setup(
+            run_config, folder, name, options.update, options.pairs, options.rate, options.first, progress
         )
-        terminal = Terminal(highlight=False, markup=False)
 
-        def kept(twin: "Twin") -> None:
+        def keep(twin: "UpdateComparison") -> None:
             write(out, json.dumps(twin.record(), indent=1) + "\n")
 
-        def reported(twin: "Twin") -> None:
+        def report(twin: "UpdateComparison") -> None:
             _report(terminal, twin)
-            kept(twin)
+            keep(twin)
 
-        twin = comparison.measured(
-            bench,
+        twin = comparison.compare(
+            setup,
             largest=options.largest,
             num_halvings=options.halvings,
             has_alignment=not options.no_alignment,
             show=progress,
-            on_gap=reported,
+            on_gap=report,
         )
-        kept(twin)
+        keep(twin)
         print(f"wrote {out}")
         if options.attribution:
             with waiting("the gap by its causes"):
-                causes, apart = comparison.attributed(bench, options.attribution)
+                causes, attribution = comparison.attribute(setup, options.attribution)
             terminal.print(f"the gap at eta {options.attribution:g} by its causes: norm, share of the gap")
             for row in causes:
                 terminal.print(f"  {row.cause:<16} {row.norm:10.3e} {row.share:8.1%}")
             path = out.with_name(f"attribution-{name}.json")
-            write(path, json.dumps(apart, indent=1) + "\n")
+            write(path, json.dumps(attribution, indent=1) + "\n")
             print(f"wrote {path}")
     except (OSError, ValueError, TypeError, FloatingPointError) as error:
         parser.error(str(error))
@@ -123,25 +127,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(fit.is_refuted for fit in twin.fits) else 0
 
 
-def _report(terminal: object, twin: "Twin") -> None:
-    from rich.table import Table  # noqa: PLC0415
+def _report(terminal: "Terminal", twin: "UpdateComparison") -> None:
+    from rich.table import Table
 
-    from console.terminal import Terminal  # noqa: PLC0415
-
-    assert isinstance(terminal, Terminal)
     record = twin.record()
     terminal.print(
         f"{record['model']} after {record['update']} updates, {record['optimizer']}: sequential {record['schedule']} "
         f"at {record['rate']} minus accumulated; norms"
     )
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    for heading in ("eta", "gap", "first", "second", "rest after 1", "after 2", "cosine"):
+    columns = {
+        "eta": "learning_rates",
+        "gap": "gap",
+        "first": "first",
+        "second": "second",
+        "rest after 1": "remainder_first",
+        "after 2": "remainder_second",
+        "cosine": "cosine",
+    }
+    for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in zip(*(twin.columns[key] for key in ("learning_rates", "gap", "first", "second", "remainder_first",
-                                                    "remainder_second", "cosine")), strict=True):  # fmt: skip
+    for row in zip(*(twin.columns[key] for key in columns.values()), strict=True):
         table.add_row(*(f"{value:.2e}" for value in row[:-1]), f"{row[-1]:.4f}")
     terminal.print(table)
     for order, fit in enumerate(twin.fits, start=1):
-        found = "-" if fit.order is None else f"{fit.order:.3f}"
+        exponent = "-" if fit.order is None else f"{fit.order:.3f}"
         reason = f" ({fit.reason})" if fit.reason else ""
-        terminal.print(f"rest after order {order}: eta^{found}, theory {fit.theory}: {fit.verdict}{reason}")
+        terminal.print(f"rest after order {order}: eta^{exponent}, theory {fit.theory}: {fit.verdict}{reason}")

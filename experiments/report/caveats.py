@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from experiments.report.run_folders import Arm, Run, value
+from experiments.records import value
+from experiments.report.run_folders import Arm, Run
 from experiments.report.summary import PREFERRED, PRODUCTS, ends, listed
 
 __all__ = ["Limit", "limits"]
@@ -83,9 +84,9 @@ def _of_ends(runs: Sequence[Run]) -> Limit | None:
 def _of_mixture(runs: Sequence[Run]) -> Limit | None:
     names = {"preset": "presets", "model": "models", "data": "data", "learning_rate": "learning rates η"}
     mixed = [
-        f"{plural} ({', '.join(sorted({str(run.config[key]) for run in runs}))})"
+        f"{plural} ({', '.join(sorted({str(getattr(run.config, key)) for run in runs}))})"
         for key, plural in names.items()
-        if len({str(run.config[key]) for run in runs}) > 1
+        if len({str(getattr(run.config, key)) for run in runs}) > 1
     ]
     if not mixed:
         return None
@@ -94,10 +95,10 @@ def _of_mixture(runs: Sequence[Run]) -> Limit | None:
 
 def _of_the_model(runs: Sequence[Run]) -> Limit | None:
     sizes = {
-        int(size)
+        size
         for run in runs
         for header in run.headers
-        if (size := value(header, "num_parameters")) is not None and 0 < size < _POST_PARAMETERS / 2
+        if (size := header.num_parameters) is not None and 0 < size < _POST_PARAMETERS / 2
     }
     if not sizes:
         return None
@@ -108,13 +109,13 @@ def _of_the_model(runs: Sequence[Run]) -> Limit | None:
 
 
 def _of_the_data(runs: Sequence[Run]) -> Limit | None:
-    if not any(run.config["data"] == "generated" for run in runs):
+    if not any(run.config.data == "generated" for run in runs):
         return None
     return Limit("generated", "The problems are generated, not GSM8K's: their language is poorer than that of people.")
 
 
 def _of_the_optimizer(arms: Sequence[Arm]) -> list[Limit | None]:
-    used = sorted({arm.option("optimizer") for arm in arms})
+    used = sorted({str(arm.config.optimizer) for arm in arms})
     made: list[Limit | None] = []
     if "adamw" in used:
         made.append(
@@ -142,15 +143,15 @@ def _of_the_optimizer(arms: Sequence[Arm]) -> list[Limit | None]:
 
 
 def _of_the_arms(arms: Sequence[Arm]) -> list[Limit | None]:
-    kinds = {arm.option("update") for arm in arms}
+    kinds = {str(arm.config.update) for arm in arms}
     made: list[Limit | None] = [
         Limit(f"no-{kind}", f"No {kind} arm: there is nothing to compare with.")
         for kind in ("accumulated", "sequential")
         if kind not in kinds
     ]
-    sequential = [arm for arm in arms if arm.option("update") == "sequential"]
-    for optimizer in sorted({arm.option("optimizer") for arm in sequential}):
-        rates = {arm.option("rate") for arm in sequential if arm.option("optimizer") == optimizer}
+    sequential = [arm for arm in arms if str(arm.config.update) == "sequential"]
+    for optimizer in sorted({str(arm.config.optimizer) for arm in sequential}):
+        rates = {str(arm.config.rate) for arm in sequential if str(arm.config.optimizer) == optimizer}
         farther = sorted(rates.intersection(_FARTHER))
         if farther and "eta/2" not in rates:
             made.append(
@@ -161,7 +162,7 @@ def _of_the_arms(arms: Sequence[Arm]) -> list[Limit | None]:
                     "the mean (claim lr-match).",
                 )
             )
-    starts = sorted({arm.option("first") for arm in sequential})
+    starts = sorted({str(arm.config.first) for arm in sequential})
     if sequential and "random" not in starts:
         sides = {"+": "the preferred", "-": "the dispreferred"}
         named = [sides.get(start, start) for start in starts]
@@ -211,7 +212,7 @@ def _last_accuracy(run: Run) -> tuple[float, float] | None:
 
 
 def _of_bias(runs: Sequence[Run]) -> Limit | None:
-    counts = sorted({str(run.config["num_pairs"]) for run in runs if ends(run, PRODUCTS["batch"]) is not None})
+    counts = sorted({str(run.config.num_pairs) for run in runs if ends(run, PRODUCTS["batch"]) is not None})
     if not counts:
         return None
     unbiased = any(ends(run, "probe_alignment.product_unbiased") is not None for run in runs)
@@ -224,7 +225,7 @@ def _of_bias(runs: Sequence[Run]) -> Limit | None:
 
 
 def _of_places(arms: Sequence[Arm]) -> Limit | None:
-    sequential = [arm.label for arm in arms if arm.option("update") == "sequential"]
+    sequential = [arm.label for arm in arms if str(arm.config.update) == "sequential"]
     if not sequential or all(ends(run, PRODUCTS["batch"]) is None for arm in arms for run in arm.runs):
         return None
     return Limit(

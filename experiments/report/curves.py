@@ -4,18 +4,10 @@ from collections.abc import Sequence
 from math import isfinite, nan
 from typing import NamedTuple
 
-from experiments.report.run_folders import Run, value, whole
+from experiments.records import value
+from experiments.report.run_folders import Run
 
-__all__ = ["AXES", "Band", "Curve", "Spread", "band", "curve", "spread"]
-
-# Per axis: the field, and its name on the figure.
-AXES = {
-    "examples": ("examples", "examples"),
-    "optimizer-steps": ("optimizer_steps", "optimizer steps"),
-    "learning-rates": ("learning_rate_sum", "sum of learning rates"),
-    # How far an arm has come, whatever its rate and its optimizer's normalisation: what is left is where it went.
-    "distance": ("distance", "distance of the parameters from the start"),
-}
+__all__ = ["Band", "Curve", "Spread", "band", "curve", "spread"]
 
 
 class Curve(NamedTuple):
@@ -65,7 +57,7 @@ def curve(run: Run, field: str, axis: str) -> Curve:
         field: A name with dots.
         axis: The field of the axis.
     """
-    measured = [(whole(row, "update"), value(row, axis), value(row, field)) for row in run.updates]
+    measured = [(row.update, value(row, axis), value(row, field)) for row in run.updates]
     points = [(update, x, y) for update, x, y in measured if x is not None and y is not None]
     finite = [isfinite(x) and isfinite(y) for _, x, y in points]
     num_finite = finite.index(False) if False in finite else len(points)

@@ -14,9 +14,11 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from experiments.report import caveats, curves, plots, summary
-from experiments.report.run_folders import TWIN_LISTS, Arm, Run, flat
-from experiments.report.summary import Table
+from experiments import comparison_records, records
+from experiments.comparison_records import Attribution, Twin
+from experiments.report import caveats, plots, summary
+from experiments.report.run_folders import Arm, Run
+from experiments.report.summary import Cell, Table
 
 __all__ = ["assembled", "csv_text", "num_figures", "span"]
 
@@ -38,7 +40,7 @@ def csv_text(table: Table) -> str:
 
 def num_figures(twins: Mapping[str, object]) -> int:
     """How many figures there are at most."""
-    return len(plots.PANELS) * len(curves.AXES) + 2 * len(twins)
+    return len(records.PANELS) * len(records.AXES) + 2 * len(twins)
 
 
 class _Shown(NamedTuple):
@@ -62,9 +64,9 @@ class _Drawing:
         self._num_done += 1
         shown = []
         if figure is not None:
-            svg = plots.rendered(figure, ".svg")
+            svg = plots.render(figure, ".svg")
             self.files[f"figures/{name}.svg"] = svg
-            self.files[f"figures/{name}.png"] = plots.rendered(figure, ".png")
+            self.files[f"figures/{name}.png"] = plots.render(figure, ".png")
             shown.append(_Shown(name, title, plots.inline(svg, name, title)))
         self._advance(self._num_done)
         return shown
@@ -72,8 +74,8 @@ class _Drawing:
 
 def assembled(
     arms: Sequence[Arm],
-    twins: Mapping[str, dict[str, object]],
-    attributions: Mapping[str, dict[str, object]],
+    twins: Mapping[str, Twin],
+    attributions: Mapping[str, Attribution],
     notes: Sequence[str],
     advance: Advance = lambda _: None,
 ) -> dict[str, str | bytes]:
@@ -89,14 +91,14 @@ def assembled(
     runs = [run for arm in arms for run in arm.runs]
     drawing = _Drawing(advance)
     sections = {}
-    for axis, (_, axis_name) in curves.AXES.items():
+    for axis, (_, axis_name) in records.AXES.items():
         sections[axis] = (
             axis_name,
             [
                 shown
-                for panel in plots.PANELS
+                for panel in records.PANELS
                 for shown in drawing.add(
-                    f"{panel.name}-{axis}", f"{panel.title}, {axis_name}", plots.drawn(panel, arms, axis)
+                    f"{panel.name}-{axis}", f"{panel.title}, {axis_name}", plots.draw(panel, arms, axis)
                 )
             ],
         )
@@ -113,7 +115,7 @@ def assembled(
         for name, twin in twins.items()
     ]
     tables = {
-        "records": summary.records(runs, lambda row: dict(flat(row))),
+        "records": summary.records(runs),
         "summary": summary.summary(arms),
         "gradient-norms": summary.gradient_norms(arms),
         "costs": summary.costs(arms),
@@ -174,30 +176,29 @@ def _summary_row(arm: Arm) -> tuple[str, ...]:
     )
 
 
-def _heading(record: Mapping[str, object]) -> str:
-    """Where a twin or an attribution was read; without what the file does not say."""
-    said = (
-        ("", "optimizer"),
-        ("model ", "model"),
-        ("after update ", "update"),
-        ("learning rate ", "learning_rate"),
-        ("rate ", "rate"),
-        ("order ", "schedule"),
+def _heading(record: Twin | Attribution) -> str:
+    """The place of a twin or an attribution; without values that the file does not have."""
+    values = (
+        ("", record.optimizer),
+        ("model ", record.model),
+        ("after update ", record.update),
+        ("learning rate ", record.learning_rate if isinstance(record, Attribution) else None),
+        ("rate ", record.rate),
+        ("order ", record.schedule if isinstance(record, Twin) else None),
     )
-    return ", ".join(f"{word}{record[key]}" for word, key in said if record.get(key) not in (None, ""))
+    return ", ".join(f"{word}{value}" for word, value in values if value not in (None, ""))
 
 
-def _twin_table(twin: Mapping[str, object]) -> Table:
-    lists = [held for name in ("learning_rates", *TWIN_LISTS) if isinstance(held := twin[name], list)]
-    return Table(("learning rate", *(name.replace("_", " ") for name in TWIN_LISTS)), list(zip(*lists, strict=True)))
+def _twin_table(twin: Twin) -> Table:
+    columns = [getattr(twin, name) for name in comparison_records.COLUMNS]
+    headings = (name.replace("_", " ") for name in comparison_records.COLUMNS)
+    return Table(("learning rate", *headings), list(zip(twin.learning_rates, *columns, strict=True)))
 
 
-def _attribution_table(attributions: Mapping[str, dict[str, object]]) -> Table:
-    rows = []
-    for name, record in attributions.items():
-        held = record["rows"]
-        assert isinstance(held, list)
-        rows += [(name, str(row["cause"]), row["norm"], row["share"]) for row in held]
+def _attribution_table(attributions: Mapping[str, Attribution]) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (name, row.cause, row.norm, row.share) for name, record in attributions.items() for row in record.rows
+    ]
     return Table(("attribution", "cause", "norm", "share"), rows)
 
 
@@ -224,7 +225,7 @@ class _Differing(NamedTuple):
 
 def _configs(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], _Differing]:
     """Configurations: what is common to all runs once; what differs run by run, marked where it is not the usual."""
-    flats = [{name: _text(held) for name, held in flat(run.config)} for run in runs]
+    flats = [{name: _text(held) for name, held in run.settings.items()} for run in runs]
     keys = list(dict.fromkeys(name for config in flats for name in config))
     differing = [key for key in keys if len({config.get(key) for config in flats}) > 1]
     usual = {key: Counter(config.get(key) for config in flats).most_common(1)[0][0] for key in differing}
@@ -244,16 +245,13 @@ def _headers(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str, str]]:
     shared: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
     for run in runs:
         for header in run.headers:
-            versions = header.get("versions")
-            named = _joined(versions.items()) if isinstance(versions, dict) else "-"
-            size = header.get("num_parameters")
             key = (
-                str(header.get("device") or "-"),
-                str(header.get("commit") or "-"),
-                f"{size:,}" if isinstance(size, int) else "-",
-                named,
+                header.device or "-",
+                header.commit or "-",
+                "-" if header.num_parameters is None else f"{header.num_parameters:,}",
+                "-" if header.versions is None else _joined(header.versions.items()),
             )
-            shared.setdefault(key, {}).setdefault(run.name, []).append(str(header.get("started") or "-"))
+            shared.setdefault(key, {}).setdefault(run.name, []).append(header.started or "-")
     made = []
     for key, starts in shared.items():
         names = [name if len(times) == 1 else f"{name} (started {len(times)} times)" for name, times in starts.items()]

@@ -4,7 +4,7 @@ Pure functions of what was read: nothing is smoothed, filled in or left out; a c
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from math import isfinite, nan
 from statistics import median
@@ -16,10 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.report.curves import AXES, Curve, band, curve
-from experiments.report.run_folders import Arm, Run, value
+from experiments.comparison_records import Twin
+from experiments.records import AXES, Panel, value
+from experiments.report.curves import Curve, band, curve
+from experiments.report.run_folders import Arm, Run
 
-__all__ = ["PANELS", "Panel", "Style", "drawn", "inline", "rendered", "style", "twin_alignment", "twin_gap"]
+__all__ = ["Style", "draw", "inline", "render", "style", "twin_alignment", "twin_gap"]
 
 # Okabe and Ito's palette without its yellow, which is not seen on white; markers differ too, for print.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
@@ -51,52 +53,13 @@ _LOOK: dict[Any, Any] = {
 }
 
 
-class Panel(NamedTuple):
-    """One panel: what is drawn, from which fields.
-
-    Attributes:
-        name: For files and anchors.
-        title: Above it.
-        unit: Of the vertical axis.
-        fields: Names with dots, each with its line style.
-        note: What the styles mean, where there are two.
-    """
-
-    name: str
-    title: str
-    unit: str
-    fields: tuple[tuple[str, str], ...]
-    note: str = ""
+_NOTE = "solid: preferred, dashed: dispreferred"
 
 
-_BOTH = "solid: preferred, dashed: dispreferred"
-PANELS = (
-    Panel("product-batch", "g⁺·g⁻ on the batch", "g⁺·g⁻ (nats²)", (("alignment", _SOLID),)),
-    Panel("product-probe", "g⁺·g⁻ on the probe", "g⁺·g⁻ (nats²)", (("probe_alignment.product", _SOLID),)),
-    Panel(
-        "product-unbiased",
-        "g⁺·g⁻ on the probe, without bias",
-        "estimate of g⁺·g⁻ (nats²)",
-        (("probe_alignment.product_unbiased", _SOLID),),
-    ),
-    Panel(
-        "log-probs",
-        "Log-probability on the probe",
-        "log-probability (nats per token)",
-        (("probe.log_prob_plus_per_token", _SOLID), ("probe.log_prob_minus_per_token", _DASHED)),
-        _BOTH,
-    ),
-    Panel(
-        "losses",
-        "Losses stepped",
-        "loss (nats, the run's reduction)",
-        (("loss_plus", _SOLID), ("loss_minus", _DASHED)),
-        _BOTH,
-    ),
-    Panel("cosine-batch", "Cosine of g⁺ and g⁻ on the batch", "cosine", (("cosine", _SOLID),)),
-    Panel("cosine-probe", "Cosine of g⁺ and g⁻ on the probe", "cosine", (("probe_alignment.cosine", _SOLID),)),
-    Panel("accuracy", "Problems solved, with 95 % intervals", "problems solved (%)", (("accuracy.share", _SOLID),)),
-)
+def _lines(panel: Panel) -> tuple[tuple[str, str], ...]:
+    """The quantities of a panel, each with its line style."""
+    dashed = () if panel.dispreferred is None else ((panel.dispreferred, _DASHED),)
+    return ((panel.preferred, _SOLID), *dashed)
 
 
 class Style(NamedTuple):
@@ -118,7 +81,7 @@ def style(place: int) -> Style:
 
 
 @mpl.rc_context(_LOOK)
-def drawn(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
+def draw(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
     """A panel for all arms: mean over seeds, band from the least to the greatest, each of two or three seeds thin.
 
     The mean ends where the first of its seeds does; seeds that go on are drawn on their own. A cross is the last finite
@@ -137,7 +100,7 @@ def drawn(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
     found = {
         (place, name): [curve(run, name, field) for run in arm.runs]
         for place, arm in enumerate(arms)
-        for name, _ in panel.fields
+        for name, _ in _lines(panel)
     }
     if not any(each.x or each.is_cut for curves in found.values() for each in curves):
         return None
@@ -163,7 +126,7 @@ def drawn(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
     if is_logarithmic:
         axes.set_yscale("symlog", linthresh=typical)
     for place, arm in enumerate(arms):
-        for name, line in panel.fields:
+        for name, line in _lines(panel):
             _draw_arm(axes, place, found[place, name], line, scale)
         if panel.name == "accuracy":
             _draw_intervals(axes, place, len(arms), arm.runs, field)
@@ -178,10 +141,8 @@ def drawn(panel: Panel, arms: Sequence[Arm], axis: str) -> Figure | None:
         axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))  # 0.0002, 0.0004 ... would touch
     unit = f"{panel.unit}\nlogarithmic beyond ±{typical:.3g}" if is_logarithmic else panel.unit
     axes.set_ylabel(unit)
-    if panel.note:
-        axes.text(
-            0.5, 1.005, panel.note, transform=axes.transAxes, ha="center", va="bottom", fontsize=6.5, color="0.35"
-        )
+    if panel.dispreferred is not None:
+        axes.text(0.5, 1.005, _NOTE, transform=axes.transAxes, ha="center", va="bottom", fontsize=6.5, color="0.35")
         axes.set_title(panel.title, pad=14)
     return figure
 
@@ -246,21 +207,21 @@ def _draw_intervals(axes: Axes, place: int, num_arms: int, runs: Sequence[Run], 
 
 
 def _collapse(run: Run, field: str) -> float | None:
-    return next((value(row, field) for row in run.updates if row.get("is_collapsed") is True), None)
+    return next((value(row, field) for row in run.updates if row.is_collapsed), None)
 
 
 # Two updates at one point ---------------------------------------------------------------------------------------------
 
 
 @mpl.rc_context(_LOOK)
-def twin_gap(twin: Mapping[str, object]) -> Figure:
+def twin_gap(twin: Twin) -> Figure:
     """Gap, prediction and remainders over learning rates, log-log; dashed lines have the slope of theory.
 
     Args:
-        twin: As `run_folders.extras` checked it. What is zero or not finite has no logarithm, and leaves a gap.
+        twin: The comparison. What is zero or not finite has no logarithm, and leaves a gap.
     """
-    rates = _numbers(twin, "learning_rates")
-    round_off = _numbers(twin, "round_off")
+    rates = twin.learning_rates
+    round_off = twin.round_off
     series = [
         ("gap", "gap", "#000000", "o", ""),
         ("first", "first order, predicted", "#56B4E9", "v", ""),
@@ -271,7 +232,7 @@ def twin_gap(twin: Mapping[str, object]) -> Figure:
     handles, drawn_series, lines = [], [], []
     for name, words, color, marker, fit in series:
         label = words
-        norms = [norm if isfinite(norm) and norm > 0 else nan for norm in _numbers(twin, name)]
+        norms = [norm if isfinite(norm) and norm > 0 else nan for norm in getattr(twin, name)]
         if fit:
             label, slope = _fitted(words, twin, fit)
             clear = [place for place, norm in enumerate(norms) if norm > round_off[place]]
@@ -297,35 +258,32 @@ def twin_gap(twin: Mapping[str, object]) -> Figure:
     axes.set_ylim(least, 3 * max(shown))
     axes.set_xlabel("learning rate")
     axes.set_ylabel("norm of the displacement")
-    axes.set_title(f"Sequential − accumulated, {twin.get('optimizer')}, update {twin.get('update')}")
+    axes.set_title(f"Sequential − accumulated, {twin.optimizer}, update {twin.update}")
     return figure
 
 
-def _fitted(label: str, twin: Mapping[str, object], name: str) -> tuple[str, float | None]:
+def _fitted(label: str, twin: Twin, name: str) -> tuple[str, float | None]:
     """The label of a remainder with its fitted order, and the order of theory."""
-    fits = twin["fits"]
-    assert isinstance(fits, dict)
-    fit = fits[name]
-    order, theory, verdict = fit.get("order"), fit.get("theory"), fit.get("verdict")
-    is_resolved = isinstance(order, (int, float)) and isfinite(order)
-    slope = f"slope {order:.2f}" if is_resolved else "slope not resolved"
-    said = "" if verdict in ("met", "not resolved", None) else f", {verdict}"
-    return f"{label}: {slope} (theory {theory}{said})", theory if isinstance(theory, (int, float)) else None
+    fit = twin.fits[name]
+    is_resolved = fit.order is not None and isfinite(fit.order)
+    slope = f"slope {fit.order:.2f}" if is_resolved else "slope not resolved"
+    theory = fit.theory if fit.theory is None else f"{fit.theory:g}"
+    verdict = "" if fit.verdict in ("met", "not resolved", None) else f", {fit.verdict}"
+    return f"{label}: {slope} (theory {theory}{verdict})", fit.theory
 
 
 @mpl.rc_context(_LOOK)
-def twin_alignment(twin: Mapping[str, object]) -> Figure | None:
+def twin_alignment(twin: Twin) -> Figure | None:
     """g⁺·g⁻ after one update against the learning rate: measured markers, predicted lines.
 
     Args:
-        twin: As `run_folders.extras` checked it.
+        twin: The comparison.
 
     Returns:
         The figure; None where the twin was made without g⁺·g⁻.
     """
-    rates = _numbers(twin, "learning_rates")
-    alignment = twin.get("alignment")
-    if not isinstance(alignment, dict):
+    rates, alignment = twin.learning_rates, twin.alignment
+    if alignment is None:
         return None
     handles = []
     for name, color, marker in (("accumulated", "#0072B2", "o"), ("sequential", "#D55E00", "s")):
@@ -339,25 +297,19 @@ def twin_alignment(twin: Mapping[str, object]) -> Figure | None:
     for measured, predicted in zip(handles[0:4:2], handles[1:4:2], strict=True):
         name = str(measured.get_label()).partition(",")[0]
         color, marker = str(measured.get_color()), str(measured.get_marker())
-        axes.plot(rates, _numbers(alignment, name), linestyle="none", marker=marker, color=color, markersize=4)
-        axes.plot(rates, _numbers(alignment, f"predicted_{name}"), _DASHED, color=predicted.get_color(), linewidth=1)
-    axes.axhline(float(alignment["start"]), color="0.4", linestyle=":", linewidth=1)
+        axes.plot(rates, getattr(alignment, name), linestyle="none", marker=marker, color=color, markersize=4)
+        axes.plot(rates, getattr(alignment, f"predicted_{name}"), _DASHED, color=predicted.get_color(), linewidth=1)
+    axes.axhline(alignment.start, color="0.4", linestyle=":", linewidth=1)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("g⁺·g⁻ after the update (nats²)")
-    axes.set_title(f"Alignment after one update, {twin.get('optimizer')}")
+    axes.set_title(f"Alignment after one update, {twin.optimizer}")
     return figure
-
-
-def _numbers(record: Mapping[str, object], name: str) -> list[float]:
-    held = record[name]
-    assert isinstance(held, list)
-    return [float(number) for number in held]
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def rendered(figure: Figure, suffix: str) -> bytes:
+def render(figure: Figure, suffix: str) -> bytes:
     """A figure as a file, .svg or .png; text stays text in SVG, and the same figure is the same file."""
     file = BytesIO()
     # Without dates and random identifiers; whatever a reader's own settings are.
@@ -371,7 +323,7 @@ def inline(svg: bytes, name: str, title: str) -> str:
     """An SVG as a part of a page: no declarations, no addresses, and identifiers that no other figure has.
 
     Args:
-        svg: What `rendered` made.
+        svg: What `render` made.
         name: In front of every identifier.
         title: What a screen reader says.
     """

@@ -9,11 +9,11 @@ from math import isfinite
 from statistics import median
 from typing import NamedTuple
 
+from experiments.records import COLUMNS, UpdateRow, to_json, value
 from experiments.report.curves import Spread, spread
-from experiments.report.run_folders import Arm, Run, value
+from experiments.report.run_folders import Arm, Run, flat
 
 __all__ = [
-    "HEADINGS",
     "Table",
     "costs",
     "ends",
@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 Cell = str | int | float | bool | None
-PREFERRED, DISPREFERRED = "probe.log_prob_plus_per_token", "probe.log_prob_minus_per_token"
-PRODUCTS = {"probe": "probe_alignment.product", "batch": "alignment"}
+PREFERRED, DISPREFERRED = COLUMNS["preferred"], COLUMNS["dispreferred"]
+PRODUCTS = {"probe": COLUMNS["product_probe"], "batch": COLUMNS["product_batch"]}
 
 
 class Table(NamedTuple):
@@ -110,19 +110,10 @@ def state(arm: Arm) -> str:
 
 # Tables ---------------------------------------------------------------------------------------------------------------
 
-HEADINGS = {
-    "preferred": PREFERRED,
-    "dispreferred": DISPREFERRED,
-    "product_probe": PRODUCTS["probe"],
-    "product_batch": PRODUCTS["batch"],
-    "accuracy": "accuracy.share",
-    "distance": "distance",
-}
 
-
-def records(runs: Sequence[Run], flatten: Callable[[dict[str, object]], dict[str, object]]) -> Table:
+def records(runs: Sequence[Run]) -> Table:
     """One row per run and update, every field that any row has, as it was written."""
-    rows = [(run, flatten(row)) for run in runs for row in run.updates]
+    rows = [(run, dict(flat(to_json(row)))) for run in runs for row in run.updates]
     names = tuple(dict.fromkeys(name for _, row in rows for name in row if name != "kind"))
     made: list[tuple[Cell, ...]] = []
     for run, row in rows:
@@ -130,7 +121,7 @@ def records(runs: Sequence[Run], flatten: Callable[[dict[str, object]], dict[str
         made.append(
             (
                 run.name,
-                run.arm("name"),
+                run.config.arm.name,
                 run.seed,
                 *(cell if cell is None or isinstance(cell, (str, int, float)) else str(cell) for cell in cells),
             )
@@ -139,25 +130,25 @@ def records(runs: Sequence[Run], flatten: Callable[[dict[str, object]], dict[str
 
 
 def summary(arms: Sequence[Arm]) -> Table:
-    """One row per arm: how it ended, and for each field of `HEADINGS` start, end and change over seeds."""
+    """One row per arm: how it ended, and for each field of `COLUMNS` start, end and change over seeds."""
     columns = ["arm", "seeds", "updates_least", "updates_most", "updates_planned", "state", "first_collapse"]
-    for name in HEADINGS:
+    for name in COLUMNS:
         for part in ("start", "end", "change"):
             columns += [f"{name}_{part}_{of}" for of in ("mean", "min", "max")]
     rows: list[tuple[Cell, ...]] = []
     for arm in arms:
         made = [run.last_update for run in arm.runs]
-        planned = arm.runs[0].config["num_updates"]
+        planned = arm.runs[0].config.num_updates
         collapses = [run.collapsed_at for run in arm.runs if run.collapsed_at is not None]
         cells: list[Cell] = [
             arm.label,
             len(arm.runs),
             min(made),
             max(made),
-            planned if isinstance(planned, int) else None,
+            planned,
         ]
         cells += [state(arm), min(collapses) if collapses else None]
-        for field in HEADINGS.values():
+        for field in COLUMNS.values():
             for of in (start, end, change):
                 cells += list(of(arm, field) or (None, None, None))
         rows.append(tuple(cells))
@@ -189,12 +180,8 @@ def gradient_norms(arms: Sequence[Arm]) -> Table:
     return Table(("arm", "group", "plus_start", "plus_end", "minus_start", "minus_end"), rows)
 
 
-def _groups(row: dict[str, object], side: str) -> dict[str, float]:
-    norms = row.get("gradient_norms")
-    held = norms.get(side) if isinstance(norms, dict) else None
-    return (
-        {name: norm for name, norm in held.items() if isinstance(norm, (int, float))} if isinstance(held, dict) else {}
-    )
+def _groups(row: UpdateRow, side: str) -> dict[str, float]:
+    return (row.gradient_norms or {}).get(side, {})
 
 
 def costs(arms: Sequence[Arm]) -> Table:
@@ -243,7 +230,7 @@ def _plural(count: int, word: str) -> str:
 
 
 def _values(runs: Sequence[Run], key: str) -> list[str]:
-    return sorted({str(run.config[key]) for run in runs})
+    return sorted({str(getattr(run.config, key)) for run in runs})
 
 
 def lead(arms: Sequence[Arm]) -> list[str]:

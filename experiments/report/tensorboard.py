@@ -5,7 +5,9 @@ from datetime import datetime
 from math import isfinite
 from pathlib import Path
 
-from experiments.report.run_folders import Run, flat, value, whole
+from experiments import records
+from experiments.records import value
+from experiments.report.run_folders import Run, flat
 
 __all__ = ["require", "write"]
 
@@ -48,9 +50,9 @@ def write(folder: Path, run: Run) -> None:
                 for name in ("seconds", "probe_seconds")
                 if (seconds := value(row, name)) is not None and isfinite(seconds)
             )
-            for name, held in flat(row):
+            for name, held in flat(records.to_json(row)):
                 if name != "update" and isinstance(held, (int, float)):
-                    writer.add_scalar(name.replace(".", "/"), float(held), whole(row, "update"), walltime=clock)
+                    writer.add_scalar(name.replace(".", "/"), float(held), row.update, walltime=clock)
     finally:
         writer.close()
 
@@ -58,6 +60,6 @@ def write(folder: Path, run: Run) -> None:
 def _started(run: Run) -> float:
     """When the run began, in seconds since 1970; 0 where it does not say."""
     try:
-        return datetime.fromisoformat(str(run.headers[0]["started"])).timestamp()
-    except (IndexError, KeyError, ValueError):
+        return datetime.fromisoformat(str(run.headers[0].started)).timestamp()
+    except (IndexError, ValueError):
         return 0.0

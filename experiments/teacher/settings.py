@@ -6,6 +6,8 @@ from urllib.parse import urljoin, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from experiments import typed
+
 __all__ = ["HINT", "OPENAI_URL", "PARAMETERS", "Settings", "public_url"]
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -77,7 +79,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ValueError(_message(error)) from None
+            raise ValueError(f"{typed.fault(error).removesuffix('.')}.") from None
 
     @model_validator(mode="after")
     def _check_names(self) -> "Settings":
@@ -110,14 +112,3 @@ class Settings(BaseModel):
     def sent_names(self) -> dict[str, str]:
         """The parameters that are sent, each with its name at the endpoint."""
         return {name: dict(self.rename).get(name, name) for name in PARAMETERS if name not in self.omit}
-
-
-def _message(error: ValidationError) -> str:
-    """The first broken rule, as `name` must RULE; got VALUE."""
-    first = error.errors(include_url=False)[0]
-    message = first.get("ctx", {}).get("error")
-    if message:  # of a validator of this module
-        return str(message)
-    rule = first["msg"].replace("Input should be", "must be").replace("Extra inputs are", "must be known: others are")
-    rule = rule.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
-    return f"`{first['loc'][0]}` {rule}; got {str(first['input'])[:60]}."

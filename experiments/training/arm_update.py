@@ -11,95 +11,95 @@ import optax
 from jaxtyping import Array
 
 from experiments import arms
-from experiments.arms import Arm, Rule, rule_of
+from experiments.arms import Arm, Hyperparams, scaled_hyperparams
 from experiments.model import objectives
-from experiments.training.batches import Halves
+from experiments.training.batches import PairBatch
 from numerics import losses, optimizers, schedules, updates
 from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Params, Scalar
 
-__all__ = ["MINUS", "PLUS", "TERM", "each", "losses_of", "optimizer", "schedule_of", "update"]
+__all__ = ["MINUS", "PLUS", "TERM", "clip_halves", "losses_of", "optimizer", "schedule_of", "update"]
 
 MINUS, PLUS, TERM = 0, 1, 2
 """Numbers of the losses of an update: L-, L+, and the explicit term."""
 
 
-def optimizer(arm: Arm, rule: Rule, second_moment: Params | None = None) -> optax.GradientTransformation:
+def optimizer(arm: Arm, hyperparams: Hyperparams, second_moment: Params | None = None) -> optax.GradientTransformation:
     """The rule of an arm, at learning rate 1.
 
     Args:
         arm: The arm.
-        rule: The numbers of all arms.
+        hyperparams: The numbers of all arms.
         second_moment: Of `frozen-adamw`.
 
     Raises:
         ValueError: If `frozen-adamw` is not given its second moment.
     """
-    own = rule_of(arm, rule)
+    own = scaled_hyperparams(arm, hyperparams)
     match arm.optimizer:
         case "sgd":
             # Gradient descent has no weight decay here: it would be one more thing that differs.
-            made = optimizers.gradient_descent()
+            rule = optimizers.gradient_descent()
         case "heavy-ball":
-            made = optax.sgd(1.0, momentum=own.momentum)
+            rule = optax.sgd(1.0, momentum=own.momentum)
         case "adamw":
-            made = optax.adamw(
+            rule = optax.adamw(
                 1.0, b1=own.b1, b2=own.b2, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
             )
         case "frozen-adamw":
             if second_moment is None:
                 raise ValueError("frozen-adamw must be given a second moment.")
-            made = optimizers.frozen_adamw(
+            rule = optimizers.frozen_adamw(
                 second_moment, b1=own.b1, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
             )
-    return optax.chain(optax.clip_by_global_norm(own.max_norm), made) if arm.clipping == "update" else made
+    return optax.chain(optax.clip_by_global_norm(own.max_norm), rule) if arm.clipping == "update" else rule
 
 
-def each(arm: Arm, rule: Rule) -> Callable[[Params], Params] | None:
-    """What is done to the gradient of each half before they are added up: a mean of clips, where a mean is taken.
+def clip_halves(arm: Arm, hyperparams: Hyperparams) -> Callable[[Params], Params] | None:
+    """The clip of the gradient of each half before the two are added; None unless the arm clips there.
 
-    A half's gradient comes with its weight in that mean, and so does the norm that it is clipped to.
+    The gradient of a half has its weight in their mean, and so has the norm that it is clipped to.
     """
     if arm.clipping != "step":
         return None
-    clip = optax.clip_by_global_norm(rule.max_norm * arm.side_weight)
+    clip = optax.clip_by_global_norm(hyperparams.max_norm * arm.side_weight)
 
-    def clipped(gradient: Params) -> Params:
-        made, _ = clip.update(gradient, clip.init(gradient))
-        return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), made, gradient)
+    def transform(gradient: Params) -> Params:
+        clipped, _ = clip.update(gradient, clip.init(gradient))
+        return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), clipped, gradient)
 
-    return clipped
+    return transform
 
 
-def losses_of(arm: Arm, learning_rate: float, loss: LossFn, halves: Halves) -> Losses:
-    """The losses of one update, numbered L- 0, L+ 1 and the explicit term 2; each weighs what the arm gives it.
+def losses_of(arm: Arm, learning_rate: float, loss: LossFn, batch: PairBatch) -> Losses:
+    """The losses of one update, numbered L- 0, L+ 1 and the explicit term 2, with the weights that the arm gives them.
 
     Args:
         arm: The arm.
-        learning_rate: eta, which the strength of an explicit term is in.
+        learning_rate: eta, the unit of the strength of an explicit term.
         loss: The negative log-likelihood, with log-probabilities as aux.
-        halves: The batches; traced or not.
+        batch: The two halves; traced or not.
     """
-    weighed = Halves(*(half._replace(weights=half.weights * arm.side_weight) for half in halves))
-    plus, minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], weighed)
+    weighted = PairBatch(*(half._replace(weights=half.weights * arm.side_weight) for half in batch))
+    plus, minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], weighted)
     ascended = losses.negated(loss)
-    # A pair also where the preferred half is alone, so that every arm tells the same: the schedule never steps on L-.
-    made = losses.pairs(ascended, minus, loss, plus, has_aux=True)
+    # A pair also where the preferred half is alone, so that all arms have one structure: no step of it is on L-.
+    pair = losses.pairs(ascended, minus, loss, plus, has_aux=True)
     if not arm.term:
-        return made
+        return pair
     coefficient = arms.term_coefficient(arm, learning_rate)
     term = objectives.alignment_term(
         lambda params, batch: loss(params, batch)[0], lambda params, batch: ascended(params, batch)[0]
     )
 
-    def told(params: Params, batch: tuple) -> tuple[Scalar, Array]:
+    def term_with_aux(params: Params, batch: tuple) -> tuple[Scalar, Array]:
         _, kind = jax.eval_shape(loss, params, batch[1])
         return term(params, batch), jnp.zeros(kind.shape, kind.dtype)
 
-    plain_plus, plain_minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], halves)
-    batch = (jnp.full((1,), coefficient), plain_plus, plain_minus)
-    return Losses((*made.functions, told), (*made.batches, batch), ("-", "+", "term"), has_aux=True)
+    halves = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], batch)
+    term_batch = (jnp.full((1,), coefficient), *halves)
+    return Losses((*pair.functions, term_with_aux), (*pair.batches, term_batch), ("-", "+", "term"), has_aux=True)
 
 
 def schedule_of(arm: Arm, is_plus_first: bool) -> Schedule:
@@ -118,10 +118,10 @@ def schedule_of(arm: Arm, is_plus_first: bool) -> Schedule:
 
 def update(
     arm: Arm,
-    rule: Rule,
+    hyperparams: Hyperparams,
     learning_rate: float,
     loss: LossFn,
-    halves: Halves,
+    batch: PairBatch,
     schedule: Schedule,
     params: Params,
     state: optax.OptState,
@@ -129,16 +129,16 @@ def update(
     observe: updates.Observe | None = None,
 ) -> updates.Update:
     """The arm's update of these parameters, by the numerics' own maps."""
-    transformation = optimizer(arm, rule, second_moment)
-    made = losses_of(arm, learning_rate, loss, halves)
-    transform = each(arm, rule)
+    transformation = optimizer(arm, hyperparams, second_moment)
+    both = losses_of(arm, learning_rate, loss, batch)
+    transform = clip_halves(arm, hyperparams)
     step_size = learning_rate * arm.step
     if arm.update == "sequential":
         return updates.sequential(
-            made, schedule, transformation, params, state, step_size=step_size, each=transform, observe=observe
+            both, schedule, transformation, params, state, step_size=step_size, each=transform, observe=observe
         )
     return updates.accumulated(
-        made,
+        both,
         schedule,
         transformation,
         params,

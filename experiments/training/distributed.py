@@ -1,11 +1,11 @@
-"""One process or several: how they find each other, which of them writes, and what a start writes down of itself."""
+"""One process or several: how they join, which of them writes, and the header of a start."""
 
 import datetime
 import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments import locking
+from experiments import files
 from experiments.model import llama
-from experiments.training.inputs import Materials
+from experiments.training.inputs import RunInputs
 
 __all__ = ["first_alone", "header", "is_first", "join"]
 
@@ -57,34 +57,30 @@ def is_first() -> bool:
 
 @contextmanager
 def first_alone(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder; the first process asks for all of this one.
+    """An exclusive lock on a folder, which the first process holds for all of this run.
 
     Raises:
-        locking.BusyError: In every process, if another run is there.
+        files.BusyError: In every process, if another run is there.
     """
     if jax.process_count() == 1:
-        with locking.alone(folder, "is being written to"):
+        with files.exclusive(folder, "is being written to"):
             yield
         return
     error: OSError | None = None
-    lock = locking.alone(folder, "is being written to")
-    if is_first():
-        try:
-            lock.__enter__()
-        except OSError as caught:
-            error = caught
-    try:
+    with ExitStack() as stack:
+        if is_first():
+            try:
+                stack.enter_context(files.exclusive(folder, "is being written to"))
+            except OSError as caught:
+                error = caught
         is_free = bool(multihost_utils.broadcast_one_to_all(np.asarray(error is None)))
         if not is_free:
-            raise error or locking.BusyError(f"{folder} is being written to by another run.")
+            raise error or files.BusyError(f"{folder} is being written to by another run.")
         yield
-    finally:
-        if is_first() and error is None:
-            lock.__exit__(None, None, None)
 
 
-def header(given: Materials) -> dict[str, object]:
-    """What a start writes down: versions, devices, commit, what was set, and what it starts from."""
+def header(inputs: RunInputs) -> dict[str, object]:
+    """The header of a start: versions, devices, commit, settings, and the sizes of its inputs."""
     devices = jax.devices()
     kinds = sorted({device.device_kind for device in devices})
     return {
@@ -93,9 +89,9 @@ def header(given: Materials) -> dict[str, object]:
         "num_processes": jax.process_count(),
         "commit": _commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "num_parameters": llama.num_parameters(given.architecture),
-        "num_pairs_in_all": len(given.pairs),
-        "left_out": dict(given.left_out),
+        "num_parameters": llama.num_parameters(inputs.architecture),
+        "num_pairs_in_all": len(inputs.pairs),
+        "left_out": dict(inputs.left_out),
         "matmul_precision": "highest",
         # Reductions on a GPU may differ from run to run unless this asks otherwise.
         "xla_flags": os.environ.get("XLA_FLAGS", ""),

@@ -1,4 +1,4 @@
-"""What all arms of a run share before the first update: parameters, texts, the probe, and problems to solve."""
+"""The inputs of a run before its first update: parameters, texts, the probe, and problems to solve."""
 
 import hashlib
 from collections import Counter
@@ -19,49 +19,50 @@ from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
 from experiments.model import llama, objectives, pretrained, random_model, sharding
 from experiments.model.llama import Architecture, Params
+from experiments.pairs import pair_source
 from experiments.training import batches
-from experiments.training.batches import Halves, PairTexts
+from experiments.training.batches import BatchSource, EncodedPair, PairBatch
 from numerics.types import LossFn
 
-__all__ = ["Materials", "Show", "fingerprint", "loss_of", "mesh_of", "prepared", "shared_key"]
+__all__ = ["RunInputs", "Show", "batch_source", "fingerprint", "load", "loss_of", "mesh_of", "shared_key"]
 
 
 class Show(Protocol):
-    """How a long piece of work tells how far it is, as `console.progress.progress` does."""
+    """A display of progress, as `console.progress.progress`."""
 
     def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Callable[..., None]]:
         """A context that yields `advance(done, note="")`."""
         ...
 
 
-class Materials(NamedTuple):
-    """What is there before the first update.
+class RunInputs(NamedTuple):
+    """The inputs of a run.
 
     Attributes:
         params: The start, float32.
         architecture: Their model.
         codec: Its tokenizer.
-        pairs: What updates are made of.
+        pairs: The pairs that updates are made of.
         left_out: Pairs of the train split that are not used, by reason.
         probe: Two half-batches of held-out pairs, of equally many.
         problems: Test problems for the accuracy; none where it is not read.
-        mesh: Where everything lies on several devices.
+        mesh: The devices, where there are several.
         fingerprint: SHA-256 of the parameters and of the texts: another start or other data are another run.
     """
 
     params: Params
     architecture: Architecture
     codec: TextCodec
-    pairs: list[PairTexts]
+    pairs: list[EncodedPair]
     left_out: Counter[str]
-    probe: tuple[Halves, Halves]
+    probe: tuple[PairBatch, PairBatch]
     problems: list[Problem]
     mesh: Mesh | None
     fingerprint: str
 
 
 def shared_key(config: Config) -> tuple[object, ...]:
-    """What decides the materials: configurations that agree in it can share them."""
+    """The key of a cache of inputs: two configurations with the same key share their inputs."""
     c, m = config, config.measures
     seed = config.seed if config.model == "tiny" else None
     return (c.model, seed, c.data, c.num_problems, c.max_tokens, c.is_chat, c.mesh, c.arm.reduction, m)
@@ -92,12 +93,27 @@ def loss_of(config: Config, architecture: Architecture, mesh: Mesh | None, num_p
     return objectives.in_parts(loss, config.num_parts if num_parts is None else num_parts, has_aux=True)
 
 
-def prepared(config: Config, show: Show) -> Materials:
+def batch_source(config: Config, inputs: RunInputs) -> BatchSource:
+    """The batches of fixed pairs that a configuration asks for.
+
+    Raises:
+        ValueError: If there are too few pairs.
+    """
+    return batches.epoch_batches(
+        inputs.pairs,
+        config.num_pairs,
+        seed=config.seed,
+        reduction=config.arm.reduction,
+        is_same_problems=config.pairing == "same",
+    )
+
+
+def load(config: Config, show: Show) -> RunInputs:
     """Loads the model, makes the pairs and lays out the probe.
 
     Args:
         config: The configuration.
-        show: How progress is shown.
+        show: The display of progress.
 
     Raises:
         OSError: If model or data are not there.
@@ -119,15 +135,17 @@ def prepared(config: Config, show: Show) -> Materials:
         for rows in (config.num_pairs // config.num_parts, config.measures.probe_pairs // 2):
             sharding.check(mesh, architecture, rows)
 
-    def texts(split: data_sources.Split, count: int, most: int | None) -> tuple[list[PairTexts], Counter[str]]:
+    def encode(split: data_sources.Split, count: int, most: int | None) -> tuple[list[EncodedPair], Counter[str]]:
         total = count or data_sources.count(config.data, split)
         with show("making pairs", total, "problems") as advance:
-            made = batches.made(config.data, split, seed=0, num_problems=count, report=lambda done, _: advance(done))
-            return batches.encoded(made, codec, is_chat=config.is_chat, max_tokens=config.max_tokens, most=most)
+            pairs = pair_source.make_pairs(
+                config.data, split, seed=0, num_problems=count, report=lambda done, _: advance(done)
+            )
+            return batches.encode_pairs(pairs, codec, is_chat=config.is_chat, max_tokens=config.max_tokens, most=most)
 
-    pairs, left_out = texts("train", config.num_problems, None)
+    pairs, left_out = encode("train", config.num_problems, None)
     num_probe = config.measures.probe_pairs
-    held_out, _ = texts("test", 4 * num_probe + 16, num_probe)
+    held_out, _ = encode("test", 4 * num_probe + 16, num_probe)
     if len(held_out) < num_probe:
         raise ValueError(
             f"measures.probe_pairs must be at most the {len(held_out)} pairs of the test split's beginning that fit "
@@ -136,9 +154,11 @@ def prepared(config: Config, show: Show) -> Materials:
     problems: list[Problem] = []
     if config.measures.accuracy_every:
         problems = list(data_sources.problems(config.data, "test", limit=config.measures.accuracy_problems))
-    shape = batches.shape_of(held_out)
+    shape = batches.padded_shape(held_out)
     probe = tuple(
-        batches.halves([pair.plus for pair in half], [pair.minus for pair in half], config.arm.reduction, shape)
+        batches.pair_batch(
+            [pair.preferred for pair in half], [pair.dispreferred for pair in half], config.arm.reduction, shape
+        )
         for half in (held_out[::2], held_out[1::2])
     )
     if folder is None:
@@ -149,7 +169,7 @@ def prepared(config: Config, show: Show) -> Materials:
         place = None if mesh is None else sharding.of_parameter(mesh)
         with show("loading", 100, "per cent") as advance:
             params, _ = pretrained.load(folder, sharding=place, report=lambda done, total: advance(done * 100 // total))
-    return Materials(
+    return RunInputs(
         params,
         architecture,
         codec,
@@ -162,13 +182,18 @@ def prepared(config: Config, show: Show) -> Materials:
     )
 
 
-def fingerprint(params: Params, pairs: Sequence[PairTexts]) -> str:
-    """A hash of parameters and texts; of parameters by exact integer sums over their bits, wherever they lie."""
+def fingerprint(params: Params, pairs: Sequence[EncodedPair]) -> str:
+    """A hash of parameters and texts; of parameters by exact integer sums over their bits, wherever they are placed."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(params):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {_bit_sums()(leaf).tolist()}".encode())
     for pair in pairs:
-        digest.update(repr(pair).encode())
+        # The words of the first version, whatever the classes are called: the hash of a run must stay the same.
+        plus, minus = (
+            f"Encoded(prompt={text.prompt!r}, completion={text.completion!r})"
+            for text in (pair.preferred, pair.dispreferred)
+        )
+        digest.update(f"PairTexts(id={pair.id!r}, plus={plus}, minus={minus})".encode())
     return digest.hexdigest()
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.config import Config, preset
+from experiments import presets
+from experiments.config import Config
 from experiments.model import llama, pretrained, random_model
 from experiments.model.llama import Architecture
 
@@ -123,7 +124,7 @@ def architecture_of(config: Config) -> tuple[Architecture, bool]:
         return PUBLISHED["tiny"], False
     if folder.is_dir():
         return pretrained.load_architecture(folder), False
-    if config.model == preset(config.preset).model:
+    if config.model == presets.config(config.preset).model:
         return PUBLISHED[config.preset], True
     raise ValueError(f"{config.model} must be a model's folder; there is none.")
 

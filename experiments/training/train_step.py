@@ -1,7 +1,7 @@
-"""One update of a run, for every arm the same function: losses of two halves, stepped by `numerics.updates`.
+"""One compiled update of a run and its measurements, for every arm the same function.
 
-Nothing here steps by itself, chooses data, writes, or knows text. The arm decides with which schedule, grouping and
-rule the numerics are called; what is measured is read from the gradients that the update takes anyway.
+Nothing here steps by itself, chooses data, writes, or knows text. `arm_update` calls the maps of the numerics; the
+measurements are read from the gradients that the update computes anyway.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -16,12 +16,12 @@ import optax
 from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Bool, Float
 
-from experiments.arms import Arm, Rule
+from experiments.arms import Arm, Hyperparams
 from experiments.data.tokens import Batch
 from experiments.model import sharding
 from experiments.model.llama import Params
 from experiments.training import arm_update
-from experiments.training.batches import Halves
+from experiments.training.batches import PairBatch
 from numerics import alignment, losses, optimizers, schedules, updates
 from numerics.alignment import Alignment
 from numerics.schedules import Schedule
@@ -30,25 +30,27 @@ from numerics.types import LossFn, Scalar
 __all__ = [
     "GROUPS",
     "HalfBatches",
+    "SideInfo",
     "State",
-    "Told",
+    "StepInfo",
     "half_batches",
-    "initial",
+    "initial_state",
+    "make_step",
+    "quantities",
     "second_moment",
-    "stepper",
 ]
 
 GROUPS = ("embedding", "layers-1", "layers-2", "layers-3", "layers-4", "norm", "head")
-"""Parameters by where they lie; the layers in quarters, from the first to the last."""
+"""Groups of parameters by their place; the layers in quarters, from the first to the last."""
 
 
 class State(NamedTuple):
-    """What the next update needs.
+    """The input of the next update.
 
     Attributes:
         params: The parameters, float32 masters.
-        rule: The optimizer's state.
-        second_moment: What `frozen-adamw` divides by the root of; None under other rules.
+        rule: The state of the optimizer.
+        second_moment: The square that `frozen-adamw` divides by the root of; None under other rules.
     """
 
     params: Params
@@ -56,24 +58,38 @@ class State(NamedTuple):
     second_moment: Params | None
 
 
-class Told(NamedTuple):
-    """What an update tells, with nothing computed for it but norms and inner products.
+class SideInfo(NamedTuple):
+    """Measurements of one half of an update, at the place where its gradient was read.
 
     Attributes:
-        losses: L+ and L-, each where its gradient was read; in nats, averaged as the reduction says.
-        log_probs: Of the preferred and the dispreferred completions there, in nats per sequence.
-        alignment: Of the two gradients as they were read: of an accumulated update both at its start, of a sequential
-            one the second after the first step.
-        squares: The squared norm of each side's gradient by group of parameters, in the order of `GROUPS`.
-        update_norm: The norm of the displacement.
-        distance: The norm of the parameters minus those of the start.
-        is_finite: Whether all of it is.
+        loss: L+ or L-, in nats, averaged as the reduction says.
+        log_probs: Of the completions, in nats per sequence.
+        squares: The squared norm of the gradient by group of parameters, in the order of `GROUPS`.
     """
 
-    losses: Float[Array, " 2"]
-    log_probs: Float[Array, "2 b"]
-    alignment: Alignment
-    squares: Float[Array, "2 groups"]
+    loss: Scalar
+    log_probs: Float[Array, " b"]
+    squares: Float[Array, " groups"]
+
+
+class StepInfo(NamedTuple):
+    """Measurements of one update: norms and inner products of gradients that the update computes anyway.
+
+    Attributes:
+        preferred: Of the preferred half.
+        dispreferred: Of the dispreferred half; None where it takes no part.
+        alignment: Of the two gradients as they were read: of an accumulated update both at its start, of a sequential
+            one the second after the first step. None where there is one half.
+        norm_plus: The norm of the preferred gradient.
+        update_norm: The norm of the displacement.
+        distance: The norm of the parameters minus those of the start of the run.
+        is_finite: Whether all of it is finite.
+    """
+
+    preferred: SideInfo
+    dispreferred: SideInfo | None
+    alignment: Alignment | None
+    norm_plus: Scalar
     update_norm: Scalar
     distance: Scalar
     is_finite: Bool[Array, ""]
@@ -90,115 +106,147 @@ def _group_squares(gradient: Params) -> Float[Array, " groups"]:
     return jnp.stack([others[0], *quarters, others[1], head])
 
 
-def _observe(gradient: Params, before: Params) -> tuple[Scalar, Float[Array, " groups"]]:
+def _gradient_stats(gradient: Params, before: Params) -> tuple[Scalar, Float[Array, " groups"]]:
     return jnp.asarray(optax.tree.vdot(gradient, before)), _group_squares(gradient)
 
 
-def stepper(
-    arm: Arm, rule: Rule, learning_rate: float, loss: LossFn, mesh: Mesh | None = None
-) -> Callable[[State, Params, Halves, bool], tuple[State, Told]]:
+def make_step(
+    arm: Arm, hyperparams: Hyperparams, learning_rate: float, loss: LossFn, mesh: Mesh | None = None
+) -> Callable[[State, Params, PairBatch, bool], tuple[State, StepInfo]]:
     """The compiled update of an arm.
 
     Args:
         arm: The arm.
-        rule: The numbers of the optimizers.
+        hyperparams: The numbers of the optimizers.
         learning_rate: eta.
         loss: The negative log-likelihood, with log-probabilities as aux.
-        mesh: Where everything lies on several devices.
+        mesh: The devices, where there are several.
 
     Returns:
-        A function of the state, the parameters at the start of the run, the halves, and whether a random start begins
-        with L+; it returns the next state and what the update tells. The state that it is given stays as it is, for
-        the case that the next one is not finite.
+        A function of the state, the parameters at the start of the run, the batch, and whether a random start begins
+        with L+. It returns the next state and the measurements. Its argument, the old state, stays valid, for the case
+        that the next one is not finite.
     """
 
-    def step(state: State, start: Params, halves: Halves, numbers: Array) -> tuple[State, Told]:
+    def step(state: State, start: Params, batch: PairBatch, numbers: Array) -> tuple[State, StepInfo]:
         schedule = Schedule(numbers, np.ones(numbers.shape))
-        made = arm_update.update(
+        update = arm_update.update(
             arm,
-            rule,
+            hyperparams,
             learning_rate,
             loss,
-            halves,
+            batch,
             schedule,
             state.params,
             state.rule,
             state.second_moment,
-            _observe,
+            _gradient_stats,
         )
-        products, squares = made.info.observed
-        values, log_probs = made.info.values, made.info.aux
-        is_alone = arm.sides == "preferred"
-        plus, minus = (
-            (0, 0) if is_alone else (jnp.argmax(numbers == arm_update.PLUS), jnp.argmax(numbers == arm_update.MINUS))
-        )
-        absent = jnp.nan if is_alone else 1.0
+        products, squares = update.info.observed
+        values, log_probs = update.info.values, update.info.aux
+        has_both = arm.sides == "both"
         weight = arm.side_weight
-        both = jnp.stack([squares[plus], squares[minus] * absent]) / weight**2
-        norm_plus, norm_minus = jnp.sqrt(jnp.sum(both, axis=1))
-        update_norm = optax.tree.norm(made.displacement)
+
+        def side(number: int) -> SideInfo:
+            place = jnp.argmax(numbers == number) if has_both else 0
+            return SideInfo(values[place] / weight, log_probs[place], squares[place] / weight**2)
+
+        preferred = side(arm_update.PLUS)
+        dispreferred = side(arm_update.MINUS) if has_both else None
+        norm_plus = jnp.sqrt(jnp.sum(preferred.squares))
+        of_both = None
+        if dispreferred is not None:
+            norm_minus = jnp.sqrt(jnp.sum(dispreferred.squares))
+            of_both = alignment.of_products(products[1] / weight**2, norm_minus, norm_plus)
+        update_norm = optax.tree.norm(update.displacement)
         # The squares too: where they overflow, Adam's second moment would be infinite for good, and its updates zero.
         is_finite = jnp.isfinite(update_norm) & jnp.isfinite(values).all() & jnp.isfinite(squares).all()
-        params = updates.displaced(state.params, made.displacement)
-        told = Told(
-            losses=jnp.stack([values[plus], values[minus] * absent]) / weight,
-            log_probs=jnp.stack([log_probs[plus], log_probs[minus] * absent]),
-            alignment=alignment.of_products(products[0 if is_alone else 1] * absent / weight**2, norm_minus, norm_plus),
-            squares=both,
-            update_norm=update_norm,
-            distance=optax.tree.norm(jax.tree.map(jnp.subtract, params, start)),
-            is_finite=is_finite,
-        )
-        return State(params, made.state, state.second_moment), told
+        params = updates.displaced(state.params, update.displacement)
+        distance = optax.tree.norm(jax.tree.map(jnp.subtract, params, start))
+        info = StepInfo(preferred, dispreferred, of_both, norm_plus, update_norm, distance, is_finite)
+        return State(params, update.state, state.second_moment), info
 
     @cache
-    def compiled(structure: Hashable, places: tuple[Sharding, ...]) -> Callable[..., tuple[State, Told]]:
-        """The step, whose state stays where it lies and whose tale every process can read."""
+    def compiled(structure: Hashable, places: tuple[Sharding, ...]) -> Callable[..., tuple[State, StepInfo]]:
+        """The step, whose state stays at its place and whose measurements every process can read."""
         if mesh is None:
             return jax.jit(step)
         state = jax.tree.unflatten(structure, places)
         return jax.jit(step, out_shardings=(state, sharding.everywhere(mesh)))
 
-    def placed(state: State, start: Params, halves: Halves, is_plus_first: bool) -> tuple[State, Told]:
+    def run(state: State, start: Params, batch: PairBatch, is_plus_first: bool) -> tuple[State, StepInfo]:
         leaves, structure = jax.tree.flatten(state)
-        run = compiled(structure, tuple(leaf.sharding for leaf in leaves))
-        return run(state, start, halves, arm_update.schedule_of(arm, is_plus_first).losses)
+        program = compiled(structure, tuple(leaf.sharding for leaf in leaves))
+        return program(state, start, batch, arm_update.schedule_of(arm, is_plus_first).losses)
 
-    return placed
-
-
-def initial(arm: Arm, rule: Rule, params: Params, second: Params | None) -> State:
-    """The state before the first update; moments lie where their parameters do."""
-    return State(params, sharding.initialised(arm_update.optimizer(arm, rule, second), params), second)
+    return run
 
 
-def second_moment(loss: LossFn, params: Params, several: Sequence[Halves]) -> Params:
+def quantities(info: StepInfo, batch: PairBatch, groups: Sequence[str]) -> dict[str, object]:
+    """The measurements of an update as quantities of `records.UpdateRow`; those of an absent half are None.
+
+    Args:
+        info: The measurements, on the host.
+        batch: The batch of the update.
+        groups: Names of the groups of parameters that the model has.
+    """
+    row: dict[str, object] = {
+        "norm_plus": float(info.norm_plus),
+        "update_norm": float(info.update_norm),
+        "distance": float(info.distance),
+    }
+    gradient_norms: dict[str, dict[str, float]] = {}
+    for name, side, half in zip(("plus", "minus"), info[:2], batch, strict=True):
+        if side is None:
+            row |= dict.fromkeys((f"loss_{name}", f"log_prob_{name}", f"log_prob_{name}_per_token"))
+            continue
+        log_probs, norms = (np.asarray(part, np.float64) for part in (side.log_probs, side.squares))
+        row |= {
+            f"loss_{name}": float(side.loss),
+            f"log_prob_{name}": float(log_probs.mean()),
+            f"log_prob_{name}_per_token": float(log_probs.sum() / np.sum(half.lengths)),
+        }
+        gradient_norms[name] = dict(zip(groups, np.sqrt(norms).tolist(), strict=False))
+    of_both = info.alignment
+    row |= {
+        name: None if of_both is None else float(getattr(of_both, name))
+        for name in ("norm_minus", "product", "cosine", "ratio_plus", "ratio_minus")
+    }
+    return row | {"gradient_norms": gradient_norms}
+
+
+def initial_state(arm: Arm, hyperparams: Hyperparams, params: Params, second: Params | None) -> State:
+    """The state before the first update; moments are placed as their parameters are."""
+    return State(params, sharding.initialised(arm_update.optimizer(arm, hyperparams, second), params), second)
+
+
+def second_moment(loss: LossFn, params: Params, batches: Sequence[PairBatch]) -> Params:
     """The mean square of the gradients of both halves of several updates, all at one place, for `frozen-adamw`.
 
     Args:
         loss: The negative log-likelihood, with log-probabilities as aux.
-        params: Where.
-        several: The halves.
+        params: The place.
+        batches: The batches of the updates.
     """
 
     @jax.jit
-    def added(params: Params, total: Params, halves: Halves) -> Params:
-        batches = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], halves)
-        both = losses.pairs(losses.negated(loss), batches.minus, loss, batches.plus, has_aux=True)
+    def add(params: Params, total: Params, batch: PairBatch) -> Params:
+        stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], batch)
+        both = losses.pairs(losses.negated(loss), stacked.dispreferred, loss, stacked.preferred, has_aux=True)
         square = optimizers.second_moment(both, schedules.interleaved(1, first="+"), params)
         return jax.tree.map(jnp.add, total, square)
 
     total = jax.tree.map(jnp.zeros_like, params)
-    for halves in several:
-        total = added(params, total, halves)
-    return jax.tree.map(lambda leaf: leaf / len(several), total)
+    for batch in batches:
+        total = add(params, total, batch)
+    return jax.tree.map(lambda leaf: leaf / len(batches), total)
 
 
 class HalfBatches(NamedTuple):
-    """The alignment of a set of pairs, and what two halves of it estimate without bias.
+    """The alignment of a set of pairs, and estimates without bias from two halves of it.
 
     The product of two gradients of the same texts has the covariance of their noise in it, over the number of pairs;
-    gradients of different texts have not. Variance: that of one half's product, of order 1 over the pairs.
+    gradients of different texts have not. Variance: that of the product of one half, of order 1 over the pairs.
 
     Attributes:
         whole: The alignment of the mean gradients of all pairs; biased.
@@ -214,18 +262,18 @@ class HalfBatches(NamedTuple):
 
 
 def half_batches(
-    gradient: Callable[[Params, Batch], Params], params: Params, first: Halves, second: Halves
+    gradient: Callable[[Params, Batch], Params], params: Params, first: PairBatch, second: PairBatch
 ) -> HalfBatches:
     """The alignment of the mean gradients of two half-batches, whole and without bias.
 
     Args:
         gradient: Of the negative log-likelihood.
-        params: Where.
-        first: The one half-batch, of both sides.
+        params: The place.
+        first: One half-batch, of both sides.
         second: The other, of as many pairs.
     """
-    plus_a, plus_b = gradient(params, first.plus), gradient(params, second.plus)
-    minus_a, minus_b = (jax.tree.map(jnp.negative, gradient(params, half.minus)) for half in (first, second))
+    plus_a, plus_b = gradient(params, first.preferred), gradient(params, second.preferred)
+    minus_a, minus_b = (jax.tree.map(jnp.negative, gradient(params, half.dispreferred)) for half in (first, second))
     return _half_batches(plus_a, plus_b, minus_a, minus_b)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import experiments.__main__ as dispatcher
-from experiments import arms, comparison, config
-from experiments.arms import Rule
+from experiments import arms, comparison, config, presets
+from experiments.arms import Hyperparams
 from experiments.model import llama, random_model
 from experiments.training import arm_update
 from tests.oracles import bag_of_words
@@ -32,14 +32,14 @@ def silent(what, total, unit):
 def bench(optimizer="sgd", first="+", rate="eta/2"):
     accumulated = arms.parse(f"accumulated:optimizer={optimizer}")
     sequential = arms.parse(f"sequential:optimizer={optimizer},first={first},rate={rate}")
-    rule = Rule(b1=0.8, b2=0.9, eps=1e-2, eps_root=1e-2, weight_decay=0.1)
+    rule = Hyperparams(b1=0.8, b2=0.9, eps=1e-2, eps_root=1e-2, weight_decay=0.1)
     state = arm_update.optimizer(accumulated, rule).init(PARAMS)
-    return comparison.Bench(PARAMS, state, HALVES, bag_of_words.loss, rule, accumulated, sequential, "bag", 0)
+    return comparison.Setup(PARAMS, state, HALVES, bag_of_words.loss, rule, accumulated, sequential, "bag", 0)
 
 
 @cache
 def twin(*arguments):
-    return comparison.measured(
+    return comparison.compare(
         bench(*arguments), largest=LARGEST, num_halvings=HALVINGS, has_alignment=arguments[0] == "sgd", show=silent
     )
 
@@ -132,7 +132,7 @@ def test_alignment_after_either_update_is_predicted_to_second_order(first):
 
 
 def test_shares_of_the_causes_add_up():
-    rows, record = comparison.attributed(bench(), 2.0**-5, num_warm_up=2)
+    rows, record = comparison.attribute(bench(), 2.0**-5, num_warm_up=2)
     assert sum(row.share for row in rows) == pytest.approx(1, abs=1e-9)
     by_cause = {row.cause: row.norm for row in rows}
     assert by_cause["learning rate"] < 1e-9 * by_cause["gradient part"]  # eta/2 is matched
@@ -191,7 +191,7 @@ def test_wrong_calls_say_what_there_is(made, arguments, message, capfd):
 
 
 def test_a_run_whose_rule_has_no_twin_is_told_which_have(tmp_path, capfd):
-    content = config.preset("tiny", arms.parse("accumulated:optimizer=frozen-adamw"))
+    content = presets.config("tiny", arms.parse("accumulated:optimizer=frozen-adamw"))
     (tmp_path / "config.json").write_text(json.dumps(config.to_json(content)))
     with pytest.raises(SystemExit) as stop:
         dispatcher.main(["twin", str(tmp_path)])
@@ -201,7 +201,7 @@ def test_a_run_whose_rule_has_no_twin_is_told_which_have(tmp_path, capfd):
 
 def test_a_run_without_checkpoints_is_compared_at_its_start(tmp_path, capfd):
     """Which is the model itself, with the optimizer's first state; anywhere else it needs a checkpoint."""
-    content = config.with_settings(config.preset("tiny"), {"num_problems": 16, "num_pairs": 1, "keep": 0})
+    content = config.with_settings(presets.config("tiny"), {"num_problems": 16, "num_pairs": 1, "keep": 0})
     (tmp_path / "config.json").write_text(json.dumps(config.to_json(content)))
     for arguments, message in (
         ((), "must hold a checkpoint; a finished run keeps `keep` of them, here 0. Give --update 0 for its start."),
@@ -211,7 +211,7 @@ def test_a_run_without_checkpoints_is_compared_at_its_start(tmp_path, capfd):
             dispatcher.main(["twin", str(tmp_path), *arguments])
         assert stop.value.code == 2
         assert message in capfd.readouterr().err
-    start = comparison.prepared(content, tmp_path, "adamw", 0, None, "eta/2", "+", silent)
+    start = comparison.load_setup(content, tmp_path, "adamw", 0, None, "eta/2", "+", silent)
     params = llama.init(random_model.ARCHITECTURE, jax.random.key(content.seed))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), start.params, params))
     assert not any(leaf.any() for leaf in jax.tree.leaves(start.state))

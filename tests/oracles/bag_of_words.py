@@ -51,12 +51,12 @@ def text(rng):
 
 def pairs(count, seed=0):
     rng = np.random.default_rng(seed)
-    return [batches.PairTexts(str(place), text(rng), text(rng)) for place in range(count)]
+    return [batches.EncodedPair(str(place), text(rng), text(rng)) for place in range(count)]
 
 
 def halves(count=3, seed=0, reduction: Reduction = "token-half"):
     several = pairs(count, seed)
-    return batches.halves([p.plus for p in several], [p.minus for p in several], reduction, (8, 4))
+    return batches.pair_batch([p.preferred for p in several], [p.dispreferred for p in several], reduction, (8, 4))
 
 
 def sides(both):
@@ -64,13 +64,19 @@ def sides(both):
     tree: Any = ravel_pytree(params())[1]
 
     def plus(vector):
-        return loss(tree(vector), both.plus)[0]
+        return loss(tree(vector), both.preferred)[0]
 
     def minus(vector):
-        return -loss(tree(vector), both.minus)[0]
+        return -loss(tree(vector), both.dispreferred)[0]
 
     return plus, minus, tree
 
 
 def vector(tree):
     return np.asarray(ravel_pytree(tree)[0])
+
+
+def sides_of(info):
+    """The measurements of both halves of an update that has both."""
+    assert info.dispreferred is not None
+    return info.preferred, info.dispreferred

@@ -17,10 +17,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments import arms, config
+from experiments import arms, config, presets, records
 from experiments.data import tokens
 from experiments.model import llama, random_model
-from experiments.training import batches, inputs, loop, records
+from experiments.training import batches, inputs, loop
 
 ARCHITECTURE = llama.Architecture(
     vocabulary=16,
@@ -49,7 +49,7 @@ def configuration(arm="sequential-random-start", **settings):
         "measures.alignment_every": 0,
         **settings,
     }
-    return config.with_settings(config.preset("tiny", arms.parse(arm)), given)
+    return config.with_settings(presets.config("tiny", arms.parse(arm)), given)
 
 
 def given(seed=0, data_seed=0):
@@ -62,15 +62,15 @@ def given(seed=0, data_seed=0):
     def pair(name):
         prompt = text(4)
         sides = (tokens.Encoded(prompt, text(int(chance.integers(2, 7)))) for _ in range(2))
-        return batches.PairTexts(name, *sides)
+        return batches.EncodedPair(name, *sides)
 
     pairs = [pair(str(number)) for number in range(10)]
     params = llama.init(ARCHITECTURE, jax.random.key(seed))
     probe, more = (
-        batches.halves([p.plus for p in half], [p.minus for p in half], "token-half", (16, 8))
+        batches.pair_batch([p.preferred for p in half], [p.dispreferred for p in half], "token-half", (16, 8))
         for half in (pairs[6:8], pairs[8:])
     )
-    return inputs.Materials(
+    return inputs.RunInputs(
         params,
         ARCHITECTURE,
         random_model.codec(),
@@ -92,14 +92,14 @@ def rows(folder, without=records.TIMINGS):
     """The lines of updates, as text, for NaN differs from itself."""
     return [
         json.dumps({key: value for key, value in record.items() if key not in without}, sort_keys=True)
-        for record in records.read(folder / loop.RECORDS)
+        for record in read(folder)
         if record["kind"] == "update"
     ]
 
 
 def read(folder):
     """All lines."""
-    return [json.loads(line) for line in (folder / loop.RECORDS).read_bytes().splitlines()]
+    return [json.loads(line) for line in (folder / records.RECORDS).read_bytes().splitlines()]
 
 
 def end(folder):
@@ -111,7 +111,7 @@ def end(folder):
 
 def arrays(folder, number=NUM_UPDATES):
     """The bytes of the parameters and the moments."""
-    return (folder / loop.CHECKPOINTS / f"{number:08}" / "arrays.safetensors").read_bytes()
+    return (folder / records.CHECKPOINTS / f"{number:08}" / "arrays.safetensors").read_bytes()
 
 
 # Kills ----------------------------------------------------------------------------------------------------------------
@@ -143,8 +143,8 @@ def make(folder, say=lambda word: None, steps=0):
 
 def state_of(folder):
     """What a kill left behind."""
-    places = [entry.name for entry in (folder / loop.CHECKPOINTS).glob("*")]
-    lines = (folder / loop.RECORDS).read_bytes() if (folder / loop.RECORDS).exists() else b""
+    places = [entry.name for entry in (folder / records.CHECKPOINTS).glob("*")]
+    lines = (folder / records.RECORDS).read_bytes() if (folder / records.RECORDS).exists() else b""
     newest = max((int(name) for name in places if name.isdecimal()), default=-1)
     made = [json.loads(line) for line in lines[: lines.rfind(b"\n") + 1].splitlines()]
     last = max((row["update"] for row in made if row["kind"] == "update"), default=-1)

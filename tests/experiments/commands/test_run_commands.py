@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 import experiments.__main__ as dispatcher
-from experiments import config, jsonl
+from experiments import config, jsonl, records
 from experiments.model import llama
-from experiments.training import batches, checkpoint, loop, records
+from experiments.training import batches, checkpoint
 from tests.support import runs
 
 ROOT = Path(__file__).parents[3]
@@ -113,14 +113,14 @@ def test_what_a_run_leaves(done):
     for arm in (done / "accumulated", done / "sequential"):
         (folder,) = arm.iterdir()
         assert folder.name == "seed-0"
-        assert {path.name for path in folder.iterdir()} == {"config.json", loop.RECORDS, loop.CHECKPOINTS}
+        assert {path.name for path in folder.iterdir()} == {"config.json", records.RECORDS, records.CHECKPOINTS}
         given = config.from_json(jsonl.read_object(folder / "config.json"))
         assert (given.arm.name, given.num_updates, given.num_problems) == (arm.name, 4, 16)
         made = runs.read(folder)
         assert [record["kind"] for record in made] == ["header", *["update"] * 5, "end"]
         for row in made[2:-1]:
-            assert set(row) == {"kind", *records.SCHEMA}
-        assert {path.name for path in (folder / loop.CHECKPOINTS).iterdir()} >= {f"{n:08}" for n in (2, 3, 4)}
+            assert set(row) == {"kind", *records.quantities()}
+        assert {path.name for path in (folder / records.CHECKPOINTS).iterdir()} >= {f"{n:08}" for n in (2, 3, 4)}
     first, second = (rows(done / arm / "seed-0") for arm in ("accumulated", "sequential"))
     assert first[0] == second[0]
     assert first[1]["loss_plus"] == pytest.approx(second[1]["loss_plus"], rel=1e-6)
@@ -239,17 +239,17 @@ def copied(done, tmp_path, num_rows):
     """The run as it was after that many updates, had it been killed there."""
     source, folder = done / "accumulated" / "seed-0", tmp_path / "accumulated" / "seed-0"
     subprocess.run(["cp", "-r", str(done / "accumulated"), str(tmp_path)], check=True)
-    lines = (source / loop.RECORDS).read_text().splitlines(keepends=True)
-    (folder / loop.RECORDS).write_text("".join(lines[: num_rows + 2]))
-    for number in checkpoint.numbers(folder / loop.CHECKPOINTS):
+    lines = (source / records.RECORDS).read_text().splitlines(keepends=True)
+    (folder / records.RECORDS).write_text("".join(lines[: num_rows + 2]))
+    for number in checkpoint.numbers(folder / records.CHECKPOINTS):
         if number > num_rows:
-            subprocess.run(["rm", "-r", str(folder / loop.CHECKPOINTS / f"{number:08}")], check=True)
+            subprocess.run(["rm", "-r", str(folder / records.CHECKPOINTS / f"{number:08}")], check=True)
     return folder
 
 
 def same(folder, done):
     other = done / "accumulated" / "seed-0"
-    name = Path(loop.CHECKPOINTS) / "00000004" / "arrays.safetensors"
+    name = Path(records.CHECKPOINTS) / "00000004" / "arrays.safetensors"
     return rows(folder) == rows(other) and (folder / name).read_bytes() == (other / name).read_bytes()
 
 
@@ -322,18 +322,18 @@ def test_what_is_kept_may_change(done, tmp_path, capfd):
     folder = copied(done, tmp_path, 2)
     call = ("run", *SMALL, "--arm", "accumulated", "--set", "keep=1", "--set", "checkpoint_every=4", "--out", tmp_path)
     assert called(capfd, *call)[0] == 0
-    assert checkpoint.numbers(folder / loop.CHECKPOINTS) == [4]
+    assert checkpoint.numbers(folder / records.CHECKPOINTS) == [4]
     assert same(folder, done)
     assert jsonl.read_object(folder / "config.json")["keep"] == 1
     assert called(capfd, *call, "--set", "keep=0")[0] == 0
-    assert not (folder / loop.CHECKPOINTS).exists()
+    assert not (folder / records.CHECKPOINTS).exists()
 
 
 def test_damage_is_told(done, tmp_path, capfd):
     folder = copied(done, tmp_path, 3)
 
     def damage(number):
-        (folder / loop.CHECKPOINTS / f"{number:08}" / "about.json").write_text("{}")
+        (folder / records.CHECKPOINTS / f"{number:08}" / "about.json").write_text("{}")
 
     damage(3)
     status, _, err = called(capfd, "resume", tmp_path)
@@ -341,18 +341,20 @@ def test_damage_is_told(done, tmp_path, capfd):
     assert "00000003 is damaged: about.json has 2 bytes" in err
     assert same(folder, done)
     (tmp_path / "accumulated" / "other").mkdir()
-    (folder / loop.RECORDS).write_text("".join((folder / loop.RECORDS).read_text().splitlines(keepends=True)[:-1]))
-    for number in checkpoint.numbers(folder / loop.CHECKPOINTS):
+    (folder / records.RECORDS).write_text(
+        "".join((folder / records.RECORDS).read_text().splitlines(keepends=True)[:-1])
+    )
+    for number in checkpoint.numbers(folder / records.CHECKPOINTS):
         damage(number)
     assert "must hold a checkpoint that is whole; all are damaged." in refused(capfd, "resume", tmp_path)
-    (folder / loop.RECORDS).unlink()
+    (folder / records.RECORDS).unlink()
     assert "all are damaged" in refused(capfd, "resume", tmp_path)
 
 
 def test_checkpoints_without_lines(done, tmp_path, capfd):
     folder = copied(done, tmp_path, 3)
-    (folder / loop.RECORDS).unlink()
-    assert f"{folder / loop.RECORDS} must exist: " in refused(capfd, "resume", tmp_path)
+    (folder / records.RECORDS).unlink()
+    assert f"{folder / records.RECORDS} must exist: " in refused(capfd, "resume", tmp_path)
 
 
 def test_another_model_is_refused(done, tmp_path, capfd, monkeypatch):
@@ -377,26 +379,27 @@ def test_a_full_disk(done, tmp_path, capfd, monkeypatch):
     assert line == (
         f"python -m experiments resume: {folder}: [Errno 28] No space left on device. What was saved before is whole."
     )
-    assert checkpoint.numbers(folder / loop.CHECKPOINTS)[0] == 2
+    assert checkpoint.numbers(folder / records.CHECKPOINTS)[0] == 2
     assert called(capfd, "resume", tmp_path)[0] == 0
     assert same(folder, done)
 
 
 def test_a_value_that_is_not_finite(tmp_path, capfd, monkeypatch):
-    fixed_pairs = batches.fixed_pairs
+    epoch_batches = batches.epoch_batches
 
     def infinite(*arguments, **options):
-        source = fixed_pairs(*arguments, **options)
+        source = epoch_batches(*arguments, **options)
 
         def made(update, params):
             halves = source(update, params)
             if update != 2:
                 return halves
-            return halves._replace(plus=halves.plus._replace(weights=halves.plus.weights * np.float32(np.inf)))
+            weights = halves.preferred.weights * np.float32(np.inf)
+            return halves._replace(preferred=halves.preferred._replace(weights=weights))
 
         return made
 
-    monkeypatch.setattr(batches, "fixed_pairs", infinite)
+    monkeypatch.setattr(batches, "epoch_batches", infinite)
     call = ("run", *SMALL, "--arm", "accumulated", "--arm", "sequential", "--out", tmp_path)
     status, out, _ = called(capfd, *call)
     assert status == 0
@@ -483,7 +486,7 @@ def test_on_a_terminal_two_at_once_and_an_interrupt(cache, tmp_path):
     assert not (tmp_path / "runs" / "sequential").exists()
     end = runs.end(folder)
     assert end["reason"] == "stopped"
-    assert checkpoint.numbers(folder / loop.CHECKPOINTS)[0] == end["update"] == rows(folder)[-1]["update"]
+    assert checkpoint.numbers(folder / records.CHECKPOINTS)[0] == end["update"] == rows(folder)[-1]["update"]
     assert f"stopped after update {end['update']}, which is saved" in terminal.shown.replace("\r\n", "")
 
 
@@ -500,7 +503,7 @@ def test_interrupts_before_the_first_update_leave_nothing_broken(cache, tmp_path
     assert (status, out, "Traceback" in err) == (130, "", False)
     assert not folder.exists()
     process = start(cache, *call)
-    while not (folder / loop.RECORDS).exists() and process.poll() is None:
+    while not (folder / records.RECORDS).exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.3)
     for _ in range(2):
@@ -509,7 +512,7 @@ def test_interrupts_before_the_first_update_leave_nothing_broken(cache, tmp_path
     status, out, err = ended(process)
     assert (status, out, "Traceback" in err) == (130, "", False)
     process = start(cache, *call)
-    while not (folder / loop.CHECKPOINTS / "00000001").exists() and process.poll() is None:
+    while not (folder / records.CHECKPOINTS / "00000001").exists() and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
     status, out, err = ended(process)
@@ -573,7 +576,7 @@ def test_devices_and_processes_find_the_same(cache, tmp_path):
     expected = rows(alone / "sequential" / "seed-0")
     for out in (eight, two):
         folder = out / "sequential" / "seed-0"
-        assert {path.name for path in folder.iterdir()} == {"config.json", loop.RECORDS, loop.CHECKPOINTS}
+        assert {path.name for path in folder.iterdir()} == {"config.json", records.RECORDS, records.CHECKPOINTS}
         made = runs.read(folder)
         assert [record["kind"] for record in made] == ["header", *["update"] * 5, "end"]
         found = rows(folder)
@@ -582,10 +585,10 @@ def test_devices_and_processes_find_the_same(cache, tmp_path):
     assert runs.read(two / "sequential" / "seed-0")[0]["num_processes"] == 2
     # What eight devices saved is gone on with by one.
     folder = eight / "sequential" / "seed-0"
-    lines = (folder / loop.RECORDS).read_text().splitlines(keepends=True)
-    (folder / loop.RECORDS).write_text("".join(lines[:5]))
+    lines = (folder / records.RECORDS).read_text().splitlines(keepends=True)
+    (folder / records.RECORDS).write_text("".join(lines[:5]))
     for number in (4,):
-        subprocess.run(["rm", "-r", str(folder / loop.CHECKPOINTS / f"{number:08}")], check=True)
+        subprocess.run(["rm", "-r", str(folder / records.CHECKPOINTS / f"{number:08}")], check=True)
     content = json.loads((folder / "config.json").read_text())
     content["mesh"] = {"data": 1, "fsdp": 1, "tensor": 1}
     (folder / "config.json").write_text(json.dumps(content))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import comparison_records, records
 from experiments.commands import report
 from experiments.report import caveats, curves, plots, run_folders, summary
 
@@ -71,7 +72,7 @@ def read(folder):
 
 
 def arms_of(folder):
-    return run_folders.arms(read(folder)[0])
+    return run_folders.group(read(folder)[0])
 
 
 def refusal(*arguments, capsys):
@@ -96,7 +97,7 @@ def test_a_curve_ends_before_the_first_value_that_is_not_finite(tmp_path, bad):
     # The values after the bad one are finite again: they must not come back.
     write_run(tmp_path / "a", [update(0), update(1, -1.0), update(2, -2.0), update(3, bad), update(4, -4.0)])
     (run,), _ = read(tmp_path)
-    made = curves.curve(run, "alignment", "examples")
+    made = curves.curve(run, "product", "examples")
     assert (made.x, made.y, made.is_cut) == ((4, 8), (-1.0, -2.0), True)
     assert not curves.curve(run, "loss_plus", "examples").is_cut
 
@@ -120,7 +121,7 @@ def test_the_band_is_least_mean_and_greatest_over_the_seeds(tmp_path):
     for seed, (a, b) in enumerate(values):
         write_run(tmp_path / f"s{seed}", [update(1, a), update(2, b)], seed=seed)
     (arm,) = arms_of(tmp_path)
-    made = curves.band([curves.curve(run, "alignment", "examples") for run in arm.runs])
+    made = curves.band([curves.curve(run, "product", "examples") for run in arm.runs])
     assert made == curves.Band((1, 2), (4, 8), (-3.0, -5.0), (-6.0, -8.0), (-1.0, -3.0))
 
 
@@ -128,13 +129,13 @@ def test_a_mean_ends_with_the_first_of_its_seeds(tmp_path):
     write_run(tmp_path / "a", [update(1, -1.0), update(2, -1.0), update(3, -1.0)])
     write_run(tmp_path / "b", [update(1, -3.0), update(2, math.nan), update(3, -3.0)], seed=1)
     (arm,) = arms_of(tmp_path)
-    assert curves.band([curves.curve(run, "alignment", "examples") for run in arm.runs]).mean == (-2.0,)
+    assert curves.band([curves.curve(run, "product", "examples") for run in arm.runs]).mean == (-2.0,)
 
 
 def test_figures_have_the_band_the_curves_and_the_cross(tmp_path):
     write_run(tmp_path / "a", [update(1, -1.0), update(2, -2.0), update(3, -3.0)])
     write_run(tmp_path / "b", [update(1, -3.0), update(2, -5.0), update(3, math.nan)], seed=1)
-    figure = plots.drawn(plots.PANELS[0], arms_of(tmp_path), "examples")
+    figure = plots.draw(records.PANELS[0], arms_of(tmp_path), "examples")
     assert figure is not None
     (axes,) = figure.axes
     (filled,) = axes.collections
@@ -149,7 +150,7 @@ def test_figures_have_the_band_the_curves_and_the_cross(tmp_path):
 
 def test_a_single_seed_has_no_band_and_a_curve_without_finite_values_is_marked_at_the_foot(tmp_path):
     write_run(tmp_path / "a", [update(1, math.nan)], end="not-finite")
-    figure = plots.drawn(plots.PANELS[0], arms_of(tmp_path), "examples")
+    figure = plots.draw(records.PANELS[0], arms_of(tmp_path), "examples")
     assert figure is not None
     (axes,) = figure.axes
     assert not axes.collections
@@ -163,7 +164,7 @@ def test_ten_arms_look_different(tmp_path):
     for place in range(10):
         name = f"sequential-number-{place}-eta/sqrt2"
         write_run(tmp_path / str(place), [update(1), update(2)], arm={**SEQUENTIAL, "name": name})
-    figure = plots.drawn(plots.PANELS[0], arms_of(tmp_path), "examples")
+    figure = plots.draw(records.PANELS[0], arms_of(tmp_path), "examples")
     assert figure is not None
     figure.draw_without_rendering()
     (legend,) = figure.legends
@@ -224,9 +225,9 @@ def test_a_run_that_was_resumed_has_its_last_end(tmp_path):
         ("{", "Expecting property name"),
         ("[1]", "must be a JSON object; got list"),
         ('{"kind": "row"}', "`kind` must be header, update or end; got 'row'"),
-        ('{"kind": "update", "update": 1.5}', "`update` must be a whole number of at least 0; got 1.5"),
+        ('{"kind": "update", "update": 1.5}', "`update` must be a whole number; got '1.5'"),
         ('{"kind": "update", "update": 1}', "`update` must rise; got 1 after 1"),
-        ('{"kind": "update", "update": 3, "examples": "many"}', "`examples` must be a number; got 'many'"),
+        ('{"kind": "update", "update": 3, "examples": "many"}', "`examples` must be a whole number; got 'many'"),
         ('{"kind": "update", "update": 3, "examples": 1}', "`optimizer_steps` must be a number; got nothing"),
     ],
 )  # fmt: skip
@@ -254,22 +255,23 @@ def test_what_is_refused(tmp_path, capsys):
 @pytest.fixture
 def _one_panel(monkeypatch):
     """Where figures are not what is tested: drawing them all takes seconds."""
-    monkeypatch.setattr(plots, "PANELS", plots.PANELS[:1])
-    monkeypatch.setattr(curves, "AXES", {"examples": curves.AXES["examples"]})
-    monkeypatch.setattr(plots, "rendered", lambda figure, suffix: b"<svg></svg>")
+    monkeypatch.setattr(records, "PANELS", records.PANELS[:1])
+    monkeypatch.setattr(records, "AXES", {"examples": records.AXES["examples"]})
+    monkeypatch.setattr(plots, "render", lambda figure, suffix: b"<svg></svg>")
 
 
 # The whole report -----------------------------------------------------------------------------------------------------
 
 RATES = [0.4, 0.2, 0.1, 0.05]
+AFTER = [name for name in comparison_records.AlignmentColumns.model_fields if name != "start"]
 TWIN = {
     "kind": "twin", "optimizer": "sgd", "model": "m", "update": 0, "rate": "eta/2", "schedule": "+-",
     "learning_rates": RATES,
-    **{name: [rate**2 for rate in RATES] for name in run_folders.TWIN_LISTS},
+    **{name: [rate**2 for rate in RATES] for name in comparison_records.COLUMNS},
     "remainder_second": [0.5 * rate**3 for rate in RATES], "round_off": [1e-12] * 4,
     "fits": {"first": {"order": 1.987, "theory": 2, "verdict": "met", "reason": ""},
              "second": {"order": None, "theory": 3, "verdict": "not resolved", "reason": ""}},
-    "alignment": {"start": -1.0, **{name: [-1.0 - rate for rate in RATES] for name in run_folders.ALIGNMENT_LISTS}},
+    "alignment": {"start": -1.0, **{name: [-1.0 - rate for rate in RATES] for name in AFTER}},
 }  # fmt: skip
 ATTRIBUTION = {
     "kind": "attribution", "optimizer": "adamw", "update": 3, "learning_rate": 0.1, "rate": "eta/2", "total": 2.0,
@@ -382,9 +384,9 @@ def test_every_figure_is_a_file_of_both_kinds(made):
 
 
 def test_the_same_figure_is_the_same_file(made):
-    arms = run_folders.arms(read(made[0])[0])
-    figures = [plots.drawn(plots.PANELS[0], arms, "examples") for _ in range(2)]
-    one, other = (plots.rendered(figure, ".svg") for figure in figures if figure)
+    arms = run_folders.group(read(made[0])[0])
+    figures = [plots.draw(records.PANELS[0], arms, "examples") for _ in range(2)]
+    one, other = (plots.render(figure, ".svg") for figure in figures if figure)
     assert one == other
     assert one == (made[0] / "report" / "figures" / "product-batch-examples.svg").read_bytes()
 
@@ -451,10 +453,10 @@ def test_a_twin_without_alignment_has_its_other_figure(tmp_path, capsys):
         (b"[]", "the file must hold a JSON object; got list."),
         (b'{"kind": "attribution"}', "`kind` must be twin; got &#39;attribution&#39;."),
         (json.dumps({**TWIN, "gap": [1.0]}).encode(), "`gap` must be 4 numbers, one for each learning rate."),
-        (json.dumps({**TWIN, "gap": [10**400] * 4}).encode(), "`gap` must be 4 numbers"),
-        (json.dumps({**TWIN, "learning_rates": [math.inf] * 4}).encode(), "`learning_rates` must be positive numbers."),
-        (json.dumps({**TWIN, "fits": {"first": {}}}).encode(), "`fits` must have `first` and `second`."),
-        (json.dumps({**TWIN, "alignment": {}}).encode(), "`alignment.start` must be a number."),
+        (json.dumps({**TWIN, "gap": [10**400] * 4}).encode(), "`gap.0` must be a number"),
+        (json.dumps({**TWIN, "learning_rates": [math.inf] * 4}).encode(), "`learning_rates.0` must be finite"),
+        (json.dumps({**TWIN, "fits": {"first": {}}}).encode(), "`fits` must have `second`."),
+        (json.dumps({**TWIN, "alignment": {}}).encode(), "`alignment.start` must be there; got nothing."),
     ],
 )
 def test_a_file_that_cannot_be_read_costs_its_own_figures(content, reason, tmp_path, capsys):
@@ -473,7 +475,7 @@ def test_an_attribution_says_what_it_holds(tmp_path, capsys):
         tmp_path, capsys, attribution_a=json.dumps(older).encode(), attribution_b=json.dumps(broken).encode()
     )
     assert "<h3>attribution-a: </h3>" in page
-    assert "attribution-b.json is left out: `total` must be a number." in page
+    assert "attribution-b.json is left out: `total` must be a number; got &#39;None&#39;." in page
     assert page.count("<td>normalisation</td>") == 1
 
 
@@ -482,7 +484,7 @@ def test_an_attribution_says_what_it_holds(tmp_path, capsys):
     ("name", "content", "reason"),
     [
         ("config.json", "{", "older/config.json must hold JSON"),
-        ("config.json", json.dumps({**CONFIG, "arm": ARM}), "older/config.json: `seed` must be a whole number"),
+        ("config.json", json.dumps({**CONFIG, "arm": ARM}), "older/config.json: `seed` must be there"),
         ("records.jsonl", "{}\n", "older/records.jsonl, line 1: `kind` must be header, update or end; got None."),
         ("records.jsonl", '{"kind": "header"}\n', "older/records.jsonl must hold an update; got none."),
     ],
@@ -536,8 +538,8 @@ def test_no_value_in_one_file_breaks_the_report(tmp_path, capsys):
     }
     num_tried = num_places = 0
     for name, held in whole.items():
-        for other, records in whole.items():
-            (folder / other).write_text("".join(json.dumps(record) + "\n" for record in records))
+        for other, lines in whole.items():
+            (folder / other).write_text("".join(json.dumps(line) + "\n" for line in lines))
         for place, record in enumerate(held):
             for path in paths_within(record):
                 num_places += 1
@@ -565,8 +567,8 @@ def test_it_loads_neither_jax_nor_the_numerics(made, tmp_path):
     code = (
         "import sys\n"
         "sys.modules.update(dict.fromkeys(('jax', 'numerics', 'optax', 'scipy', 'derivation')))\n"
-        "from experiments.commands import report\nfrom experiments.report import page, plots\n"
-        "plots.PANELS = plots.PANELS[:1]\n"
+        "from experiments.commands import report\nfrom experiments import records\n"
+        "records.PANELS = records.PANELS[:1]\n"
         f"assert report.main([{str(made[0] / 'acc-0')!r}, '--out', {str(tmp_path / 'out')!r}]) == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)

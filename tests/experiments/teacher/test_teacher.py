@@ -1025,7 +1025,7 @@ def test_help_does_not_wait_for_openai_and_fits():
         (["--split", "tran"], "Did you mean train?"),
         (["--limit", "0"], "at least 1"),
         (["--attempts", "two"], "at least 1"),
-        (["--concurrency", "1001"], "`concurrency` must be at most 1000; got 1001."),
+        (["--concurrency", "1001"], "`concurrency` must be at most 1000; got '1001'."),
         (["--seed", "-1"], "at least 0"),
         (["--timeout", "0"], "a positive number"),
         (["--max-wait", "inf"], "a positive number"),

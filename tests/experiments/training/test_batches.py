@@ -15,9 +15,9 @@ from experiments.data import tokens
 from experiments.data.tokens import Encoded
 from experiments.model.objectives import Reduction
 from experiments.training import batches, train_step
-from experiments.training.batches import Halves, PairTexts
+from experiments.training.batches import EncodedPair, PairBatch
 from tests.oracles import bag_of_words
-from tests.oracles.bag_of_words import vector
+from tests.oracles.bag_of_words import sides_of, vector
 from tests.support.rounding import assert_equal_to_round_off
 
 PARAMS = bag_of_words.params()
@@ -25,20 +25,22 @@ PARAMS = bag_of_words.params()
 
 def labelled(count):
     """Pairs that can be told apart by their first token: 2k the preferred text of pair k, 2k + 1 the other."""
-    return [PairTexts(str(k), Encoded([2 * k], [1] * (1 + k % 3)), Encoded([2 * k + 1], [1, 1])) for k in range(count)]
+    return [
+        EncodedPair(str(k), Encoded([2 * k], [1] * (1 + k % 3)), Encoded([2 * k + 1], [1, 1])) for k in range(count)
+    ]
 
 
 def drawn(source, update):
     """The numbers of the pairs in both halves."""
     both = source(update, PARAMS)
-    return (both.plus.tokens[:, 0] // 2).tolist(), (both.minus.tokens[:, 0] // 2).tolist()
+    return (both.preferred.tokens[:, 0] // 2).tolist(), (both.dispreferred.tokens[:, 0] // 2).tolist()
 
 
 @settings(max_examples=30)
 @given(count=st.integers(1, 9), data=st.data(), seed=st.integers(0, 5), is_same_problems=st.booleans())
 def test_every_pair_comes_once_per_epoch(count, data, seed, is_same_problems):
     num_pairs = data.draw(st.integers(1, count))
-    source = batches.fixed_pairs(
+    source = batches.epoch_batches(
         labelled(count), num_pairs, seed=seed, reduction="sequence", is_same_problems=is_same_problems
     )
     epochs = 3
@@ -51,13 +53,13 @@ def test_every_pair_comes_once_per_epoch(count, data, seed, is_same_problems):
         assert all(plus == minus for plus, minus in both)
     # The first is the preferred one, the second the dispreferred.
     halves = source(0, PARAMS)
-    assert (halves.plus.tokens[:, 0] % 2 == 0).all()
-    assert (halves.minus.tokens[:, 0] % 2 == 1).all()
+    assert (halves.preferred.tokens[:, 0] % 2 == 0).all()
+    assert (halves.dispreferred.tokens[:, 0] % 2 == 1).all()
 
 
 def test_the_order_is_that_of_the_seed_alone():
     """Nothing of the arm is asked: the reduction changes weights, and never which pairs."""
-    make = lambda seed, **more: batches.fixed_pairs(  # noqa: E731
+    make = lambda seed, **more: batches.epoch_batches(  # noqa: E731
         labelled(11), 4, seed=seed, **{"reduction": "token-half", **more}
     )
     first = [drawn(make(3), update) for update in range(6)]
@@ -68,13 +70,13 @@ def test_the_order_is_that_of_the_seed_alone():
     assert [drawn(source, update) for update in reversed(range(6))] == first[::-1]
     for one, other in zip(jax.tree.leaves(source(5, PARAMS)), jax.tree.leaves(make(3)(5, PARAMS)), strict=True):
         assert (one == other).all()
-    whole = batches.fixed_pairs(labelled(6), 6, seed=0, reduction="sum")  # an epoch per update
+    whole = batches.epoch_batches(labelled(6), 6, seed=0, reduction="sum")  # an epoch per update
     assert len({tuple(drawn(whole, epoch)[0]) for epoch in range(4)}) > 1
 
 
 def test_independent_halves_have_orders_of_their_own():
-    source = batches.fixed_pairs(labelled(12), 4, seed=0, reduction="sequence", is_same_problems=False)
-    same = batches.fixed_pairs(labelled(12), 4, seed=0, reduction="sequence")
+    source = batches.epoch_batches(labelled(12), 4, seed=0, reduction="sequence", is_same_problems=False)
+    same = batches.epoch_batches(labelled(12), 4, seed=0, reduction="sequence")
     both = [drawn(source, update) for update in range(6)]
     assert all(plus != minus for plus, minus in both)
     assert [plus for plus, _ in both] == [drawn(same, update)[0] for update in range(6)]
@@ -89,13 +91,13 @@ def test_all_updates_have_one_shape_and_the_weights_of_their_reduction():
         "token-union": lambda own, lengths, union: 2 / union,
     }
     for reduction, weigh in kinds.items():
-        source = batches.fixed_pairs(labelled(7), 3, seed=0, reduction=reduction)
+        source = batches.epoch_batches(labelled(7), 3, seed=0, reduction=reduction)
         made = [source(update, PARAMS) for update in range(5)]
         assert {half.tokens.shape for both in made for half in both} == {(3, 32)}
         assert {half.targets.shape for both in made for half in both} == {(3, 32)}
         for both in made:
-            plus = [1 + number % 3 for number in (both.plus.tokens[:, 0] // 2).tolist()]
-            for half, lengths in ((both.plus, plus), (both.minus, [2, 2, 2])):
+            plus = [1 + number % 3 for number in (both.preferred.tokens[:, 0] // 2).tolist()]
+            for half, lengths in ((both.preferred, plus), (both.dispreferred, [2, 2, 2])):
                 assert half.lengths.tolist() == lengths
                 expected = [weigh(own, lengths, sum(plus) + 6) for own in lengths]
                 assert half.weights == pytest.approx(expected, rel=1e-6)
@@ -103,7 +105,7 @@ def test_all_updates_have_one_shape_and_the_weights_of_their_reduction():
 
 def test_too_few_pairs_are_refused():
     with pytest.raises(ValueError, match=r"at least the 4 pairs of one update; got 3\. Take more problems"):
-        batches.fixed_pairs(labelled(3), 4, seed=0, reduction="sum")
+        batches.epoch_batches(labelled(3), 4, seed=0, reduction="sum")
 
 
 def test_the_coin_is_shared_and_fair():
@@ -135,7 +137,7 @@ def groups(asked):
     def source(update, params):
         asked.append(params)
         texts, advantages = rollouts(update)
-        return Halves(
+        return PairBatch(
             tokens.batch(texts, np.maximum(advantages, 0).tolist(), shape=(8, 4)),
             tokens.batch(texts, np.maximum(-advantages, 0).tolist(), shape=(8, 4)),
         )
@@ -148,8 +150,8 @@ def test_advantages_go_through_the_same_step():
     asked = []
     source = groups(asked)
     arm = arms.parse("accumulated:optimizer=sgd")
-    step = train_step.stepper(arm, arms.Rule(), 0.2, bag_of_words.loss)
-    state = train_step.initial(arm, arms.Rule(), bag_of_words.params(), None)
+    step = train_step.make_step(arm, arms.Hyperparams(), 0.2, bag_of_words.loss)
+    state = train_step.initial_state(arm, arms.Hyperparams(), bag_of_words.params(), None)
     _, _, tree = bag_of_words.sides(bag_of_words.halves())
     theta = vector(PARAMS)
     for update in range(3):
@@ -163,7 +165,7 @@ def test_advantages_go_through_the_same_step():
 
         theta = theta + 0.1 * np.asarray(jax.grad(objective)(theta))
         assert_equal_to_round_off(vector(state.params), theta)
-        assert told.log_probs.shape == (2, 8)
+        assert [side.log_probs.shape for side in sides_of(told)] == [(8,), (8,)]
         assert bool(told.is_finite)
     assert len(asked) == 3
     assert not np.array_equal(vector(PARAMS), theta)

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import arms, jsonl
-from experiments.training import batches, checkpoint, loop, records
+from experiments import arms, files, records
+from experiments.training import batches, checkpoint, loop
+from experiments.training.probe import Probe
 from tests.support import runs
 from tests.support.runs import NUM_PAIRS, NUM_UPDATES, arrays, configuration, quiet, rows
 
@@ -40,13 +41,16 @@ def _one_program_for_each_arm():
         yield
 
 
+FINISHED = records.Ending(reason="finished")
+
+
 @pytest.fixture(scope="module")
 def given():
     return runs.given()
 
 
 def fixed(given, config):
-    return batches.fixed_pairs(given.pairs, config.num_pairs, seed=config.seed, reduction=config.arm.reduction)
+    return batches.epoch_batches(given.pairs, config.num_pairs, seed=config.seed, reduction=config.arm.reduction)
 
 
 def run(folder, given, source=None, arm="sequential-random-start", settings=None, **more):
@@ -59,7 +63,7 @@ def run(folder, given, source=None, arm="sequential-random-start", settings=None
 def whole(tmp_path_factory, given):
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    assert run(folder, given, keep=100).reason == "finished"
+    assert run(folder, given, keep=100).ending.reason == "finished"
     return folder
 
 
@@ -71,29 +75,29 @@ def same(folder, whole):
 
 def finished(folder, given, whole):
     """Whether a run that is gone on with comes to the same."""
-    ending = run(folder, given)
+    ending = run(folder, given).ending
     assert (ending.reason, ending.update) == ("finished", NUM_UPDATES)
     assert runs.end(folder)["reason"] == "finished"
     return same(folder, whole)
 
 
 def numbers(folder):
-    return checkpoint.numbers(folder / loop.CHECKPOINTS)
+    return checkpoint.numbers(folder / records.CHECKPOINTS)
 
 
 # What is written ------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_run_leaves(whole):
-    assert {path.name for path in whole.iterdir()} == {loop.RECORDS, loop.CHECKPOINTS}
+    assert {path.name for path in whole.iterdir()} == {records.RECORDS, records.CHECKPOINTS}
     made = runs.read(whole)
     assert [record["kind"] for record in made] == ["header", *["update"] * (NUM_UPDATES + 1), "end"]
     read_from_updates = {
-        *(name for name in records.SCHEMA if name.startswith(("loss", "log_prob", "ratio", "norm"))),
+        *(name for name in records.quantities() if name.startswith(("loss", "log_prob", "ratio", "norm"))),
         *("first", "alignment", "cosine", "gradient_norms", "update_norm"),
     }
     for row in made[1:-1]:
-        expected = set(records.SCHEMA) - (read_from_updates if row["update"] == 0 else set())
+        expected = set(records.quantities()) - (read_from_updates if row["update"] == 0 else set())
         assert set(row) - {"kind"} == expected
     assert made[-1] == {"kind": "end", "reason": "finished", "update": 6, "message": "6 updates made"}
 
@@ -113,7 +117,7 @@ class Recording:
 def made_of(arm, given, folder):
     config = configuration(arm)
     source = Recording(fixed(given, config))
-    assert run(folder, given, source, arm=arm).reason == "finished"
+    assert run(folder, given, source, arm=arm).ending.reason == "finished"
     return [json.loads(row) for row in rows(folder)], source.given
 
 
@@ -190,8 +194,8 @@ class Signalling:
 @pytest.mark.parametrize("update", [0, 3])
 def test_a_signal_saves_and_leaves(number, update, given, whole, tmp_path, capfd):
     source = Signalling(fixed(given, configuration()), update, [number])
-    ending = run(tmp_path / "run", given, source, checkpoint_every=100)
-    assert (ending.reason, ending.update, ending.is_stop_wanted) == ("stopped", update + 1, True)
+    ending, is_stop_wanted = run(tmp_path / "run", given, source, checkpoint_every=100)
+    assert (ending.reason, ending.update, is_stop_wanted) == ("stopped", update + 1, True)
     assert runs.end(tmp_path / "run")["reason"] == "stopped"
     assert numbers(tmp_path / "run") == [update + 1]
     assert "once more ends at once" in capfd.readouterr().err
@@ -200,8 +204,8 @@ def test_a_signal_saves_and_leaves(number, update, given, whole, tmp_path, capfd
 
 def test_a_signal_during_the_last_update_is_told(given, whole, tmp_path):
     source = Signalling(fixed(given, configuration()), NUM_UPDATES - 1, [signal.SIGINT])
-    ending = run(tmp_path / "run", given, source)
-    assert (ending.reason, ending.is_stop_wanted) == ("finished", True)
+    ending, is_stop_wanted = run(tmp_path / "run", given, source)
+    assert (ending.reason, is_stop_wanted) == ("finished", True)
     assert same(tmp_path / "run", whole)
 
 
@@ -220,10 +224,10 @@ def test_a_second_interrupt_ends_at_once(given, whole, tmp_path):
 @pytest.mark.slow
 def test_a_measured_second_moment_comes_back(given, tmp_path):
     arm = "sequential:optimizer=frozen-adamw"
-    assert run(tmp_path / "whole", given, arm=arm).reason == "finished"
+    assert run(tmp_path / "whole", given, arm=arm).ending.reason == "finished"
     source = Signalling(fixed(given, configuration(arm)), NUM_UPDATES - 2, [signal.SIGINT])
-    assert run(tmp_path / "run", given, source, arm=arm).reason == "stopped"
-    assert run(tmp_path / "run", given, arm=arm).reason == "finished"
+    assert run(tmp_path / "run", given, source, arm=arm).ending.reason == "stopped"
+    assert run(tmp_path / "run", given, arm=arm).ending.reason == "finished"
     assert same(tmp_path / "run", tmp_path / "whole")
 
 
@@ -231,10 +235,10 @@ def test_a_measured_second_moment_comes_back(given, tmp_path):
 def test_another_model_or_other_data_are_refused(other, given, tmp_path):
     source = Signalling(fixed(given, configuration()), 1, [signal.SIGINT])
     run(tmp_path / "run", given, source)
-    before = (tmp_path / "run" / loop.RECORDS).read_bytes()
+    before = (tmp_path / "run" / records.RECORDS).read_bytes()
     with pytest.raises(ValueError, match="must be continued with the model and the data that it was begun with"):
         run(tmp_path / "run", runs.given(**other))
-    assert (tmp_path / "run" / loop.RECORDS).read_bytes() == before
+    assert (tmp_path / "run" / records.RECORDS).read_bytes() == before
 
 
 # Values that are not finite, and collapse -----------------------------------------------------------------------------
@@ -250,8 +254,8 @@ class Weighing:
         halves = self.source(update, params)
         if update != self.update:
             return halves
-        weights = np.full_like(np.asarray(halves.plus.weights), self.weight)
-        return halves._replace(plus=halves.plus._replace(weights=weights))
+        weights = np.full_like(np.asarray(halves.preferred.weights), self.weight)
+        return halves._replace(preferred=halves.preferred._replace(weights=weights))
 
 
 # 1e22: the loss and its gradient are finite, their square is not, and AdamW's step would be zero ever after.
@@ -260,7 +264,7 @@ class Weighing:
 def test_a_value_that_is_not_finite(weight, every, given, whole, tmp_path):
     folder = tmp_path / "run"
     source = Weighing(fixed(given, configuration()), 3, weight)
-    ending = run(folder, given, source, checkpoint_every=every)
+    ending = run(folder, given, source, checkpoint_every=every).ending
     assert (ending.reason, ending.update) == ("not-finite", 3)
     assert "update 4 is not finite" in ending.message
     assert "checkpoint 3" in ending.message
@@ -268,12 +272,12 @@ def test_a_value_that_is_not_finite(weight, every, given, whole, tmp_path):
     assert made[-1] == {"kind": "end", "reason": "not-finite", "update": 3, "message": ending.message}
     assert (made[-2]["update"], made[-2]["is_collapsed"], made[-2]["probe"]) == (4, True, None)
     assert any(not math.isfinite(made[-2][key]) for key in ("loss_plus", "norm_plus", "alignment", "update_norm"))
-    text = (folder / loop.RECORDS).read_text()
+    text = (folder / records.RECORDS).read_text()
     assert "NaN" in text or "Infinity" in text
     assert rows(folder)[:4] == rows(whole)[:4]
     assert numbers(folder)[0] == 3
     assert arrays(folder, 3) == arrays(whole, 3)
-    kept = load_file(folder / loop.CHECKPOINTS / "00000003" / "arrays.safetensors")
+    kept = load_file(folder / records.CHECKPOINTS / "00000003" / "arrays.safetensors")
     assert all(np.isfinite(leaf).all() for leaf in kept.values())
 
 
@@ -281,9 +285,9 @@ def test_collapse_begins_at_the_first_reading_that_low_and_stays(given, tmp_path
     readings = iter([-2.0, -2.5, -3.0, -3.0 - 2**-40, -2.0, -1.0, -9.0])
 
     def probed(self, params):
-        return {"log_prob_plus_per_token": next(readings)}
+        return records.Probe(log_prob_plus_per_token=next(readings))
 
-    monkeypatch.setattr(loop._Probe, "_probed", probed)
+    monkeypatch.setattr(Probe, "_log_probs", probed)
     run(tmp_path / "run", given)
     made = [json.loads(row)["is_collapsed"] for row in rows(tmp_path / "run")]
     assert made == [False, False, False, True, True, True, True]
@@ -293,9 +297,9 @@ def test_collapse_counts_where_the_probe_is_read(given, tmp_path, monkeypatch):
     readings = iter([-2.0, -2.0, math.nan, -2.0])
 
     def probed(self, params):
-        return {"log_prob_plus_per_token": next(readings)}
+        return records.Probe(log_prob_plus_per_token=next(readings))
 
-    monkeypatch.setattr(loop._Probe, "_probed", probed)
+    monkeypatch.setattr(Probe, "_log_probs", probed)
     run(tmp_path / "run", given, settings={"measures.probe_every": 2})
     made = [json.loads(row) for row in rows(tmp_path / "run")]
     assert [row["probe"] is not None for row in made] == [True, False, True, False, True, False, True]
@@ -321,7 +325,7 @@ def test_the_newest_and_the_best_are_kept(readings, every, left, is_interrupted,
     current, interrupts = [0], [3] if is_interrupted else []
 
     def probed(self, params):
-        return {"log_prob_plus_per_token": readings[current[0]]}
+        return records.Probe(log_prob_plus_per_token=readings[current[0]])
 
     class Counting:
         def __call__(self, update, params):
@@ -331,11 +335,11 @@ def test_the_newest_and_the_best_are_kept(readings, every, left, is_interrupted,
                 signal.raise_signal(signal.SIGINT)
             return fixed(given, configuration())(update, params)
 
-    monkeypatch.setattr(loop._Probe, "_probed", probed)
-    ending = run(folder, given, Counting(), checkpoint_every=every, keep=3)
+    monkeypatch.setattr(Probe, "_log_probs", probed)
+    ending = run(folder, given, Counting(), checkpoint_every=every, keep=3).ending
     if is_interrupted:
         assert ending.reason == "stopped"
-        ending = run(folder, given, Counting(), checkpoint_every=every, keep=3)
+        ending = run(folder, given, Counting(), checkpoint_every=every, keep=3).ending
     assert ending.reason == "finished"
     assert numbers(folder) == left
 
@@ -351,7 +355,7 @@ def test_the_disk_holds_no_more_than_is_kept(keep, left, given, whole, tmp_path,
 
     monkeypatch.setattr(checkpoint, "save", counted)
     folder = tmp_path / "run"
-    assert run(folder, given, keep=keep).reason == "finished"
+    assert run(folder, given, keep=keep).ending.reason == "finished"
     assert len(there) == NUM_UPDATES - (keep == 0)
     assert max(there) <= 2 + (keep > 1)  # and the best
     assert numbers(folder)[:keep] == left
@@ -362,13 +366,13 @@ def test_the_disk_holds_no_more_than_is_kept(keep, left, given, whole, tmp_path,
 def test_what_a_kill_left_of_a_finished_run_is_taken_away(given, tmp_path):
     folder = tmp_path / "run"
     run(folder, given, keep=100)
-    loop.tidy(folder, configuration(keep=2))
+    loop.tidy(folder, configuration(keep=2), FINISHED)
     assert len(numbers(folder)) <= 3
-    shutil.copytree(folder / loop.CHECKPOINTS / "00000006", folder / loop.CHECKPOINTS / ".00000003.part")
-    loop.tidy(folder, configuration(keep=1))
-    assert [path.name for path in (folder / loop.CHECKPOINTS).iterdir()] == ["00000006"]
-    loop.tidy(folder, configuration(keep=0))
-    assert not (folder / loop.CHECKPOINTS).exists()
+    shutil.copytree(folder / records.CHECKPOINTS / "00000006", folder / records.CHECKPOINTS / ".00000003.part")
+    loop.tidy(folder, configuration(keep=1), FINISHED)
+    assert [path.name for path in (folder / records.CHECKPOINTS).iterdir()] == ["00000006"]
+    loop.tidy(folder, configuration(keep=0), FINISHED)
+    assert not (folder / records.CHECKPOINTS).exists()
 
 
 def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(given, whole, tmp_path, monkeypatch):
@@ -396,15 +400,15 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(given, whole,
 def stopped(folder, given, update=3, **more):
     """A run with that many updates."""
     source = Signalling(fixed(given, configuration()), update - 1, [signal.SIGINT])
-    assert run(folder, given, source, **more).reason == "stopped"
+    assert run(folder, given, source, **more).ending.reason == "stopped"
     return folder
 
 
 def test_lines_behind_the_checkpoint_are_cut(given, whole, tmp_path):
     """A kill after a line and before its checkpoint, and one within a line."""
     folder = stopped(tmp_path / "run", given)
-    path = folder / loop.RECORDS
-    lines = (whole / loop.RECORDS).read_text().splitlines(keepends=True)
+    path = folder / records.RECORDS
+    lines = (whole / records.RECORDS).read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:5]) + lines[5].replace('"update": 4', '"update": 4, "foreign": 1') + lines[6][:50])
     assert finished(folder, given, whole)
     assert "foreign" not in path.read_text()
@@ -412,7 +416,7 @@ def test_lines_behind_the_checkpoint_are_cut(given, whole, tmp_path):
 
 
 def damage(folder, number):
-    path = folder / loop.CHECKPOINTS / f"{number:08}" / "arrays.safetensors"
+    path = folder / records.CHECKPOINTS / f"{number:08}" / "arrays.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -422,12 +426,12 @@ def test_a_kill_as_the_last_checkpoint_is_pruned(given, whole, tmp_path):
     """Nothing is left to be saved after it, and what was half removed goes all the same."""
     folder = tmp_path / "run"
     run(folder, given)
-    path = folder / loop.RECORDS
+    path = folder / records.RECORDS
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    left = {entry.name for entry in (folder / loop.CHECKPOINTS).iterdir()}
-    shutil.copytree(folder / loop.CHECKPOINTS / "00000006", folder / loop.CHECKPOINTS / ".00000003.part")
+    left = {entry.name for entry in (folder / records.CHECKPOINTS).iterdir()}
+    shutil.copytree(folder / records.CHECKPOINTS / "00000006", folder / records.CHECKPOINTS / ".00000003.part")
     assert finished(folder, given, whole)
-    assert {entry.name for entry in (folder / loop.CHECKPOINTS).iterdir()} == left
+    assert {entry.name for entry in (folder / records.CHECKPOINTS).iterdir()} == left
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(given, whole, tmp_path, capfd):
@@ -435,23 +439,23 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(given, whole, 
     damage(folder, 3)
     assert finished(folder, given, whole)
     said = capfd.readouterr().err
-    assert f"{folder / loop.CHECKPOINTS / '00000003'} is damaged: arrays.safetensors has another SHA-256" in said
+    assert f"{folder / records.CHECKPOINTS / '00000003'} is damaged: arrays.safetensors has another SHA-256" in said
     assert "The one before it is used." in said
 
 
 def test_without_a_whole_checkpoint_nothing_is_touched(given, tmp_path):
     folder = stopped(tmp_path / "run", given)
-    before = (folder / loop.RECORDS).read_bytes()
+    before = (folder / records.RECORDS).read_bytes()
     for number in numbers(folder):
         damage(folder, number)
     with pytest.raises(checkpoint.DamagedError, match=r"all are damaged.*00000003.*00000002"):
         run(folder, given)
-    assert (folder / loop.RECORDS).read_bytes() == before
+    assert (folder / records.RECORDS).read_bytes() == before
 
 
 def test_checkpoints_without_their_lines_are_refused(given, tmp_path):
     folder = stopped(tmp_path / "run", given)
-    path = folder / loop.RECORDS
+    path = folder / records.RECORDS
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]))
     with pytest.raises(ValueError, match=r"records.jsonl must have a line for update 3, where the checkpoint is"):
@@ -467,7 +471,7 @@ def test_checkpoints_without_their_lines_are_refused(given, tmp_path):
 def test_without_a_checkpoint_a_run_begins_anew(given, whole, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / loop.RECORDS).write_text('{"kind": "header"}\n{"kind": "upd')
+    (folder / records.RECORDS).write_text('{"kind": "header"}\n{"kind": "upd')
     assert finished(folder, given, whole)
 
 
@@ -496,7 +500,7 @@ def test_a_full_disk_while_saving(place, given, whole, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("line", [1, 2, 4])
 def test_a_full_disk_while_a_line_is_written(line, given, whole, tmp_path, monkeypatch):
-    left, append = line, jsonl.append
+    left, append = line, files.append
 
     def full(file, record):
         nonlocal left
@@ -508,7 +512,7 @@ def test_a_full_disk_while_a_line_is_written(line, given, whole, tmp_path, monke
         append(file, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jsonl, "append", full)
+        patch.setattr(files, "append", full)
         with pytest.raises(OSError, match="No space left"):
             run(tmp_path / "run", given)
     assert finished(tmp_path / "run", given, whole)

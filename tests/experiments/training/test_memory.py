@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import pytest
 
-from experiments import arms, config
+from experiments import arms, config, presets
 from experiments.commands import run
 from experiments.data import tokens
 from experiments.model import llama, pretrained, random_model
@@ -34,13 +34,13 @@ def analysed(c, architecture, monkeypatch):
 
     params = jax.eval_shape(lambda: llama.init(architecture, jax.random.key(0)))
     params = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), params)
-    state = train_step.initial(c.arm, c.rule, params, params if c.arm.optimizer == "frozen-adamw" else None)
+    state = train_step.initial_state(c.arm, c.rule, params, params if c.arm.optimizer == "frozen-adamw" else None)
     batch = tokens.batch([tokens.Encoded([1], [2])] * c.num_pairs, shape=(c.max_tokens, c.max_tokens))
-    step = train_step.stepper(c.arm, c.rule, c.learning_rate, inputs.loss_of(c, architecture, None))
+    step = train_step.make_step(c.arm, c.rule, c.learning_rate, inputs.loss_of(c, architecture, None))
     with monkeypatch.context() as patch:
         patch.setattr(train_step.jax, "jit", jit)
         with pytest.raises(_CompiledError):
-            step(state, params, batches.Halves(batch, batch), True)
+            step(state, params, batches.PairBatch(batch, batch), True)
     return programs[0]
 
 
@@ -55,7 +55,7 @@ def in_all(program):
 
 def test_the_tiny_preset_needs_what_is_reckoned(monkeypatch):
     """Where activations are nearly all of it."""
-    c = config.preset("tiny")
+    c = presets.config("tiny")
     needs = memory.of_run(c, random_model.ARCHITECTURE)
     total = sum(need.num_bytes for need in needs)
     assert total / 2 < in_all(analysed(c, random_model.ARCHITECTURE, monkeypatch)) < total * 2
@@ -71,7 +71,7 @@ WIDE = replace(random_model.ARCHITECTURE, vocabulary=8192, width=512, mlp_width=
 )
 def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch):
     """What is handed over is exactly parameters, start and moments; in all it is no more than is reckoned."""
-    c = replace(config.preset("tiny", arms.parse(text)), num_pairs=1, max_tokens=16)
+    c = replace(presets.config("tiny", arms.parse(text)), num_pairs=1, max_tokens=16)
     one = 4 * llama.num_parameters(WIDE)
     program = analysed(c, WIDE, monkeypatch)
     assert program.argument_size_in_bytes == pytest.approx(num_given * one, rel=1e-3)
@@ -84,10 +84,10 @@ def test_arrays_of_the_parameters_size_are_counted(text, num_given, monkeypatch)
 @pytest.mark.parametrize("optimizer", ["sgd", "heavy-ball", "adamw", "frozen-adamw"])
 def test_checkpoints_have_the_size_that_is_reckoned(optimizer, tmp_path):
     architecture = replace(random_model.ARCHITECTURE, vocabulary=2048)
-    c = replace(config.preset("tiny", arms.parse(f"accumulated:optimizer={optimizer}")), num_updates=1)
+    c = replace(presets.config("tiny", arms.parse(f"accumulated:optimizer={optimizer}")), num_updates=1)
     params = llama.init(architecture, jax.random.key(0))
     checkpoint.save(
-        tmp_path, 1, train_step.initial(c.arm, c.rule, params, params if "frozen" in optimizer else None), {}
+        tmp_path, 1, train_step.initial_state(c.arm, c.rule, params, params if "frozen" in optimizer else None), {}
     )
     found = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     reckoned = memory.disk([(c, architecture)])
@@ -98,7 +98,7 @@ def test_checkpoints_have_the_size_that_is_reckoned(optimizer, tmp_path):
 def test_checkpoints_of_several_runs_are_counted():
     """Nine runs of SmolLM2 under AdamW: eight have one each as the last one is made, which has two."""
     one = 12 * 134_515_008
-    c = config.preset("smollm2")
+    c = presets.config("smollm2")
     runs = [(c, memory.PUBLISHED["smollm2"])] * 9
     assert memory.disk(runs) == (10 * one, 9 * one)
     several = [(replace(c, keep=3), memory.PUBLISHED["smollm2"])] * 2  # 10, 20 and 24; the best is one of them
@@ -108,7 +108,7 @@ def test_checkpoints_of_several_runs_are_counted():
 
 
 def test_devices_share_what_is_split_among_them():
-    base = config.preset("llama3-8b")
+    base = presets.config("llama3-8b")
     architecture = memory.PUBLISHED["llama3-8b"]
     assert llama.num_parameters(architecture) == 8_030_261_248  # as its model card says
     by_what = {need.what: need.num_bytes for need in memory.of_run(base, architecture)}
@@ -120,12 +120,12 @@ def test_devices_share_what_is_split_among_them():
     assert by_what[kept] * 8 == alone[kept]
 
 
-@pytest.mark.parametrize("preset", config.PRESETS)
+@pytest.mark.parametrize("preset", presets.BY_NAME)
 def test_a_dry_run_loads_nothing_and_fits_the_terminal(preset, capfd, monkeypatch, tmp_path):
     def loaded(*_, **__):
         raise AssertionError("something was loaded")
 
-    monkeypatch.setattr(inputs, "prepared", loaded)
+    monkeypatch.setattr(inputs, "load", loaded)
     monkeypatch.setattr(pretrained, "load", loaded)
     monkeypatch.setattr(llama, "init", loaded)
     monkeypatch.setenv("COLUMNS", "80")

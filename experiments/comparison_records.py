@@ -1,0 +1,139 @@
+"""The files of `twin`: one update compared both ways, and the gap between the two by its causes. JAX is not needed."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+
+from experiments.typed import fault
+
+__all__ = ["COLUMNS", "AlignmentColumns", "Attribution", "Causes", "Fit", "Twin", "attribution", "twin"]
+
+_Number = Annotated[float, Strict()]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+_T = TypeVar("_T", bound=_Record)
+
+
+class Fit(_Record):
+    """The fitted order of a remainder, its order in theory, and the verdict."""
+
+    order: _Number | None = None
+    theory: _Number | None = None
+    verdict: str | None = None
+    reason: str | None = None
+
+
+class AlignmentColumns(_Record):
+    """g+ . g- before an update, and after it both ways, measured and predicted; one number for each learning rate."""
+
+    start: _Number
+    accumulated: list[_Number]
+    sequential: list[_Number]
+    predicted_accumulated: list[_Number]
+    predicted_sequential: list[_Number]
+
+
+class Twin(_Record):
+    """One update compared both ways: norms over learning rates.
+
+    Attributes:
+        gap: The norm of the difference of the two displacements.
+        first: The norm of its first order, predicted.
+        second: The norm of its second order, predicted.
+        gradient_part: The part of the second order that a reversal of the schedule keeps.
+        bracket: The part that a reversal negates.
+        remainder_first: The norm of the gap minus the first order.
+        remainder_second: The norm of the gap minus both.
+        cosine: Between the measured rest after the first order and the predicted second.
+        round_off: The floor under which a remainder says nothing.
+    """
+
+    kind: Literal["twin"]
+    learning_rates: Annotated[list[Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
+    gap: list[_Number]
+    first: list[_Number]
+    second: list[_Number]
+    gradient_part: list[_Number]
+    bracket: list[_Number]
+    remainder_first: list[_Number]
+    remainder_second: list[_Number]
+    cosine: list[_Number]
+    round_off: list[_Number]
+    fits: dict[str, Fit]
+    alignment: AlignmentColumns | None = None
+    optimizer: str | None = None
+    model: str | None = None
+    update: int | None = None
+    rate: str | None = None
+    schedule: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_number_for_each_rate(self) -> "Twin":
+        for name, column in self.columns():
+            if len(column) != len(self.learning_rates):
+                raise ValueError(f"`{name}` must be {len(self.learning_rates)} numbers, one for each learning rate")
+        if missing := {"first", "second"} - self.fits.keys():
+            raise ValueError(f"`fits` must have `{min(missing)}`")
+        return self
+
+    def columns(self) -> Iterator[tuple[str, list[float]]]:
+        """The columns of norms, then those of the alignment where it was read."""
+        for owner in (self, self.alignment):
+            for name, column in owner or ():
+                if isinstance(column, list) and name != "learning_rates":
+                    yield name, column
+
+
+COLUMNS = tuple(name for name, field in Twin.model_fields.items() if field.annotation == list[_Number])
+"""The columns of norms, in the order of the tables."""
+
+
+class Causes(_Record):
+    """A cause of the gap: the norm of its part, and its share of the whole."""
+
+    cause: str
+    norm: _Number
+    share: _Number
+
+
+class Attribution(_Record):
+    """The gap at one learning rate by its causes."""
+
+    kind: Literal["attribution"]
+    rows: list[Causes]
+    total: _Number
+    optimizer: str | None = None
+    model: str | None = None
+    update: int | None = None
+    learning_rate: float | None = None
+    rate: str | None = None
+
+
+def twin(content: Mapping[str, object]) -> Twin:
+    """The comparison in an object of JSON.
+
+    Raises:
+        ValueError: If it is none; the message names the key.
+    """
+    return _record(Twin, content)
+
+
+def attribution(content: Mapping[str, object]) -> Attribution:
+    """The attribution in an object of JSON.
+
+    Raises:
+        ValueError: If it is none; the message names the key.
+    """
+    return _record(Attribution, content)
+
+
+def _record(kind: type[_T], content: Mapping[str, object]) -> _T:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{fault(error)}.") from None

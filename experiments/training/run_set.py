@@ -1,0 +1,157 @@
+"""Several runs, one after another, each in its folder; they share the inputs that they can share."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from experiments import config, files, records
+from experiments.config import Config
+from experiments.files import BusyError
+from experiments.records import CONFIG, LIST, RECORDS
+from experiments.training import distributed, inputs, loop, memory
+from experiments.training.inputs import RunInputs, Show
+
+__all__ = ["RunError", "disk_note", "run_all"]
+
+_OF_THE_DISK = ("checkpoint_every", "keep")  # values that may change when a run is resumed: no result depends on them
+_MUCH = 10**8  # bytes of checkpoints that are announced before they are written
+
+
+class RunError(OSError):
+    """A run could not be written; the message names its folder."""
+
+
+def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report: Callable[[str, bool], None]) -> bool:
+    """Makes runs one after another; those that have ended are passed over.
+
+    Args:
+        runs: Configurations by the folders of their runs.
+        out: The folder that all runs lie in, whose list is to name them; None for one that stays as it is.
+        show: The display of progress.
+        report: Is called with a line about each run, and whether anything was done in it.
+
+    Returns:
+        Whether the user, or the system, asked for the end.
+
+    Raises:
+        BusyError: If another process is at work in a folder.
+        RunError: If something cannot be written.
+        ValueError: If a folder holds something else, or model or data cannot be used.
+    """
+    shared: tuple[object, RunInputs] | None = None
+    for folder, wanted in runs.items():
+        try:
+            with _new_folder(folder), distributed.first_alone(folder):
+                ending = _checked_ending(folder, wanted)
+                if ending is not None and ending.reason != "stopped":
+                    loop.tidy(folder, wanted, ending)
+                    report(f"{folder}: {ending.message} (nothing to do)", False)
+                    continue
+                key = inputs.shared_key(wanted)
+                if shared is None or shared[0] != key:
+                    shared = None  # before the next one is loaded
+                    shared = key, _loaded(wanted, show)
+                run_inputs = shared[1]
+                source = inputs.batch_source(wanted, run_inputs)
+                # Not before model and data are there and enough: a wrong value would have become that of the run.
+                if distributed.is_first():
+                    content = config.to_json(wanted)
+                    if not (folder / CONFIG).is_file() or files.read_object(folder / CONFIG) != content:
+                        files.write_object(folder / CONFIG, content)
+                    if out is not None:
+                        _add_to_list(out, runs)
+                out = None
+                outcome = loop.run(
+                    wanted, run_inputs, folder, header=distributed.header(run_inputs), show=show, source=source
+                )
+        except BusyError:
+            raise
+        except OSError as error:
+            raise RunError(f"{folder}: {error}. What was saved before is whole.") from error
+        report(f"{folder}: {outcome.ending.message}", True)
+        if outcome.is_stop_wanted:
+            return True
+    return False
+
+
+def _loaded(wanted: Config, show: Show) -> RunInputs:
+    try:
+        return inputs.load(wanted, show)
+    except OSError as error:  # a fault of the call, which names the place
+        raise ValueError(str(error)) from None
+
+
+def _checked_ending(folder: Path, wanted: Config) -> records.Ending | None:
+    """The end of the run in a folder, if it has come to one; refuses a folder that is not of this run."""
+    path, lines = folder / CONFIG, folder / RECORDS
+    if path.is_file() and (difference := _difference(files.read_object(path), config.to_json(wanted))):
+        raise ValueError(f"{folder} must be a run of this configuration; {difference}. Give another --out.")
+    if lines.is_file() and not path.is_file():
+        raise ValueError(f"{folder} must have its {CONFIG}: records without it are of no known run.")
+    if distributed.is_first() and not path.is_file():
+        for unfinished in folder.glob(f".{path.name}.*"):  # of a start that was killed while it wrote it
+            unfinished.unlink()
+        if foreign := sorted(entry.name for entry in folder.iterdir()):
+            raise ValueError(f"{folder} must be empty or a run; it holds {', '.join(foreign[:4])}.")
+    return records.ending(lines) if lines.is_file() else None
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """A folder with those above it; those that are new and still empty when something fails are removed."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BusyError:
+        raise  # an empty one is so for now: another run has just begun there
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):  # something is in it
+                path.rmdir()
+        raise
+
+
+def _add_to_list(out: Path, runs: Mapping[Path, Config]) -> None:
+    path = out / LIST
+    listed = files.read_object(path) if path.is_file() else {}
+    names = {folder.relative_to(out).as_posix(): config.to_json(wanted) for folder, wanted in runs.items()}
+    if listed != (extended := {**listed, **names}):
+        files.write_object(path, extended)
+
+
+def _difference(before: Mapping[str, object], now: Mapping[str, object], where: str = "") -> str:
+    """The first value in which two configurations differ and that results depend on, in words; empty if none."""
+    for key in {**before, **now}:
+        if not where and key in _OF_THE_DISK:
+            continue
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if inner := _difference(old, new, f"{where}{key}."):
+                return inner
+        elif old != new:
+            return f"{where}{key} was {old}, not {new}"
+    return ""
+
+
+def disk_note(runs: Mapping[Path, Config]) -> str | None:
+    """The room that the checkpoints of runs take that have not ended, in words; None where it is little."""
+    wanted = []
+    for folder, config_of_run in runs.items():
+        lines = folder / RECORDS
+        try:
+            ending = records.ending(lines) if lines.is_file() else None
+            if ending is None or ending.reason == "stopped":
+                wanted.append((config_of_run, memory.architecture_of(config_of_run)[0]))
+        except (OSError, ValueError):
+            continue  # its own start reports the error
+    disk = memory.disk(wanted)
+    if disk.most < _MUCH:
+        return None
+    parents = [path for path in next(iter(runs)).resolve().parents if path.is_dir()]
+    free = shutil.disk_usage(parents[0]).free
+    return (
+        f"checkpoints: {memory.size(disk.most)} of the disk while the runs are made, {memory.size(disk.left)} when all "
+        f"have finished (--set keep=K); {memory.size(free)} are free{' and NOT ENOUGH' if free < disk.most else ''}"
+    )
