@@ -1,1 +1,1 @@
-"""Solutions asked of a teacher behind an OpenAI-compatible endpoint."""
+"""Right solutions from a teacher behind an endpoint that speaks OpenAI's language."""

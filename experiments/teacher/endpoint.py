@@ -1,305 +1,189 @@
-"""One request to an endpoint that speaks OpenAI's chat completions, however badly it behaves.
+"""One request to an endpoint that speaks OpenAI's chat completions, however badly the endpoint behaves.
 
-What comes of it is a reply, or why there is none. Tries are bounded in number and in time, secrets stay in the header,
-and what a stranger wrote is shown plain. Nothing here knows what is asked, whether an answer is right, or that replies
-are kept.
+The result is a reply, or a `RequestError` that says why there is none. Tries are bounded in number and in time, secrets
+stay in the header, and a stranger's text is printed plain. Nothing here knows the question, whether an answer is right,
+or that replies are kept.
 
-Beside what is asked, `"cache_prompt": false` is sent where it is accepted. Without it, llama.cpp's server gives another
+Beside the request, `"cache_prompt": false` is sent where it is accepted. Without it, llama.cpp's server gives another
 text for the same request once its prompt cache holds the beginning of the prompt (xllamacpp 2026.10.11549). With it,
 one request at a time is answered alike; two at a time are computed together, and are not always answered alike.
 """
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Literal
-from urllib.parse import urljoin, urlsplit
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import openai
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from experiments.teacher import refusals, replies
-from experiments.teacher.answer_store import key
+from experiments.teacher.refusals import RequestError
 from experiments.teacher.replies import NoCompletionError, Reply
+from experiments.teacher.settings import HINT, Settings, public_url
 
-if TYPE_CHECKING:
-    import openai
+__all__ = ["Endpoint"]
 
-__all__ = ["HINT", "OPENAI_URL", "PARAMETERS", "Endpoint", "FailedError", "Settings"]
-
-OPENAI_URL = "https://api.openai.com/v1"
 _FIRST_WAIT = 1 / 128  # of max_wait: seven doublings use it up
 _SHORTEST_SECRET = 8  # a local server's "none" is no secret, and would be struck out of ordinary text
-_HOST = re.compile(r"[A-Za-z0-9.:_-]+")
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
-_MOST_CONNECTIONS = 1000  # of the client
-PARAMETERS = ("temperature", "seed", "max_tokens")
-"""Of a request, beside the model and the messages."""
-HINT = "cache_prompt"
-"""Sent as false beside the parameters where it is accepted. It is no part of what is asked."""
-_NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Whom to ask, and how patiently.
-
-    Attributes:
-        base_url: Of the API; what /chat/completions is appended to.
-        model: The name that the endpoint knows the teacher by.
-        concurrency: The most requests in flight, which is what a killed run pays twice; at most 1000.
-        attempts: How often a problem is asked until its answer is right.
-        max_tokens: Of an answer.
-        timeout: Seconds in which a whole answer must have come.
-        max_wait: Seconds that one request may wait between its tries, all in all.
-        retries: The most tries of a request after the first.
-        seed: Of the first attempt, and of the jitter in the waits; attempt k is asked with seed + k - 1.
-        rename: Parameters that the endpoint knows by another name: the name here, and the other.
-        omit: Parameters that are not sent.
-    """
-
-    base_url: str = OPENAI_URL
-    model: str = "gpt-4o"
-    concurrency: int = 8
-    attempts: int = 3
-    max_tokens: int = 512
-    timeout: float = 60.0
-    max_wait: float = 60.0
-    retries: int = 5
-    seed: int = 0
-    rename: tuple[tuple[str, str], ...] = ()
-    omit: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.base_url)
-            is_usable = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
-            is_usable = is_usable and not parts.query and not parts.fragment
-        except ValueError:  # a port or an address that is none
-            is_usable = False
-        if not is_usable:
-            shown = self.base_url.rpartition("@")[2]
-            raise ValueError(f"`base_url` must be http(s)://host[:port]/path; got {shown}. It usually ends in /v1.")
-        for name, least in {"concurrency": 1, "attempts": 1, "max_tokens": 1, "retries": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}; got {getattr(self, name)}.")
-        if self.concurrency > _MOST_CONNECTIONS:
-            raise ValueError(f"`concurrency` must be at most {_MOST_CONNECTIONS}; got {self.concurrency}.")
-        for name in ("timeout", "max_wait"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"`{name}` must be a positive number of seconds; got {getattr(self, name)}.")
-        self._check_names()
-
-    def _check_names(self) -> None:
-        known = (*PARAMETERS, HINT)
-        for name in self.omit:
-            if name not in known:
-                raise ValueError(f"`omit` must name one of {', '.join(known)}; got {name[:60]}.")
-        others: set[str] = {"model", "messages", *known}
-        for place, (name, other) in enumerate(self.rename):
-            if name not in PARAMETERS:
-                raise ValueError(f"`rename` must name one of {', '.join(PARAMETERS)}; got {name[:60]}.")
-            if name in self.omit or any(name == earlier for earlier, _ in self.rename[:place]):
-                raise ValueError(f"`rename` must name a parameter once, and none that is left out; got {name} again.")
-            if other in others or not _NAME.fullmatch(other):
-                raise ValueError(f"`rename` must give {name} a name that no other parameter has; got {other[:60]!r}.")
-            others.add(other)
-
-    @property
-    def endpoint(self) -> str:
-        """The base URL without a name and a password."""
-        return _public(self.base_url)
-
-    @property
-    def sent_names(self) -> dict[str, str]:
-        """The parameters that are sent, and the name that each is sent by."""
-        renamed = dict(self.rename)
-        return {name: renamed.get(name, name) for name in PARAMETERS if name not in self.omit}
-
-
-class FailedError(Exception):
-    """One request failed.
-
-    Attributes:
-        ends: What fails with it.
-        wait: The seconds that the endpoint asks for.
-        is_refusal: Whether the endpoint does not accept the request as it is.
-        num_sent: How often it was sent.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        ends: Literal["try", "problem", "run"] = "try",
-        wait: float = 0.0,
-        *,
-        is_refusal: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.ends, self.wait, self.is_refusal, self.num_sent = ends, wait, is_refusal, 0
+_PASSING = (408, 409, 425, 429)  # beside all of 500 and above but 501
 
 
 class Endpoint:
-    """The endpoint behind bounded retries; connects when first asked."""
+    """The endpoint behind bounded retries."""
 
     def __init__(self, settings: Settings, api_key: str | None) -> None:
         self._settings = settings
-        self._api_key = api_key
         password = urlsplit(settings.base_url).password
         self._secrets = [secret for secret in (api_key, password) if secret and len(secret) >= _SHORTEST_SECRET]
-        self._client: openai.AsyncOpenAI | None = None
-        # Whether the hint is accepted; None while that is open. OpenAI refuses what it does not know.
-        is_hint_sent = HINT not in settings.omit and settings.endpoint != OPENAI_URL
-        self._is_hint_accepted: bool | None = None if is_hint_sent else False
-
-    def _connected(self) -> "openai.AsyncOpenAI":
-        if self._client is None:
-            try:
-                import openai  # noqa: PLC0415
-            except ModuleNotFoundError:
-                raise ModuleNotFoundError(
-                    "`openai` must be installed to ask a teacher: in the project's folder, pip install '.[teacher]'."
-                ) from None
-            if self._api_key is None and self._settings.endpoint == OPENAI_URL:
-                raise FailedError(
-                    f"{OPENAI_URL} needs a key. Set OPENAI_API_KEY, or give another endpoint with --base-url.", "run"
-                )
-            # Its own retries wait for as long as the server likes, and pay for what cannot succeed; a redirect would
-            # take the key and the questions to an address that nobody gave.
-            self._client = openai.AsyncOpenAI(
-                api_key=self._api_key or "none",
-                base_url=self._settings.base_url,
-                max_retries=0,
-                timeout=self._settings.timeout,
-                http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
-            )
-        return self._client
+        # Whether the hint is accepted; None while that is open. OpenAI refuses parameters that it does not know.
+        self._is_hint_accepted = None if HINT not in settings.omit and not settings.is_openai else False
+        # Its own retries wait for as long as the server likes, and pay for what cannot succeed; a redirect would take
+        # the key and the questions to an address that nobody gave.
+        self._client = openai.AsyncOpenAI(
+            api_key=api_key or "none",
+            base_url=settings.base_url,
+            max_retries=0,
+            timeout=settings.timeout,
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+        )
 
     async def close(self) -> None:
-        """Ends the connections, if there are any."""
-        if self._client is not None:
-            await self._client.close()
+        """Ends the connections."""
+        await self._client.close()
 
-    async def ask(self, asked: Mapping[str, object]) -> tuple[Reply, int]:
-        """The reply, and how often it was asked for.
+    async def ask(self, request: Mapping[str, object]) -> tuple[Reply, int]:
+        """The reply, and the number of times that the request was sent.
 
         Raises:
-            FailedError: If it is given up.
+            RequestError: If the request is given up.
         """
-        client = self._connected()
-        body = {name: value for name, value in asked.items() if name not in ("base_url", "attempt")}
-        jitter = random.Random(key(asked))  # reproducible, whatever the order in which requests fail
-        waited, wait = 0.0, self._settings.max_wait * _FIRST_WAIT
+        limits = self._settings
+        body = {name: value for name, value in request.items() if name not in ("base_url", "attempt")}
+        jitter = random.Random(repr(request))  # reproducible, whatever the order in which requests fail
         num_sent, is_hint_refused = 0, False
-        while True:
-            num_sent += 1
+
+        async def reply() -> Reply:
+            nonlocal num_sent, is_hint_refused
             has_hint = self._is_hint_accepted is not False and not is_hint_refused
+            num_sent += 1
             try:
-                reply = await self._tried(client, {**body, HINT: False} if has_hint else body)
-            except FailedError as error:
-                if error.is_refusal and has_hint and self._is_hint_accepted is None:
-                    is_hint_refused = True  # or something else is: the same without it says which
-                    continue
-                error.num_sent = num_sent
-                if error.ends != "try":
+                answer = await self._send({**body, HINT: False} if has_hint else body)
+            except RequestError as error:
+                if not (error.is_refusal and has_hint and self._is_hint_accepted is None):
                     raise
-                pause = max(error.wait, wait * jitter.uniform(0.5, 1.0))
-                reason = self._enough(num_sent, waited + pause, error.wait)
-                if reason:
-                    error.args = (f"{error} {reason}",)
-                    raise
-            else:
-                if has_hint or is_hint_refused:
-                    self._is_hint_accepted = has_hint
-                return reply, num_sent
-            await asyncio.sleep(pause)
-            waited += pause
-            wait *= 2
+                is_hint_refused = True  # or something else is: the same request without the hint decides
+                return await reply()
+            if has_hint or is_hint_refused:
+                self._is_hint_accepted = has_hint
+            return answer
 
-    def _enough(self, num_sent: int, waited: float, demanded: float) -> str:
-        """Why there is no further try; empty where there is one."""
-        limit = self._settings.max_wait
-        if demanded > limit:
-            return f"It asks to wait {demanded:.6g} s (Retry-After), which is more than --max-wait ({limit:g} s)."
-        if num_sent > self._settings.retries:
-            return f"Tried {num_sent} times (--retries)."
-        return f"Tried {num_sent} times, until --max-wait ({limit:g} s) was used up." if waited > limit else ""
+        def pause(state: RetryCallState) -> float:
+            wait = limits.max_wait * _FIRST_WAIT * 2 ** (state.attempt_number - 1)
+            return max(_error(state).retry_after, wait * jitter.uniform(0.5, 1.0))
 
-    async def _tried(self, client: "openai.AsyncOpenAI", body: Mapping[str, object]) -> Reply:
-        import openai  # noqa: PLC0415
+        def limit(state: RetryCallState) -> str:
+            """The limit that forbids another try; empty where none does."""
+            demand = _error(state).retry_after
+            if demand > limits.max_wait:
+                return (
+                    f"It asks to wait {demand:.6g} s (Retry-After), which is more than --max-wait "
+                    f"({limits.max_wait:g} s)."
+                )
+            if num_sent > limits.retries:
+                return f"Tried {num_sent} times (--retries)."
+            is_used_up = state.idle_for + state.upcoming_sleep > limits.max_wait
+            return f"Tried {num_sent} times, until --max-wait ({limits.max_wait:g} s) was used up." * is_used_up
 
+        def give_up(state: RetryCallState) -> NoReturn:
+            raise RequestError(f"{_error(state)} {limit(state)}")
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, RequestError) and error.ends == "try"),
+            wait=pause,
+            stop=lambda state: bool(limit(state)),
+            retry_error_callback=give_up,
+        )
+        try:
+            return await retrying(reply), num_sent
+        except RequestError as error:
+            error.num_sent = num_sent
+            raise
+
+    async def _send(self, body: Mapping[str, object]) -> Reply:
         timeout = self._settings.timeout
-        asked = {name: body[name] for name in ("model", "messages")}
+        words = {name: body[name] for name in ("model", "messages")}
         # As they are: the client itself knows neither the new names nor the hint.
-        parameters = {name: value for name, value in body.items() if name not in asked}
+        parameters = {name: value for name, value in body.items() if name not in words}
         try:
             # The client's own timeout is for one read: a server that trickles bytes never meets it.
             async with asyncio.timeout(timeout):
-                create = client.chat.completions.with_raw_response.create
-                response = await create(**asked, extra_body=parameters)  # type: ignore[call-overload]
+                create = self._client.chat.completions.with_raw_response.create
+                response = await create(**words, extra_body=parameters)  # type: ignore[call-overload]
         except (TimeoutError, openai.APITimeoutError):
-            raise FailedError(f"No whole answer came within {timeout:g} s (--timeout).") from None
+            raise RequestError(f"No whole answer came within {timeout:g} s (--timeout).") from None
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
         except openai.APIConnectionError as error:
-            raise FailedError(f"The connection failed: {self._plain(_innermost(error))}.") from None
+            raise RequestError(f"The connection failed: {self._plain(_innermost(error))}.") from None
         content = response.http_response.content
         try:
-            return replies.read(self._hidden(content.decode()))
+            return replies.read(self._without_secrets(content.decode()))
         except (ValueError, RecursionError) as error:
             kind = self._plain(response.headers.get("content-type", "no content type"))
             reason = self._plain(str(error)) if isinstance(error, NoCompletionError) else "not JSON"
-            raise FailedError(
+            raise RequestError(
                 f"Status 200, but no completion ({kind}; {reason}): {self._plain(content.decode(errors='replace'))!r}. "
                 "Is --base-url an API? It usually ends in /v1."
             ) from None
 
-    def _refusal(self, error: "openai.APIStatusError") -> FailedError:
-        status, headers = error.status_code, error.response.headers
-        said = _reason(error.body)
-        answer = f"{self._settings.endpoint} answers {status}: {self._plain(str(said or '')) or 'no reason given'!r}."
+    def _refusal(self, error: openai.APIStatusError) -> RequestError:
+        status, headers, settings = error.status_code, error.response.headers, self._settings
+        reason = self._plain(str(_reason(error.body) or "")) or "no reason given"
+        answer = f"{settings.endpoint} answers {status}: {reason!r}."
         if status == 402 or error.code in _QUOTA or error.type in _QUOTA:
-            return FailedError(
-                f"{answer} The quota is used up; asking again cannot help. Add to it, then rerun.", "run"
-            )
-        if status < 400:
-            target = self._plain(_public(headers.get("location", ""), self._settings.base_url))
-            return FailedError(
-                f"{answer} It redirects to {target}. Give the address behind it as --base-url, if you trust it.", "run"
-            )
-        match status:
-            case 401 | 403:
-                fix = "The key is refused. Set OPENAI_API_KEY to one that this endpoint accepts for this model."
-                return FailedError(f"{answer} {fix}", "run")
-            case 404 | 405 | 501:
-                fix = f"Check --model ({self._settings.model}) and --base-url, which usually ends in /v1."
-                return FailedError(f"{answer} {fix}", "run")
-            case 408 | 409 | 425 | 429:
-                return FailedError(answer, wait=_retry_after(headers))
-            case _ if status >= 500:
-                return FailedError(answer, wait=_retry_after(headers))
-            case _:
-                names = {sent: name for name, sent in self._settings.sent_names.items()} | {HINT: HINT}
-                remedies = refusals.remedies(error.body, names)
-                fix = f"Run again with {' and '.join(remedy.options for remedy in remedies)}." if remedies else ""
-                ends = "run" if any(remedy.is_for_all for remedy in remedies) else "problem"
-                return FailedError(f"{answer} {fix or 'It does not accept this request.'}", ends, is_refusal=True)
+            fix = "The quota is used up; asking again cannot help. Add to it, then rerun."
+        elif status < 400:
+            target = self._plain(public_url(headers.get("location", ""), settings.base_url))
+            fix = f"It redirects to {target}. Give the address behind it as --base-url, if you trust it."
+        elif status in (401, 403):
+            fix = "The key is refused. Set OPENAI_API_KEY to one that this endpoint accepts for this model."
+        elif status in (404, 405, 501):
+            fix = f"Check --model ({settings.model}) and --base-url, which usually ends in /v1."
+        elif status in _PASSING or status >= 500:
+            return RequestError(answer, retry_after=_retry_after(headers))
+        else:
+            names = {there: here for here, there in settings.sent_names.items()} | {HINT: HINT}
+            remedies = refusals.remedies(error.body, names)
+            fix = f"Run again with {' and '.join(remedy.options for remedy in remedies)}." if remedies else ""
+            ends = "run" if any(remedy.is_for_all for remedy in remedies) else "problem"
+            return RequestError(f"{answer} {fix or 'It does not accept this request.'}", ends, is_refusal=True)
+        return RequestError(f"{answer} {fix}", "run")
 
-    def _hidden(self, text: str) -> str:
+    def _without_secrets(self, text: str) -> str:
         """The text without the secrets, should the endpoint repeat them."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
     def _plain(self, text: str) -> str:
-        """What a stranger wrote, on one line, without what would act on a terminal."""
-        printable = "".join(letter if letter.isprintable() else " " for letter in self._hidden(text))
+        """A stranger's text on one line, without characters that act on a terminal."""
+        printable = "".join(letter if letter.isprintable() else " " for letter in self._without_secrets(text))
         return " ".join(printable.split())[:160]
 
 
+def _error(state: RetryCallState) -> RequestError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, RequestError)  # `retry` lets no other error come so far
+    return error
+
+
 def _reason(body: object) -> object:
-    """What an error says of itself. Gemini's is a list of one, and the client has unpacked the others."""
+    """The message of an error. Gemini's is a list of one, and the client has unpacked the others."""
     if isinstance(body, list) and len(body) == 1:
         body = body[0]
     if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
@@ -309,24 +193,15 @@ def _reason(body: object) -> object:
 
 def _retry_after(headers: Mapping[str, str]) -> float:
     """The seconds that Retry-After asks for, a number or a date; 0 where it asks for nothing."""
-    given = headers.get("retry-after", "")
+    text = headers.get("retry-after", "")
     try:
-        seconds = float(given)
+        seconds = float(text)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(given).timestamp() - time.time()
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return 0.0
     return seconds if seconds > 0 else 0.0  # not a number is not above 0 either
-
-
-def _public(url: str, base: str = "") -> str:
-    """A URL, which may be relative to a base, without name, password, query and fragment."""
-    try:
-        parts = urlsplit(urljoin(base, url))
-    except ValueError:
-        return "an address that cannot be read"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
 def _innermost(error: BaseException) -> str:

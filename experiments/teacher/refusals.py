@@ -1,4 +1,4 @@
-"""The parameters of a request that an endpoint's error names, and the options that go on without them.
+"""The failure of a request, and the options of the command that avoid a refused parameter.
 
 Servers that speak OpenAI's chat completions accept different parameters, and each refuses in its own words. Nothing
 here knows how a request travels.
@@ -7,8 +7,32 @@ here knows how a request travels.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Remedy", "remedies"]
+__all__ = ["Remedy", "RequestError", "remedies"]
+
+
+@dataclass(eq=False)
+class RequestError(Exception):
+    """The failure of one request.
+
+    Attributes:
+        message: Why it failed, for the user.
+        ends: The part of the run that fails with it.
+        retry_after: Seconds that the endpoint asks to wait.
+        is_refusal: Whether the endpoint does not accept the request as it is.
+        num_sent: Times that the request was sent.
+    """
+
+    message: str
+    ends: Literal["try", "problem", "run"] = "try"
+    retry_after: float = 0.0
+    is_refusal: bool = False
+    num_sent: int = 0
+
+    def __str__(self) -> str:
+        return self.message
+
 
 _OTHER_NAMES = {
     "max_tokens": ("max_completion_tokens", "OpenAI's newer name for it"),
@@ -27,7 +51,7 @@ _ECHOES = ("input", "ctx", "url")  # of pydantic: what was sent, which may be a 
 
 @dataclass(frozen=True)
 class Remedy:
-    """How to go on without a parameter, or with another value of it.
+    """The way around a parameter that is refused, or a value of it.
 
     Attributes:
         options: The options of the command.

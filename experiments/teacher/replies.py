@@ -1,21 +1,21 @@
-"""The reply in a chat completion, in the dialects of the servers that speak OpenAI's.
+"""The reply in a chat completion, in the dialects of the servers that speak OpenAI's language.
 
 Nothing here knows how a reply travels, or whether it is right.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 
 from experiments.data import reasoning
 
-__all__ = ["Ending", "NoCompletionError", "Reply", "read", "stored"]
+__all__ = ["Ending", "NoCompletionError", "Reply", "read"]
 
 Ending = Literal["stop", "limit", "other"]
 """Why an answer ends: the model ended it, it was too long, or anything else (a filter, an error, not said)."""
 
-_MOST_TOKENS = 10**9  # of an answer: a larger count is a mistake of the endpoint's
 _ENDINGS: Mapping[str, Ending] = {
     "stop": "stop",  # OpenAI, and most; Gemini's own is STOP
     "eos": "stop",  # Together
@@ -34,27 +34,41 @@ class NoCompletionError(ValueError):
     """JSON, but no chat completion."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What came back and was paid for.
+def _or_none(value: object, validate: Callable[[object], object]) -> object:
+    try:
+        return validate(value)
+    except ValidationError:
+        return None  # a value of a wrong type counts as missing
+
+
+_Text = Annotated[str | None, WrapValidator(_or_none)]
+# A count of a thousand million tokens is a mistake of the endpoint's.
+_Count = Annotated[Annotated[int, Field(strict=True, ge=0, lt=10**9)] | None, WrapValidator(_or_none)]
+_COUNT = TypeAdapter[int | None](_Count)
+
+
+class Reply(BaseModel):
+    """An answer that was paid for, or the model's refusal to answer.
 
     Attributes:
         text: The content as it came, with the reasoning that is in it; None where there is none.
         finish_reason: Why it ends, in the endpoint's words.
         prompt_tokens: As the endpoint counts them; None where it does not say.
         completion_tokens: Likewise, with those of the reasoning.
-        model: The model that the endpoint says it was.
+        model: The model's name in the reply.
         reasoning: The reasoning that came apart from the content; None where there is none.
         refusal: Why the model does not answer, in its words; None where it does not say so.
     """
 
-    text: str | None
-    finish_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    model: str | None
-    reasoning: str | None = None
-    refusal: str | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: _Text = None
+    finish_reason: _Text = None
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    model: _Text = None
+    reasoning: _Text = None
+    refusal: _Text = None
 
     @property
     def answer(self) -> str:
@@ -79,27 +93,34 @@ def read(text: str) -> Reply:
         NoCompletionError: If it is JSON and no chat completion.
         ValueError: If it is no JSON.
     """
-    content = json.loads(text)
-    if not isinstance(content, dict) or not isinstance(content.get("choices"), list):
+    completion = _object(json.loads(text))
+    choices = completion.get("choices")
+    if not isinstance(choices, list):
         raise NoCompletionError("no list of choices")
-    first = next(iter(content["choices"]), None)
-    choice: dict[str, object] = first if isinstance(first, dict) else {}
-    message = choice.get("message")
-    parts: dict[str, object] = message if isinstance(message, dict) else {}
-    usage = content.get("usage")
-    return stored(
-        {
-            "text": _joined(parts.get("content"), "text"),
-            "finish_reason": choice.get("finish_reason"),
-            **(_counts(usage) if isinstance(usage, dict) else {}),
-            "model": content.get("model"),
-            # DeepSeek, llama.cpp, SGLang; OpenRouter, Ollama, Groq, vLLM from 0.23 on; Mistral has it among the parts
-            "reasoning": parts.get("reasoning_content")
-            or parts.get("reasoning")
-            or _joined(parts.get("content"), "thinking"),
-            "refusal": parts.get("refusal") or _joined(parts.get("content"), "refusal"),
-        }
+    choice = _object(choices[0] if choices else None)
+    message = _object(choice.get("message"))
+    content = message.get("content")
+    usage = _object(completion.get("usage"))
+    prompt, completed, total = (
+        _COUNT.validate_python(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total")
     )
+    if prompt is not None and completed is not None and total is not None:
+        # Gemini and xAI count the reasoning, which is paid for, in the total alone.
+        completed = max(completed, total - prompt)
+    return Reply(
+        text=_joined(content, "text"),
+        finish_reason=choice.get("finish_reason"),
+        prompt_tokens=prompt,
+        completion_tokens=completed,
+        model=completion.get("model"),
+        # DeepSeek, llama.cpp, SGLang; OpenRouter, Ollama, Groq, vLLM from 0.23 on; Mistral has it among the parts
+        reasoning=message.get("reasoning_content") or message.get("reasoning") or _joined(content, "thinking"),
+        refusal=message.get("refusal") or _joined(content, "refusal"),
+    )
+
+
+def _object(value: object) -> dict:
+    return value if isinstance(value, dict) else {}
 
 
 def _joined(content: object, kind: str) -> str | None:
@@ -115,36 +136,3 @@ def _texts(parts: list[object], kind: str) -> Iterator[str]:
             value = part.get(kind)
             # Mistral's part of the kind "thinking" holds a list of parts of the kind "text".
             yield value if isinstance(value, str) else _joined(value, "text") or ""
-
-
-def _counts(usage: Mapping[str, object]) -> dict[str, int | None]:
-    """The tokens of the prompt and of the completion.
-
-    Gemini and xAI leave the reasoning, which is paid for, out of the completion's tokens and count it in the total.
-    """
-    prompt, completion, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
-    if prompt is not None and total is not None and completion is not None:
-        completion = max(completion, total - prompt)
-    return {"prompt_tokens": prompt, "completion_tokens": completion}
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
-
-
-def stored(values: Mapping[str, object]) -> Reply:
-    """A reply from JSON values; those of a wrong type count as missing."""
-
-    def text(name: str) -> str | None:
-        value = values.get(name)
-        return value if isinstance(value, str) else None
-
-    return Reply(
-        text("text"),
-        text("finish_reason"),
-        _count(values.get("prompt_tokens")),
-        _count(values.get("completion_tokens")),
-        text("model"),
-        text("reasoning"),
-        text("refusal"),
-    )

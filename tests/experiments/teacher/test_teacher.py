@@ -6,14 +6,15 @@ import os
 import re
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import closing, contextmanager
 from email.utils import formatdate
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,11 @@ pytest.importorskip("openai", reason="the extra 'teacher' is not installed")
 
 from experiments.commands import teacher
 from experiments.data import gsm8k, reasoning, word_problems
-from experiments.teacher import answer_store, asking, endpoint, refusals, replies
+from experiments.teacher import refusals, replies, solutions
+from experiments.teacher import settings as teacher_settings
+from experiments.teacher.replies import Reply
+from experiments.teacher.settings import Settings
+from experiments.teacher.store import BrokenStoreError, Store, key
 from tests.support.misbehaving_server import (
     answer,
     body,
@@ -51,6 +56,26 @@ def data_folder(folder, num_problems):
     records = [{"question": f"question {i}", "answer": "It is 3.\n#### 3"} for i in range(num_problems)]
     (folder / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return folder
+
+
+def rows(path):
+    """The content of a database of answers, read without the program."""
+    with closing(sqlite3.connect(path)) as database:
+        texts = database.execute("SELECT request, reply FROM answers ORDER BY id").fetchall()
+    return [{"request": json.loads(request), "reply": json.loads(reply)} for request, reply in texts]
+
+
+def earlier_cache(path, entries):
+    """A cache as earlier versions wrote it: JSON lines with the hashes of requests and replies."""
+
+    def digest(content):
+        return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    records = [
+        {"key": digest(asked), "check": digest(reply), "request": asked, "reply": reply} for asked, reply in entries
+    ]
+    path.write_bytes("".join(json.dumps(record) + "\n" for record in records).encode("ascii"))
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +106,8 @@ def ask(tmp_path, capsys):
 
         @property
         def cached(self):
-            return (self.out / "teacher-answer_store.jsonl").read_text().splitlines()
+            """The requests and replies in the order in which they were paid for."""
+            return rows(self.out / "teacher-cache.sqlite3")
 
         def written(self, name="train.jsonl"):
             return [json.loads(line) for line in (self.out / name).read_text().splitlines()]
@@ -402,7 +428,7 @@ def test_parameters_go_by_another_name_or_not_at_all(ask):
         assert len(server.asked) == 3
     assert sent == [{"max_completion_tokens": 512, "random_seed": k, "cache_prompt": False} for k in (0, 1)]
     assert run.status == again.status == plain.status == 0
-    assert [json.loads(line)["request"].get("random_seed") for line in run.cached] == [0, 1, None]
+    assert [row["request"].get("random_seed") for row in run.cached] == [0, 1, None]
 
 
 def test_a_cache_that_was_filled_before_is_read(ask, tmp_path):
@@ -411,35 +437,59 @@ def test_a_cache_that_was_filled_before_is_read(ask, tmp_path):
         "base_url": "http://127.0.0.1:9/v1",
         "attempt": 1,
         "model": "gpt-4o",
-        "messages": asking.request(asking.Settings(), "question 0", 1)["messages"],
+        "messages": solutions.request(Settings(), "question 0", 1)["messages"],
         "temperature": 0.0,
         "seed": 0,
         "max_tokens": 512,
     }
     names = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "model")
-    path = tmp_path / "cache.jsonl"
-    with answer_store.opened(path) as store:
-        store.add(asked, dict(zip(names, (None, "length", 9, 512, "m"), strict=True)))
+    replies = (
+        (None, "length", 9, 512, "m"),
         # Once it was asked again at the same limit. That was paid for, too.
-        store.add(
-            {**asked, "attempt": 2, "temperature": 0.7, "seed": 1},
-            dict(zip(names, (f"<think>#### 4</think>{RIGHT}", "eos_token", 9, 9, "m"), strict=True)),
-        )
+        (f"<think>#### 4</think>{RIGHT}", "eos_token", 9, 9, "m"),
+    )
+    path = earlier_cache(
+        tmp_path / "cache.jsonl",
+        [
+            (asked, dict(zip(names, replies[0], strict=True))),
+            ({**asked, "attempt": 2, "temperature": 0.7, "seed": 1}, dict(zip(names, replies[1], strict=True))),
+        ],
+    )
+    before = path.read_bytes()
     run = ask("http://127.0.0.1:9/v1", "--cache", str(path))
     assert run.status == 0
     assert run.row("requests sent") == ["0"]
     assert [record["answer"] for record in run.written()] == [RIGHT]
+    assert f"{path}: its 2 answers are copied into {tmp_path / 'cache.sqlite3'}" in run.errors
+    assert path.read_bytes() == before
+    again = ask("http://127.0.0.1:9/v1", "--cache", str(path))
+    assert again.written() == run.written()
+    assert "copied" not in again.errors
+    path.unlink()  # its answers are in the database, whose name the option still says
+    assert ask("http://127.0.0.1:9/v1", "--cache", str(path)).written() == run.written()
+
+
+def test_the_cache_of_an_earlier_version_in_the_folder_is_read_unasked(ask):
+    with serving([answer(RIGHT)]) as server:
+        run = ask(server.url)
+        entries = [(row["request"], row["reply"]) for row in run.cached]
+        (run.out / "teacher-cache.sqlite3").unlink()
+        earlier_cache(run.out / "teacher-cache.jsonl", entries)
+        again = ask(server.url)
+        assert len(server.asked) == 1
+    assert again.written() == run.written()
+    assert again.cached == run.cached
 
 
 # The first two are measured: the keys of caches that exist. Whoever changes the prompt changes them, and knows it.
 def test_the_key_of_a_request_is_what_it_always_was():
-    plain = asking.Settings()
+    plain = Settings()
     assert (
-        answer_store.key(asking.request(plain, "How many?", 1))
+        key(solutions.request(plain, "How many?", 1))
         == "fc2aca7a8f5554682159a637de8a182325bcc84ea0873f0216f3cb9775142402"
     )
     assert (
-        answer_store.key(asking.request(replace(plain, seed=3), "How many?", 2))
+        key(solutions.request(Settings(seed=3), "How many?", 2))
         == "29e04d12324dbf23f2bd88cb521f49ca1b8b4f25ef1eeeec4e4ae4079adedf53"
     )
 
@@ -451,7 +501,7 @@ def test_the_hint_is_sent_until_it_is_refused(ask, dialect):
         assert ["cache_prompt" in asked.payload for asked in server.asked] == [True, False, False, False, False]
     assert run.status == 0
     assert run.row("requests sent") == ["5"]
-    assert all("cache_prompt" not in line for line in run.cached)
+    assert all("cache_prompt" not in row["request"] for row in run.cached)
 
 
 def test_the_hint_is_sent_for_good_once_it_is_accepted(ask):
@@ -470,7 +520,7 @@ def test_the_hint_is_sent_for_good_once_it_is_accepted(ask):
 def test_the_hint_can_be_left_out_and_does_not_go_to_openai(ask, monkeypatch):
     with serving([answer(RIGHT)]) as server:
         ask(server.url, "--omit", "cache_prompt")
-        monkeypatch.setattr(endpoint, "OPENAI_URL", server.url)
+        monkeypatch.setattr(teacher_settings, "OPENAI_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         ask(server.url, "--seed", "1")
         assert [asked.payload.get("cache_prompt") for asked in server.asked] == [None, None]
@@ -494,7 +544,7 @@ def test_an_answer_that_the_model_ended_is_whole(ask, reason):
         run = ask(server.url)
         assert len(server.asked) == 1
     assert run.row("right") == ["1", "0", "1"]
-    assert json.loads(run.cached[0])["reply"]["finish_reason"] == reason
+    assert run.cached[0]["reply"]["finish_reason"] == reason
 
 
 SPENT = {
@@ -598,8 +648,16 @@ def test_reasoning_is_neither_checked_nor_kept_in_a_solution(ask, name):
     assert run.row("right, without << >>") == ["0", "0", "0"]
     assert [record["answer"] for record in run.written()] == [RIGHT]
     # All that was paid for is in the cache, where a reader of the file finds it.
-    paid = json.loads(run.cached[0])["reply"]
+    paid = run.cached[0]["reply"]
     assert ("Is it 4?" in json.dumps(paid)) == ("Is it 4?" in json.dumps(SHAPES[name]))
+
+
+def test_half_a_character_is_kept(tmp_path):
+    reply = replies.read(json.dumps(body("\ud800\n#### 3")))
+    assert reply.text == "\ud800\n#### 3"
+    with closing(Store(tmp_path / "cache.sqlite3")) as store:
+        store.add({}, reply)
+    assert held(tmp_path / "cache.sqlite3", [{}]) == [reply]
 
 
 def test_annotations_in_the_reasoning_are_none_of_the_answer(ask):
@@ -716,7 +774,7 @@ def test_requests_in_flight_are_bounded_and_the_bound_is_used(ask):
 
 
 def everything_shown_and_written(run):
-    return run.shown + run.errors + "".join(path.read_text() for path in run.out.iterdir())
+    return run.shown + run.errors + "".join(path.read_bytes().decode(errors="replace") for path in run.out.iterdir())
 
 
 def test_the_key_goes_into_the_header_and_nowhere_else(ask, monkeypatch):
@@ -728,7 +786,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(ask, monkeypatch):
         assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
         assert all(KEY not in json.dumps(asked.payload) for asked in server.asked)
     assert KEY not in everything_shown_and_written(run)
-    assert "Your key is ***." in run.cached[0]
+    assert "Your key is ***." in run.cached[0]["reply"]["text"]
 
 
 def test_a_password_in_the_address_is_used_and_not_shown(ask):
@@ -738,7 +796,7 @@ def test_a_password_in_the_address_is_used_and_not_shown(ask):
     shown = everything_shown_and_written(run)
     assert "hunter2" not in shown
     assert server.url in shown
-    assert json.loads(run.cached[0])["request"]["base_url"] == server.url
+    assert run.cached[0]["request"]["base_url"] == server.url
 
 
 def test_a_redirect_takes_nothing_elsewhere(ask, monkeypatch):
@@ -769,6 +827,7 @@ def test_openai_is_needed_to_ask_and_not_to_read_the_cache(ask, monkeypatch):
     with serving([answer(RIGHT)]) as server:
         first = ask(server.url)
         monkeypatch.setitem(sys.modules, "openai", None)
+        monkeypatch.delitem(sys.modules, "experiments.teacher.endpoint")
         again = ask(server.url)
         other = ask(server.url, "--seed", "1")
     assert first.written() == again.written()
@@ -781,7 +840,7 @@ def test_openai_is_needed_to_ask_and_not_to_read_the_cache(ask, monkeypatch):
 
 
 def test_the_example_in_the_prompt_is_what_it_asks_for():
-    messages = asking.request(asking.Settings(), "How many?", 1)["messages"]
+    messages = solutions.request(Settings(), "How many?", 1)["messages"]
     assert isinstance(messages, list)
     system, _, example, question = messages
     assert question == {"role": "user", "content": "How many?"}
@@ -803,7 +862,7 @@ def test_the_example_in_the_prompt_is_what_it_asks_for():
 def test_an_answer_is_right_in_every_spelling_of_the_same_number_and_in_no_other(value, other, style):
     def verdict(number, finish_reason="stop"):
         text = f"So it is.\n#### {style.format(float(number)).replace('$-', '-$')}"
-        return asking.judged(asking.Reply(text, finish_reason, 1, 1, "m"), str(value))
+        return solutions.verdict(Reply(text=text, finish_reason=finish_reason), str(value))
 
     assert verdict(value) == "right"
     assert verdict(value + Fraction(other, 100)) == verdict(value - Fraction(other, 100)) == "wrong"
@@ -816,7 +875,7 @@ def test_solutions_of_gsm8k_pass():
     num_problems = 0
     for split in gsm8k.SPLITS:
         for problem in gsm8k.from_folder(Path(os.environ["GSM8K_DATA"]), split):
-            assert asking.judged(asking.Reply(problem.solution, "stop", 1, 1, "m"), problem.gold) == "right"
+            assert solutions.verdict(Reply(text=problem.solution, finish_reason="stop"), problem.gold) == "right"
             num_problems += 1
     assert num_problems == 7473 + 1319
 
@@ -846,8 +905,7 @@ def test_every_script_is_followed_as_a_reader_would_follow_it(script, attempts, 
         data = data_folder(folder / "data", 1)
         code = teacher.main(["--data", str(data), "--out", str(folder / "out"), *chosen])
         assert len(server.asked) == len(told)
-        lines = (folder / "out" / "teacher-answer_store.jsonl").read_text().splitlines()
-        texts = [json.loads(line)["reply"]["text"] for line in lines]
+        texts = [row["reply"]["text"] for row in rows(folder / "out" / "teacher-cache.sqlite3")]
     assert texts == [{"right": RIGHT, "wrong": WRONG}[entry] for entry in told if entry in ("right", "wrong")]
     assert code == (0 if told[-1] == "right" else 1)
 
@@ -952,7 +1010,12 @@ def test_help_does_not_wait_for_openai_and_fits():
     assert done.returncode == 0, done.stderr
     assert "--max-wait S" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert gsm8k.SPLITS == teacher.SPLITS
+    # The help names the defaults, so that it needs no settings.
+    helps = {part.split()[0]: " ".join(part.split()) for part in done.stdout.split("\n  --")[1:]}
+    for name in ("model", "concurrency", "attempts", "max-tokens", "timeout", "max-wait", "retries", "seed"):
+        value = getattr(Settings(), name.replace("-", "_"))
+        shown = value if name == "model" else format(value, "g")
+        assert re.search(rf"default: {shown}(?![\w.-])", helps[name])
 
 
 @pytest.mark.parametrize(
@@ -962,7 +1025,7 @@ def test_help_does_not_wait_for_openai_and_fits():
         (["--split", "tran"], "Did you mean train?"),
         (["--limit", "0"], "at least 1"),
         (["--attempts", "two"], "at least 1"),
-        (["--concurrency", "1001"], "`concurrency` must be at most 1000; got 1001."),
+        (["--concurrency", "1001"], "`concurrency` must be at most 1000; got '1001'."),
         (["--seed", "-1"], "at least 0"),
         (["--timeout", "0"], "a positive number"),
         (["--max-wait", "inf"], "a positive number"),
@@ -982,8 +1045,8 @@ def test_help_does_not_wait_for_openai_and_fits():
         (["--rename", "seed=a", "--rename", "seed=b"], "must name a parameter once"),
         (["--rename", "seed=a", "--omit", "seed"], "must name a parameter once, and none that is left out; got seed"),
         (["--omit", "model"], "`omit` must name one of temperature, seed, max_tokens, cache_prompt; got model."),
-        (["--cache", "-"], "must name a file"),
-        (["--cache", "{out}/train.jsonl"], "--cache must be a file of its own"),
+        (["--cache", "-"], "--cache must name a file of its own; got -."),
+        (["--cache", "{out}/train.jsonl"], "--cache must name a file of its own"),
         (["--out", "{data}"], "--out must be another folder than --data"),
         (["--out", "{data}/train.jsonl"], "must be a folder; got the file"),
         (["--out", "{data}/train.jsonl/b"], "must be a folder that can be made"),
@@ -1046,85 +1109,193 @@ def test_broken_lines_of_the_data(ask, tmp_path, capsys):
 
 
 REQUESTS = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5), max_size=3)
-ENTRIES = st.lists(st.tuples(REQUESTS, REQUESTS), min_size=1, max_size=4)
+# As JSON can spell them, halves of characters among them.
+TEXTS = st.none() | st.text(st.characters(), max_size=5)
+REPLIES = st.builds(
+    Reply,
+    text=TEXTS,
+    finish_reason=TEXTS,
+    prompt_tokens=st.none() | st.integers(0, 999),
+    completion_tokens=st.none() | st.integers(0, 999),
+    model=TEXTS,
+    reasoning=TEXTS,
+    refusal=TEXTS,
+)
+ENTRIES = st.lists(st.tuples(REQUESTS, REPLIES), min_size=1, max_size=4)
 
 
 @contextmanager
-def cache_file(entries):
+def folder_of(entries, *, is_earlier=False):
+    """A database of these answers, or a cache of an earlier version."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "cache.jsonl"
-        with answer_store.opened(path) as store:
-            for asked, reply in entries:
-                store.add(asked, reply)
+        path = Path(folder) / ("cache.jsonl" if is_earlier else "cache.sqlite3")
+        if is_earlier:
+            earlier_cache(path, [(asked, dict(reply)) for asked, reply in entries])
+        else:
+            with closing(Store(path)) as store:
+                for asked, reply in entries:
+                    store.add(asked, reply)
         yield path
+
+
+def held(path, requests):
+    """The replies that a store holds for these requests."""
+    with closing(Store(path)) as store:
+        return [store.reply(asked) for asked in requests]
+
+
+@settings(max_examples=30)
+@given(entries=ENTRIES)
+def test_every_answer_is_read_back_and_the_last_to_a_request_counts(entries):
+    with folder_of(entries) as path:
+        expected = {key(asked): reply for asked, reply in entries}
+        assert held(path, [asked for asked, _ in entries]) == [expected[key(asked)] for asked, _ in entries]
+        assert [row["reply"] for row in rows(path)] == [dict(reply) for _, reply in entries]
 
 
 @settings(max_examples=30)
 @given(entries=ENTRIES, data=st.data())
-def test_a_cache_cut_at_any_byte_loses_no_whole_line(entries, data):
-    with cache_file(entries) as path:
+def test_an_earlier_cache_cut_at_any_byte_loses_no_whole_line(entries, data):
+    with folder_of(entries, is_earlier=True) as path:
         content = path.read_bytes()
         ends = [place for place, byte in enumerate(content) if byte == ord("\n")]
         size = data.draw(st.sampled_from(ends) | st.integers(0, len(content)))
         path.write_bytes(content[:size])
         num_whole = sum(end <= size for end in ends)  # a line that lacks but its end is all there
         start = 0 if num_whole == 0 else ends[num_whole - 1] + 1
-        with answer_store.opened(path) as store:
-            expected = dict(
-                reversed([(answer_store.key(asked), reply) for asked, reply in reversed(entries[:num_whole])])
-            )
+        expected = {key(asked): reply for asked, reply in entries[:num_whole]}
+        with closing(Store(path)) as store:
             assert len(store) == len(expected)
+            copied = f"{path}: its {len(expected)} answers are copied into {path.with_suffix('.sqlite3')};"
+            assert [note for note in store.notes if copied in note] == store.notes[-1:] * bool(expected)
             for asked, _ in entries[:num_whole]:
-                assert store.reply(asked) == expected[answer_store.key(asked)]
-            assert store.num_bytes_cut == max(size - start, 0)
-            store.add({"another": None}, {"a": "reply"})
-        lines = path.read_bytes().split(b"\n")
-        assert lines == [*content.split(b"\n")[:num_whole], lines[-2], b""]
-        with answer_store.opened(path) as store:
-            assert store.num_bytes_cut == 0
-            assert store.reply({"another": None}) == {"a": "reply"}
+                assert store.reply(asked) == expected[key(asked)]
+            torn = f"a torn last line of {max(size - start, 0)} bytes"
+            assert any(torn in note for note in store.notes) == (size > start)
+            store.add({"another": None}, Reply(text="a reply"))
+        assert path.read_bytes() == content[:size]
+        with closing(Store(path)) as store:
+            assert not any("copied" in note for note in store.notes)
+            assert store.reply({"another": None}) == Reply(text="a reply")
             assert len(store) == len(expected) + 1
 
 
 @settings(max_examples=30)
 @given(entries=ENTRIES, data=st.data())
-def test_a_changed_byte_in_a_whole_line_is_noticed(entries, data):
-    with cache_file(entries) as path:
+def test_a_changed_byte_in_a_whole_line_of_an_earlier_cache_is_noticed(entries, data):
+    with folder_of(entries, is_earlier=True) as path:
         before = path.read_bytes()
         content = bytearray(before)
-        place = data.draw(st.integers(0, len(content) - 2))  # without its end the last line is torn, and cut off
+        place = data.draw(st.integers(0, len(content) - 2))  # without its end the last line is torn, and left out
         content[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[place]))
         path.write_bytes(content)
-        expected = {answer_store.key(asked): reply for asked, reply in entries}
+        expected = {key(asked): reply for asked, reply in entries}
         try:
             json_is_the_same = list(map(json.loads, content.splitlines())) == list(map(json.loads, before.splitlines()))
         except ValueError:
             json_is_the_same = False
         if json_is_the_same:  # a blank that became another, a letter of an escape that became a capital
-            with answer_store.opened(path) as store:
-                assert {answer_store.key(asked): store.reply(asked) for asked, _ in entries} == expected
+            assert held(path, [asked for asked, _ in entries]) == [expected[key(asked)] for asked, _ in entries]
             return
-        with (
-            pytest.raises(
-                answer_store.BrokenCacheError, match=r"cache\.jsonl, line \d: must hold a request, its reply"
-            ),
-            answer_store.opened(path),
-        ):
-            pass
+        with pytest.raises(BrokenStoreError, match=r"cache\.jsonl, line \d: must hold a request, its reply"):
+            Store(path)
         assert path.read_bytes() == content
+        assert rows(path.with_suffix(".sqlite3")) == []
+
+
+SOME = [({"number": number}, Reply(text=str(number) * (40 * number))) for number in range(60)]  # some fill a page
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """The bytes of a database of 60 answers."""
+    with folder_of(SOME) as path:
+        return path.read_bytes()
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_a_changed_bit_is_noticed_or_changes_no_answer(sound, data):
+    content = bytearray(sound)
+    place = data.draw(st.integers(0, 99) | st.integers(0, len(content) - 1))  # the header is 100 bytes long
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cache.sqlite3"
+        path.write_bytes(content)
+        message = None
+        try:
+            assert held(path, [asked for asked, _ in SOME]) == [reply for _, reply in SOME]
+        except (BrokenStoreError, OSError) as error:
+            message = str(error)
+        assert message is None or (message.startswith(str(path)) and len(message.splitlines()) == 1)
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_a_database_that_is_cut_is_refused(sound, data):
+    # A file of 0 bytes is a new database, and SQLite counts 1 byte as none.
+    size = data.draw(st.integers(2, len(sound) - 1) | st.integers(1, len(sound) // 4096 - 1).map(lambda n: 4096 * n))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cache.sqlite3"
+        path.write_bytes(sound[:size])
+        with pytest.raises(BrokenStoreError, match=r"^\S+cache\.sqlite3"):
+            Store(path)
+        assert path.read_bytes() == sound[:size]
+
+
+def test_a_row_that_is_gone_is_noticed(tmp_path):
+    """The page of the table counts one row less: the others are whole, and their numbers have no gap."""
+    path = tmp_path / "cache.sqlite3"
+    with closing(Store(path)) as store:
+        for number in range(3):
+            store.add({"a": number}, Reply(text="b"))
+    content = bytearray(path.read_bytes())
+    assert content[4096 + 3 : 4096 + 5] == b"\0\3"  # in the header of the second page
+    content[4096 + 4] -= 1
+    path.write_bytes(content)
+    assert len(rows(path)) == 2
+    with pytest.raises(BrokenStoreError, match="must be an undamaged database of answers"):
+        Store(path)
+
+
+def test_a_file_of_another_program_is_refused_and_left_as_it_is(ask, tmp_path, capsys):
+    with closing(sqlite3.connect(tmp_path / "other.sqlite3")) as database:
+        database.execute("CREATE TABLE answers (id INTEGER PRIMARY KEY)")
+    (tmp_path / "text.sqlite3").write_text("A text, longer than the header of a database. " * 9)
+    (tmp_path / "letter").write_text("Dear Anna,\n")
+    (tmp_path / "word").write_text("Dear")
+    with closing(Store(tmp_path / "answers.sqlite3")) as store:
+        store.add({"a": 1}, Reply(text="\n"))
+    (tmp_path / "answers.sqlite3").rename(tmp_path / "answers.db")
+    contents = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    messages = {
+        "other.sqlite3": "other.sqlite3 must be a database of answers; it is another program's.",
+        "text.sqlite3": "text.sqlite3 must be an undamaged database of answers; file is not a database.",
+        "answers.db": "answers.db must have a name that ends in .sqlite3: it is a database. Rename it.",
+        "word": "word, line 1: must hold a request, its reply and the hashes of both.",
+        "letter": "letter, line 1: must hold a request, its reply and the hashes of both.",
+    }
+    with serving([answer(RIGHT)]) as server:
+        for name, message in messages.items():
+            with pytest.raises(SystemExit) as stop:
+                ask(server.url, "--cache", str(tmp_path / name))
+            assert stop.value.code == 2
+            error = capsys.readouterr().err
+            assert message in error
+            assert len(error.splitlines()) == 1
+        assert server.asked == []
+    assert {path: path.read_bytes() for path in contents} == contents
 
 
 @given(asked=REQUESTS)
 def test_the_key_is_of_the_content_not_of_its_order(asked):
-    assert answer_store.key(asked) == answer_store.key(dict(reversed(asked.items())))
-    assert answer_store.key(asked) != answer_store.key({**asked, "more": 0})
+    assert key(asked) == key(dict(reversed(asked.items())))
+    assert key(asked) != key({**asked, "more": 0})
 
 
 def test_all_that_an_answer_depends_on_is_in_its_key():
-    plain = asking.Settings()
-
     def asked(question="q", attempt=1, **changes):
-        return answer_store.key(asking.request(replace(plain, **changes), question, attempt))
+        return key(solutions.request(Settings(**changes), question, attempt))
 
     same = asked()
     assert asked(concurrency=2, retries=1, timeout=1.0, max_wait=1.0, attempts=9) == same
@@ -1145,53 +1316,88 @@ def test_all_that_an_answer_depends_on_is_in_its_key():
 
 
 def test_a_second_writer_is_refused(ask, tmp_path, capsys):
-    path = tmp_path / "cache.jsonl"
+    path = tmp_path / "cache.sqlite3"
     with serving([answer(RIGHT)]) as server:
-        with answer_store.opened(path), pytest.raises(SystemExit) as stop:
+        with closing(Store(path)), pytest.raises(SystemExit) as stop:
             ask(server.url, "--cache", str(path))
         assert stop.value.code == 2
-        assert "cache.jsonl must have one writer; another process has it open." in capsys.readouterr().err
+        assert "cache.sqlite3 must have one writer; another process has it open." in capsys.readouterr().err
         assert server.asked == []
         assert ask(server.url, "--cache", str(path)).status == 0
 
 
-def test_a_full_disk_leaves_whole_lines(tmp_path):
-    path = tmp_path / "cache.jsonl"
+def test_a_second_process_is_refused_before_and_after_the_first_answer(tmp_path):
+    path = tmp_path / "cache.sqlite3"
+    code = f"from pathlib import Path\nfrom experiments.teacher.store import Store\nStore(Path({str(path)!r}))\n"
+    with closing(Store(path)) as store:
+        for number in range(2):
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+            assert "StoreInUseError: " in done.stderr
+            store.add({"a": number}, Reply())
+
+
+def test_a_full_disk_leaves_whole_answers(tmp_path):
+    path = tmp_path / "cache.sqlite3"
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with answer_store.opened(path) as store:
-        store.add({"a": 1}, {"b": 1})
-        before = path.read_bytes()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limit[1]))
+    with closing(Store(path)) as store:
+        store.add({"a": 1}, Reply(text="b"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, limit[1]))
         try:
-            with pytest.raises(OSError, match="File too large"):
-                store.add({"a": 2}, {"b": 2})
+            with pytest.raises(OSError, match=r"cache\.sqlite3: "):
+                store.add({"a": 2}, Reply(text="b" * 9999))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        assert path.read_bytes() == before
         assert store.reply({"a": 2}) is None
-        store.add({"a": 3}, {"b": 3})
-    with answer_store.opened(path) as store:
-        assert (len(store), store.num_bytes_cut) == (2, 0)
+        store.add({"a": 3}, Reply(text="c"))
+    assert [row["request"] for row in rows(path)] == [{"a": 1}, {"a": 3}]
+    assert held(path, [{"a": 1}, {"a": 2}, {"a": 3}]) == [Reply(text="b"), None, Reply(text="c")]
 
 
-def test_a_reply_is_on_the_disk_when_it_is_used(tmp_path, monkeypatch):
-    path = tmp_path / "cache.jsonl"
-    sync, sizes = os.fsync, []
-    monkeypatch.setattr(os, "fsync", lambda handle: (sync(handle), sizes.append(os.fstat(handle).st_size)))
-    with answer_store.opened(path) as store:
+def test_an_answer_is_in_the_one_file_when_it_is_used(tmp_path):
+    """Whenever it is copied, no other file is needed beside it."""
+    path, copy = tmp_path / "cache.sqlite3", tmp_path / "copy.sqlite3"
+    with closing(Store(path)) as store:
+        assert store._database.execute("PRAGMA synchronous").fetchone() == (2,)
         for number in range(3):
-            store.add({"a": number}, {"b": number})
-            assert sizes[-1] == path.stat().st_size
+            store.add({"a": number}, Reply(text="b"))
+            copy.write_bytes(path.read_bytes())
+            assert [row["request"]["a"] for row in rows(copy)] == list(range(number + 1))
+
+
+def test_what_is_added_before_a_kill_is_held(tmp_path):
+    """A writer that says each number once its answer is kept, killed at three moments."""
+    path = tmp_path / "cache.sqlite3"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom experiments.teacher.replies import Reply\n"
+        "from experiments.teacher.store import Store\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "for number in range(len(store), 10**6):\n"
+        "    store.add({'a': number}, Reply(text='b' * 3000))\n"
+        "    print(number, flush=True)\n"
+    )
+    for seconds in (0.05, 0.11, 0.17):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            first = int(writer.stdout.readline())
+            time.sleep(seconds)
+            writer.kill()
+            said = [first, *map(int, writer.stdout.read().split())]
+        with closing(Store(path)) as store:
+            assert said[-1] < len(store) <= said[-1] + 2  # the last may have been kept and not said
 
 
 def test_a_torn_line_is_reported(ask):
     with serving([answer(WRONG), answer(RIGHT)]) as server:
         run = ask(server.url)
-        path = run.out / "teacher-answer_store.jsonl"
+        path = earlier_cache(run.out / "teacher-cache.jsonl", [(row["request"], row["reply"]) for row in run.cached])
+        (run.out / "teacher-cache.sqlite3").unlink()
         path.write_bytes(path.read_bytes()[:-10])
         again = ask(server.url)
         assert len(server.asked) == 3  # the second answer only
-    assert re.search(r"a torn last line of \d+ bytes, left by a killed run, is cut off", again.errors)
+    assert "its 1 answers are copied" in again.errors
+    assert re.search(r"a torn last line of \d+ bytes, left by a killed run, is left out", again.errors)
     assert again.written() == run.written()
 
 
@@ -1237,15 +1443,15 @@ def test_a_run_that_is_ended_pays_again_for_what_was_in_flight_only(tmp_path, nu
             assert error.endswith("Interrupted.\n")
             assert "Traceback" not in error
         assert out == ""
-        cached = (tmp_path / "out" / "teacher-answer_store.jsonl").read_bytes()
-        assert cached.count(b"\n") == 7
+        cached = rows(tmp_path / "out" / "teacher-cache.sqlite3")
+        assert len(cached) == 7
         assert not (tmp_path / "out" / "train.jsonl").exists()
         server.script = [answer(RIGHT)]
         with process(tmp_path, server.url, 2) as started:
             _, error = started.communicate(timeout=60)
             assert started.returncode == 0, error
         assert len(server.asked) == 20 + 2
-    assert (tmp_path / "out" / "teacher-answer_store.jsonl").read_bytes().startswith(cached)
+    assert rows(tmp_path / "out" / "teacher-cache.sqlite3")[:7] == cached
     assert len((tmp_path / "out" / "train.jsonl").read_text().splitlines()) == 20
 
 
@@ -1294,11 +1500,11 @@ def test_a_real_endpoint(ask, real_url, tmp_path):
     options = ("--concurrency", "2", "--max-tokens", "100", "--timeout", "120")
     run = ask(url, *options)
     solved, unsolved = run.written(), run.written("unsolved.jsonl")
-    texts = [json.loads(line)["reply"]["text"] for line in run.cached]
+    texts = [row["reply"]["text"] for row in run.cached]
     num_answers = len(texts)
     assert 4 <= num_answers <= 12
     assert run.row("requests sent") == [str(num_answers)]
-    assert sum(int(run.row(verdict)[0]) for verdict in asking.VERDICTS) == num_answers
+    assert sum(int(run.row(verdict)[0]) for verdict in solutions.VERDICTS) == num_answers
     assert run.row("answers without a token count") == ["0", "0", "0"]
     assert int(run.row("prompt tokens")[0]) > 100 * num_answers
     for record in solved:
@@ -1328,9 +1534,9 @@ def test_a_real_endpoint_repeats_itself_where_the_hint_is_sent(ask, real_url, tm
     (data / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
     def texts(turn, *options):
-        path = tmp_path / f"{turn}{''.join(options)}.jsonl"
+        path = tmp_path / f"{turn}{''.join(options)}.sqlite3"
         ask(real_url, "--attempts", "1", "--max-tokens", "100", "--timeout", "120", "--cache", str(path), *options)
-        return [json.loads(line)["reply"]["text"] for line in path.read_text().splitlines()]
+        return [row["reply"]["text"] for row in rows(path)]
 
     first, *others = [texts(turn) for turn in range(3)]
     assert others == [first, first]
