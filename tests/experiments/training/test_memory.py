@@ -127,7 +127,7 @@ def test_a_dry_run_loads_nothing_and_fits_the_terminal(preset, capfd, monkeypatc
     def loaded(*_, **__):
         raise AssertionError("something was loaded")
 
-    monkeypatch.setattr(inputs, "prepared", loaded)
+    monkeypatch.setattr(inputs, "load", loaded)
     monkeypatch.setattr(pretrained, "load", loaded)
     monkeypatch.setattr(parameters, "init", loaded)
     monkeypatch.setenv("COLUMNS", "80")
