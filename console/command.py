@@ -2,17 +2,52 @@
 
 import argparse
 import os
+import re
 import sys
-import tempfile
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from cyclopts import (
+    App,
+    Argument,
+    ArgumentCollection,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    Token,
+    UnknownCommandError,
+    UnknownOptionError,
+)
+
+from console.output import write
 from console.packages import missing
+from console.values import one_of, output_path
+from console.words import must_be_one_of, nearest
 
-__all__ = ["Parser", "nearest", "output_path", "run", "write"]
+if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel
+    from rich.console import Console, ConsoleOptions
+
+__all__ = [
+    "CallError",
+    "FailureError",
+    "Parser",
+    "application",
+    "call",
+    "nearest",
+    "option",
+    "output_path",
+    "run",
+    "write",
+]
+
+_OPTION = re.compile("--[^=]+")
+_DASHED = re.compile("-(?!h$)([^-].*)?")
+_WIDEST_COLUMN = 28  # for a longer label its meaning stands on the next line
 
 
 def run(main: Callable[[], int], extra: str = "") -> int:
@@ -57,10 +92,170 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint at the nearest known word, empty where none is near."""
-    matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {matches[0]}?" if matches else ""
+class CallError(Exception):
+    """A call that cannot be carried out: exit status 2, and the message on standard error."""
+
+
+class FailureError(Exception):
+    """Work that cannot be finished: exit status 1, and the message on standard error."""
+
+
+def application(name: str, epilogue: str = "") -> App:
+    """An application whose command is the function under `@app.default`: the signature is the table of its options.
+
+    Args:
+        name: What is typed in front of the options.
+        epilogue: The end of the help, printed as it is.
+    """
+    app = App(
+        name=name,
+        help_epilogue=epilogue,
+        help_format="plaintext",
+        help_formatter=_HelpFormatter(),
+        version_flags=(),
+        group_parameters="options",
+        group_arguments="options",
+        group_commands="commands",
+        # No --no-X and --empty-X beside --X; where an option is repeated, the last value counts.
+        default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_default),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    app["--help"].show = False
+    return app
+
+
+def option(
+    meaning: str = "",
+    metavar: str | None = None,
+    parse: Callable[[str], object] | None = None,
+    *,
+    choices: Iterable[str] | None = None,
+    name: str | None = None,
+    is_required: bool | None = None,
+) -> Parameter:
+    """An option of a command, or an argument.
+
+    Args:
+        meaning: The line in the help; choices and default are added to it.
+        metavar: The word for the value in the help; None for a flag and for an argument.
+        parse: The value of a text; a ValueError says the rule that the text breaks. None for the type's own conversion.
+        choices: The values, if they are fewer than those of the type.
+        name: The name on the command line; None for that of the parameter.
+        is_required: Whether there must be one; None for what follows from the default.
+    """
+    read = one_of(choices) if choices else parse
+    return Parameter(
+        help=meaning,
+        metavar=metavar,
+        choices=choices,
+        name=name,
+        required=is_required,
+        converter=read and (lambda _, tokens: read(tokens[-1].value)),
+        n_tokens=read and 1,
+    )
+
+
+def call(app: App, arguments: Sequence[str] | None = None) -> int:
+    """Runs the command of an application; returns its exit status.
+
+    Args:
+        app: The application.
+        arguments: The words behind its name; None for those of the program.
+
+    Raises:
+        SystemExit: With status 2, after one line on standard error, if the call cannot be carried out.
+    """
+    words = _joined(sys.argv[1:] if arguments is None else arguments)
+    console = None
+    if not {"-h", "--help"}.isdisjoint(words):
+        from console.terminal import Terminal  # noqa: PLC0415
+
+        console = Terminal(highlight=False, markup=False)
+    try:
+        return app(words, console=console) or 0  # None behind the help
+    except (CallError, CycloptsError, FailureError) as error:
+        names = [app.name[0], *app.parse_commands(words)[0]]
+        message = _message(error) if isinstance(error, CycloptsError) else str(error)
+        print(f"{' '.join(names)}: {message}", file=sys.stderr)
+        if isinstance(error, FailureError):
+            return 1
+        raise SystemExit(2) from None
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words, with an equals sign between an option and a value that begins with a dash: --schedule=-+."""
+    joined: list[str] = []
+    for word in words:
+        if "--" not in joined and joined and _OPTION.fullmatch(joined[-1]) and _DASHED.fullmatch(word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _message(error: CycloptsError) -> str:
+    """The line for a call that the signature refuses."""
+    match error:
+        case UnknownCommandError(unused_tokens=[word, *_], app=App() as app):
+            known = [command for command in app if not command.startswith("-")]
+            return f"no such command: {word}.{nearest(word, known)} There are: {', '.join(known)}."
+        case UnknownOptionError(token=token):
+            return _no_such_option(token.keyword or token.value, error.argument_collection)
+        case MissingArgumentError(unused_tokens=[*words], app=App() as app) if unknown := [
+            word for word in words if word.startswith("--") and word != "--"
+        ]:
+            return _no_such_option(unknown[0], app.assemble_argument_collection())
+        case MissingArgumentError(keyword=str(name)):
+            return f"{name} must have a value. One that begins with two dashes stands behind an equals sign."
+        case MissingArgumentError(argument=Argument(name=name)):
+            return f"{name} must be given."
+        case CoercionError(argument=Argument(name=name), msg=str(message)):
+            return f"{name} {message}"
+        case CoercionError(argument=Argument(name=name) as argument, token=Token(value=value)):
+            if choices := argument.get_choices():
+                return f"{name} {must_be_one_of(choices, value)}"
+            if argument.hint is bool:
+                return f"{name} must stand alone; got {value[:60]}."
+    error.verbose = False
+    return " ".join(str(error).split())
+
+
+def _no_such_option(word: str, arguments: ArgumentCollection) -> str:
+    name = word.partition("=")[0]
+    return f"no such option: {name}.{nearest(name, [name for argument in arguments for name in argument.names])}"
+
+
+def _default(value: object) -> str | None:
+    """The default of an option in the help; None where nothing is to be said."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or None
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class _HelpFormatter:
+    """The help: usage, description, and a row for each option, in two columns."""
+
+    def render_usage(self, console: "Console", options: "ConsoleOptions", usage: object) -> None:
+        console.print(f"usage: {usage}")
+
+    def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
+        if not panel.entries:
+            return
+        console.print(f"{panel.title}:")
+        labels = [f"  {', '.join(entry.display_labels_with_metavar)}  " for entry in panel.entries]
+        indent = min(max(map(len, labels)), _WIDEST_COLUMN)
+        for label, entry in zip(labels, panel.entries, strict=True):
+            choices = ", ".join(entry.choices or ())
+            default = f"(default: {entry.default})" if entry.default else ""
+            meaning = " ".join(filter(None, (str(entry.description.primary_renderable), choices, default)))
+            row = textwrap.fill(meaning, console.width, initial_indent=" " * indent, subsequent_indent=" " * indent)
+            row = f"{label:<{indent}}{row[indent:]}" if len(label) <= indent else f"{label.rstrip()}\n{row}"
+            console.print(row.rstrip(), soft_wrap=True)
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,69 +284,3 @@ class Parser(argparse.ArgumentParser):
         if message.endswith("expected one argument"):
             message += ". Write the value behind an equals sign where it begins with a dash (--schedule=-+)."
         self.exit(2, f"{self.prog}: {message}\n")
-
-
-def output_path(value: str) -> Path:
-    """A path that a result is to be written to, checked now rather than after the work; `-` is standard output.
-
-    Raises:
-        argparse.ArgumentTypeError: If the folder does not exist, cannot be written to, or the path is a folder.
-    """
-    path = Path(value)
-    if value == "-":
-        return path
-    try:
-        if not value:
-            raise argparse.ArgumentTypeError("must name a file; got nothing.")
-        if path.is_dir():
-            raise argparse.ArgumentTypeError(f"must be a file; got the folder {value}.")
-        target = path.resolve()
-        if not target.parent.is_dir():
-            raise argparse.ArgumentTypeError(
-                f"must lie in a folder that exists; got {value}. Create {target.parent.name} first."
-            )
-        is_writable = os.access(target, os.W_OK) if target.exists() else os.access(target.parent, os.W_OK)
-        if not is_writable or (target.is_file() and not os.access(target.parent, os.W_OK)):
-            raise argparse.ArgumentTypeError(f"must be writable; got {value}.")
-    except (OSError, RuntimeError) as error:  # a name that is too long, a link that leads to itself
-        raise argparse.ArgumentTypeError(f"must be a path that can be written to; got {value[:60]}: {error}") from None
-    return path
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all, text in UTF-8, keeping links and permissions; `-` is standard output.
-
-    A device or a pipe is written to as it is: there is no whole to replace.
-
-    Raises:
-        OSError: If it cannot be written; what was in a file stays.
-    """
-    data = content.encode() if isinstance(content, str) else content  # whatever the terminal's encoding is
-    if str(path) == "-":
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.flush()
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        else:
-            sys.stdout.write(data.decode())
-        return
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        with target.open("wb") as file:
-            file.write(data)
-        return
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask())
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

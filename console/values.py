@@ -2,13 +2,17 @@
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from math import isfinite
 from pathlib import Path
 
-from console.command import nearest
+from console.words import must_be_one_of
 
-__all__ = ["input_file", "input_folder", "number", "one_of", "output_folder", "whole"]
+__all__ = ["RuleError", "input_file", "input_folder", "number", "one_of", "output_folder", "output_path", "whole"]
+
+
+class RuleError(ValueError, argparse.ArgumentTypeError):
+    """A text that breaks the rule of a value."""
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -19,7 +23,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
         is_count = value.isascii() and value.isdecimal() and len(value) < 16
         if not is_count or int(value) < least or (most is not None and int(value) > most):
             upper = "" if most is None else f" and at most {most}"
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}{upper}; got {value[:60]}.")
+            raise RuleError(f"must be a whole number of at least {least}{upper}; got {value[:60]}.")
         return int(value)
 
     return parse
@@ -35,20 +39,19 @@ def number(*, is_zero_allowed: bool = False) -> Callable[[str], float]:
             made = -1.0
         if not isfinite(made) or made < 0 or (made == 0 and not is_zero_allowed):
             rule = "a number of at least 0" if is_zero_allowed else "a positive number"
-            raise argparse.ArgumentTypeError(f"must be {rule}; got {value[:60]}.")
+            raise RuleError(f"must be {rule}; got {value[:60]}.")
         return made
 
     return parse
 
 
-def one_of(known: Sequence[str]) -> Callable[[str], str]:
+def one_of(known: Iterable[str]) -> Callable[[str], str]:
     """One of these words."""
+    known = tuple(known)
 
     def parse(value: str) -> str:
         if value not in known:
-            raise argparse.ArgumentTypeError(
-                f"must be one of {', '.join(known)}; got {value[:60]}.{nearest(value, known)}"
-            )
+            raise RuleError(must_be_one_of(known, value))
         return value
 
     return parse
@@ -59,7 +62,7 @@ def input_folder(value: str) -> Path:
     path = Path(value)
     if not value or not path.is_dir():
         what = "the file" if path.is_file() else "no folder" if value else "nothing"
-        raise argparse.ArgumentTypeError(f"must be a folder that exists; got {what} {value}".rstrip() + ".")
+        raise RuleError(f"must be a folder that exists; got {what} {value}".rstrip() + ".")
     return path
 
 
@@ -68,7 +71,7 @@ def input_file(value: str) -> Path:
     path = Path(value)
     if not value or not path.exists() or path.is_dir() or not os.access(path, os.R_OK):
         what = "the folder" if value and path.is_dir() else "no readable file" if value else "nothing"
-        raise argparse.ArgumentTypeError(f"must be a file that can be read; got {what} {value}".rstrip() + ".")
+        raise RuleError(f"must be a file that can be read; got {what} {value}".rstrip() + ".")
     return path
 
 
@@ -77,13 +80,38 @@ def output_folder(value: str) -> Path:
     path = Path(value)
     if value and path.is_dir():
         if not os.access(path, os.W_OK | os.X_OK):
-            raise argparse.ArgumentTypeError(f"must be a folder that can be written to; got {value}.")
+            raise RuleError(f"must be a folder that can be written to; got {value}.")
         return path
     if path.exists() and value:
-        raise argparse.ArgumentTypeError(f"must be a folder; got the file {value}.")
+        raise RuleError(f"must be a folder; got the file {value}.")
     if not value or value == "-":
-        raise argparse.ArgumentTypeError(f"must name a folder; got {value or 'nothing'}.")
+        raise RuleError(f"must name a folder; got {value or 'nothing'}.")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise argparse.ArgumentTypeError(f"must be a folder that can be made; got {value}: {above} cannot hold it.")
+        raise RuleError(f"must be a folder that can be made; got {value}: {above} cannot hold it.")
+    return path
+
+
+def output_path(value: str) -> Path:
+    """A path that a result is to be written to, checked now rather than after the work; `-` is standard output.
+
+    Raises:
+        RuleError: If the folder does not exist, cannot be written to, or the path is a folder.
+    """
+    path = Path(value)
+    if value == "-":
+        return path
+    try:
+        if not value:
+            raise RuleError("must name a file; got nothing.")
+        if path.is_dir():
+            raise RuleError(f"must be a file; got the folder {value}.")
+        target = path.resolve()
+        if not target.parent.is_dir():
+            raise RuleError(f"must lie in a folder that exists; got {value}. Create {target.parent.name} first.")
+        is_writable = os.access(target, os.W_OK) if target.exists() else os.access(target.parent, os.W_OK)
+        if not is_writable or (target.is_file() and not os.access(target.parent, os.W_OK)):
+            raise RuleError(f"must be writable; got {value}.")
+    except (OSError, RuntimeError) as error:  # a name that is too long, a link that leads to itself
+        raise RuleError(f"must be a path that can be written to; got {value[:60]}: {error}") from None
     return path

@@ -1,67 +1,51 @@
-"""`python -m experiments COMMAND`: each command is a module with a `main`; none is imported before it is asked for."""
+"""`python -m experiments COMMAND`: each command is a module with an `app`; none is imported before it is asked for."""
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
-from console.command import nearest, run
+from console.command import application, call, run
 from console.packages import missing
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "run": ("experiments.commands.run", "the experiment: arms times seeds, each into its folder"),
-    "twin": ("experiments.commands.twin", "one update both ways, predicted and measured"),
-    "resume": ("experiments.commands.resume", "resumes runs, and starts those that never began"),
-    "doctor": ("experiments.commands.doctor", "what is here, what is missing, and the remedy"),
-    "fetch": ("experiments.commands.fetch", "brings a model or the data into a folder"),
-    "teacher": ("experiments.commands.teacher", "right solutions, asked of a teacher and checked"),
-    "pairs": ("experiments.commands.pairs", "right and wrong solutions to the same problems"),
-    "score": ("experiments.commands.score", "log-probabilities of completions under a model"),
-    "evaluate": ("experiments.commands.evaluate", "how many problems a model solves"),
-    "report": ("experiments.commands.report", "figures, tables and one page from the records of runs"),
+    "run": "Runs of the experiment: arms times seeds.",
+    "twin": "One update both ways, predicted and measured.",
+    "resume": "Resumes runs, and starts those that never began.",
+    "doctor": "What is here, what is missing, and the remedy.",
+    "fetch": "Brings a model or the data into a folder.",
+    "teacher": "Right solutions, asked of a teacher and checked.",
+    "pairs": "Right and wrong solutions to the same problems.",
+    "score": "Log-probabilities of completions under a model.",
+    "evaluate": "How many problems a model solves.",
+    "report": "Figures, tables and one page from runs.",
 }
-
 _EXTRAS = {"openai": "teacher", "datasets": "hub", "tensorboardX": "tensorboard"}  # of all else: experiments
+_EPILOG = """\
+Every command has --help. Begin with:
+  python -m experiments doctor
+"""
 
-
-def _usage() -> str:
-    lines = [f"  {name:<10}{says}" for name, (_, says) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: python -m experiments COMMAND [OPTIONS]",
-            "",
-            "The parts of the experiment, each usable alone.",
-            "",
-            *lines,
-            "",
-            "Every command has --help. Begin with:",
-            "  python -m experiments doctor",
-        ]
-    )
+app = application("python -m experiments", _EPILOG)
+app.help = "The parts of the experiment, each usable alone."
+for _place, (_name, _meaning) in enumerate(COMMANDS.items()):
+    app.command(f"experiments.commands.{_name}:app", name=_name, help=_meaning, sort_key=_place)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command that is named first; returns its exit status, 2 where there is no such command."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
-        return 0 if arguments else 2
-    name, *rest = arguments
-    if name not in COMMANDS:
-        print(
-            f"python -m experiments: no such command: {name}.{nearest(name, COMMANDS)} "
-            f"There are: {', '.join(COMMANDS)}.",
-            file=sys.stderr,
-        )
-        return 2
+    """Runs the command that is named first; returns its exit status, 2 where none is named or a package is missing."""
     try:
-        return import_module(COMMANDS[name][0]).main(rest)
-    except ModuleNotFoundError as error:
-        message = missing(error, _EXTRAS.get((error.name or "").partition(".")[0], "experiments"))
+        status = call(app, arguments or ["--help"])
+    except ImportError as error:
+        cause = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        if not isinstance(cause, ModuleNotFoundError):
+            raise
+        message = missing(cause, _EXTRAS.get((cause.name or "").partition(".")[0], "experiments"))
         if message is None:
             raise
-        print(f"python -m experiments {name}: {message}", file=sys.stderr)
+        print(f"python -m experiments {arguments[0]}: {message}", file=sys.stderr)
         return 2
+    return status if arguments else 2
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from console.command import nearest
+from console.words import nearest
 from experiments.typed import checked
 
 __all__ = [

@@ -6,13 +6,14 @@ from typing import Annotated, Literal, cast, get_type_hints
 
 from pydantic import Field
 
-from console.command import nearest
+from console.words import nearest
 from experiments import typed
 from experiments.arms import Arm, Hyperparams
 from experiments.typed import checked
 
-__all__ = ["Config", "Measures", "MeshShape", "from_json", "to_json", "with_settings"]
+__all__ = ["Config", "Dtype", "Measures", "MeshShape", "from_json", "to_json", "with_settings"]
 
+Dtype = Literal["float32", "bfloat16"]
 _Natural = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(ge=1)]
 
@@ -99,7 +100,7 @@ class Config:
     num_problems: _Natural = 0
     pairing: Literal["same", "independent"] = "same"
     is_chat: bool = True
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: Dtype = "float32"
     remat: Literal["nothing", "products", "everything"] = "products"
     mesh: MeshShape = field(default_factory=MeshShape)
     checkpoint_every: _Positive = 10

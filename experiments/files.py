@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
-from console.command import write
+from console.output import write
 
 __all__ = [
     "BrokenLineError",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from console.command import nearest
+from console.words import nearest
 from experiments import arms
 from experiments.arms import Arm, OptimizerName
 from experiments.config import Config, Measures, MeshShape, with_settings

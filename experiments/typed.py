@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
-from console.command import nearest
+from console.words import nearest
 
 __all__ = ["checked", "explanation", "fault", "from_json"]
 

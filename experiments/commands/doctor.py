@@ -6,20 +6,21 @@ JAX may be missing, which the command then says: modules that need JAX are impor
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from console.command import Parser
+from console.command import application, call, option
 from console.packages import INSTALL
 from console.values import input_folder
 from experiments import presets
 from experiments.commands.fetch import FOLDERS
 from experiments.data import gsm8k
 
-__all__ = ["Check", "checks", "main"]
+__all__ = ["Check", "app", "checks", "main"]
 
 State = Literal["good", "missing", "short", "optional"]
 
@@ -167,25 +168,24 @@ def _free_memory() -> int | None:
         return None
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments doctor", "What is here, what is missing, and the remedy.", _EPILOG)
-    add = parser.add_argument
-    add("--model", type=input_folder, metavar="DIR", help="default: models/smollm2")
-    add("--data", type=input_folder, metavar="DIR", help="default: data/gsm8k")
-    return parser
+app = application("doctor", _EPILOG)
+main = partial(call, app)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 where the smallest preset can run, else 1."""
-    options = _parser().parse(arguments)
-
+@app.default
+def doctor(
+    *,
+    model: Annotated[Path, option(metavar="DIR", parse=input_folder)] = FOLDERS["smollm2"],
+    data: Annotated[Path, option(metavar="DIR", parse=input_folder)] = FOLDERS["gsm8k"],
+) -> int:
+    """The state of the installation; returns the exit status: 0 where the smallest preset can run, else 1."""
     from rich.text import Text
 
     from console.terminal import Terminal
 
     terminal = Terminal(highlight=False, markup=False)
     is_able = True
-    for check in checks(options.model or FOLDERS["smollm2"], options.data or FOLDERS["gsm8k"]):
+    for check in checks(model, data):
         state = Text(f"{check.state:<9}", _COLOURS[check.state])
         # Long lines are not broken, so that a remedy can be copied.
         terminal.print(Text(f"{check.subject:<18} ").append_text(state).append(f" {check.value}"), soft_wrap=True)

@@ -1,19 +1,19 @@
 """`python -m experiments evaluate`: how many problems a model solves, decoding greedily."""
 
 import json
-from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from console.command import Parser, output_path
+from console.command import CallError, application, call, option
 from console.progress import progress, waiting
-from console.values import input_folder, one_of, whole
+from console.values import input_folder, output_path, whole
 from experiments import files
+from experiments.config import Dtype
 from experiments.data import data_sources, gsm8k
 
-__all__ = ["main"]
-
-_DTYPES = "float32 or bfloat16 (default: float32)"
+__all__ = ["app", "main"]
 
 _EPILOG = """\
 Every answer is the most likely token after token, until a stop token or the
@@ -38,38 +38,35 @@ interrupted.
 """
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments evaluate", "How many problems a model solves.", _EPILOG)
-    add = parser.add_argument
-    add("--model", type=input_folder, required=True, metavar="DIR", help="as Hugging Face lays it out; see fetch")
-    add("--data", required=True, metavar="PATH", help="a folder with test.jsonl, or generated, or hub")
-    add("--split", type=one_of(gsm8k.SPLITS), default="test", metavar="NAME", help="train or test (default: test)")
-    add("--limit", type=whole(1), metavar="N", help="only the first N problems")
-    add("--skip-broken", action="store_true", help="pass over lines of the data that are no problem")
-    add("--seed", type=whole(0), default=0, metavar="K", help="of generated problems (default: 0)")
-    add("--out", type=output_path, metavar="FILE", help="JSONL to write, one line for every problem")
-    add("--no-chat", action="store_true", help='ask with "Question: ... Answer:" and no chat template')
-    add("--batch", type=whole(1, 4096), default=16, metavar="N", help="problems at once (default: 16)")
-    add("--max-tokens", type=whole(1), default=256, metavar="N", help="of an answer (default: 256)")
-    add("--dtype", type=one_of(("float32", "bfloat16")), default="float32", metavar="NAME", help=_DTYPES)
-    add("--resume", action="store_true", help="go on behind the last whole line of FILE")
-    return parser
+app = application("evaluate", _EPILOG)
+main = partial(call, app)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 for a bad call."""
-    parser = _parser()
-    options = parser.parse(arguments)
-    out: Path | None = options.out
-    if options.resume and out is None:
-        parser.error("--resume must come with --out, the file to go on with.")
+@app.default
+def evaluate(
+    *,
+    model: Annotated[Path, option("as Hugging Face lays it out; see fetch", "DIR", input_folder)],
+    data: Annotated[str, option("a folder with test.jsonl, or generated, or hub", "PATH")],
+    split: Annotated[gsm8k.Split, option(metavar="NAME")] = "test",
+    limit: Annotated[int | None, option("only the first N problems", "N", whole(1))] = None,
+    skip_broken: Annotated[bool, option("pass over lines of the data that are no problem")] = False,
+    seed: Annotated[int, option("of generated problems", "K", whole(0))] = 0,
+    out: Annotated[Path | None, option("JSONL to write, one line for every problem", "FILE", output_path)] = None,
+    no_chat: Annotated[bool, option('ask with "Question: ... Answer:" and no chat template')] = False,
+    batch: Annotated[int, option("problems at once", "N", whole(1, 4096))] = 16,
+    max_tokens: Annotated[int, option("of an answer", "N", whole(1))] = 256,
+    dtype: Annotated[Dtype, option(metavar="NAME")] = "float32",
+    resume: Annotated[bool, option("go on behind the last whole line of FILE")] = False,
+) -> int:
+    """How many problems a model solves."""
+    if resume and out is None:
+        raise CallError("--resume must come with --out, the file to go on with.")
     if out is not None and str(out) == "-":
-        parser.error("--out must name a file, which is written line by line; got -.")
-    if out is not None and out.exists() and out.stat().st_size and not options.resume:
-        parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
-
-    if out is not None and out.exists() and out.resolve().parent == Path(options.data).resolve():
-        parser.error(f"--out must not be a file of the data; got {out}.")
+        raise CallError("--out must name a file, which is written line by line; got -.")
+    if out is not None and out.exists() and out.stat().st_size and not resume:
+        raise CallError(f"--out must not exist yet, or be continued with --resume; got {out}.")
+    if out is not None and out.exists() and out.resolve().parent == Path(data).resolve():
+        raise CallError(f"--out must not be a file of the data; got {out}.")
 
     with waiting("loading JAX"):
         from rich.table import Table
@@ -78,33 +75,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from experiments.data import tokens
         from experiments.model import generation, loading
 
-    skipped: list[str] | None = [] if options.skip_broken else None
+    skipped: list[str] | None = [] if skip_broken else None
     settings: dict[str, object] = {
-        "model": options.model.resolve().name,
-        "is_chat": not options.no_chat,
-        "max_tokens": options.max_tokens,
-        "dtype": options.dtype,
+        "model": model.resolve().name,
+        "is_chat": not no_chat,
+        "max_tokens": max_tokens,
+        "dtype": dtype,
     }
     try:
-        problems = list(
-            data_sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)
-        )
+        problems = list(data_sources.problems(data, split, limit=limit, seed=seed, skipped=skipped))
         if not problems:
-            raise ValueError(f"--data must hold a problem; {options.data} has none in its {options.split} split")
-        codec = tokens.load(options.model)
-        if codec.template is None and not options.no_chat:
-            raise ValueError(f"{options.model} has no chat template: use --no-chat")
-        samples = generation.read(out, problems, settings) if out is not None and options.resume else []
-        params, architecture = loading.policy(options.model)
+            raise ValueError(f"--data must hold a problem; {data} has none in its {split} split")
+        codec = tokens.load(model)
+        if codec.template is None and not no_chat:
+            raise ValueError(f"{model} has no chat template: use --no-chat")
+        samples = generation.read(out, problems, settings) if out is not None and resume else []
+        params, architecture = loading.policy(model)
         blocks = generation.samples(
             params,
             architecture,
             codec,
             problems[len(samples) :],
-            is_chat=not options.no_chat,
-            num_rows=min(options.batch, len(problems)),
-            max_new_tokens=options.max_tokens,
-            compute_dtype=options.dtype,
+            is_chat=not no_chat,
+            num_rows=min(batch, len(problems)),
+            max_new_tokens=max_tokens,
+            compute_dtype=dtype,
         )
         with (
             nullcontext() if out is None else files.opened_to_append(out) as file,
@@ -117,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     samples.append(sample)
                 advance(len(samples), f"{sum(sample.is_right for sample in samples)} right")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        parser.error(str(error))
+        raise CallError(str(error)) from None
     for message in skipped or ():
         print(f"skipped: {message}")
 

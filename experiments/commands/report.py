@@ -4,10 +4,12 @@ It reads files only: no model, no numerics. What is concluded is computed from t
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from console.command import Parser
+from console.command import CallError, application, call, option
+from console.output import write
 from console.values import input_folder, output_folder
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from experiments.report.run_folders import Arm
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 _EPILOG = """\
 A run folder holds config.json and records.jsonl. Runs that differ in their seed
@@ -42,45 +44,49 @@ read, 130 where it is interrupted.
 """
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments report", "Figures, tables and one page from runs.", _EPILOG)
-    add = parser.add_argument
-    add("runs", nargs="+", type=input_folder, metavar="RUN", help="a run folder, or one that holds some at any depth")
-    add(
-        "--out",
-        type=output_folder,
-        metavar="DIR",
-        help="to write to, made if need be; no run folder (default: RUN/report; beside RUN if that is a run folder)",
-    )
-    add("--tensorboard", type=output_folder, metavar="DIR", help="event files of the runs as well, for TensorBoard")
-    return parser
+app = application("report", _EPILOG)
+main = partial(call, app)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 for a bad call."""
-    parser = _parser()
-    options = parser.parse(arguments)
-
-    from console.command import write
+@app.default
+def report(
+    *folders: Annotated[
+        Path,
+        option("a run folder, or one that holds some at any depth", parse=input_folder, name="RUN", is_required=True),
+    ],
+    out: Annotated[
+        Path | None,
+        option(
+            "to write to, made if need be; no run folder (default: RUN/report; beside RUN if that is a run folder)",
+            "DIR",
+            output_folder,
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, option("event files of the runs as well, for TensorBoard", "DIR", output_folder)
+    ] = None,
+) -> int:
+    """Figures, tables and one page from runs."""
     from console.progress import progress
     from console.terminal import Terminal
-    from experiments.report import run_folders, tensorboard
+    from experiments.report import run_folders
+    from experiments.report import tensorboard as event_files
 
-    first: Path = options.runs[0]
+    first = folders[0]
     beside = first.resolve().parent if run_folders.is_run_folder(first) else first
-    out: Path = options.out or beside / "report"
+    out = out or beside / "report"
     try:
         if run_folders.is_run_folder(out):
             raise ValueError(f"--out must not be a run folder; got {out}. Its files are the run's own")
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out must be a folder; got the file {out}")
-        found, others, notes = run_folders.find(options.runs)
+        found, others, notes = run_folders.find(folders)
         runs = run_folders.read_all(found, notes)
         twins, attributions = run_folders.comparisons(others, notes)
-        if options.tensorboard is not None:
-            tensorboard.require(options.tensorboard, runs)
+        if tensorboard is not None:
+            event_files.require(tensorboard, runs)
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        parser.error(str(error))
+        raise CallError(str(error)) from None
     arms = run_folders.group(runs)
     presets = sorted({run.config.preset for run in runs})
     if len(presets) > 1:
@@ -94,16 +100,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, content)
-    if options.tensorboard is not None:
+    if tensorboard is not None:
         for run in runs:
-            tensorboard.write(options.tensorboard, run)
+            event_files.write(tensorboard, run)
     terminal = Terminal(highlight=False, markup=False)
     terminal.width = max(terminal.width, 80)  # a number that is cut short, or left out, is another number
     terminal.print(_terminal_table(arms), soft_wrap=True)
     for note in notes:
         terminal.print(note, soft_wrap=True)
-    if options.tensorboard is not None:
-        terminal.print(f"wrote the event files of {len(runs)} runs to {options.tensorboard}", soft_wrap=True)
+    if tensorboard is not None:
+        terminal.print(f"wrote the event files of {len(runs)} runs to {tensorboard}", soft_wrap=True)
     terminal.print(f"\nwrote {out / 'index.html'}", soft_wrap=True)
     return 0
 

@@ -1,16 +1,17 @@
 """`python -m experiments resume`: resumes runs that were stopped or killed, and starts those that never began."""
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from console.command import Parser
+from console.command import CallError, application, call, option
 from console.values import input_folder
 from experiments import config, files
-from experiments.commands import run
+from experiments.commands.run import ALONE, Processes, execute
 from experiments.records import CHECKPOINTS, CONFIG, LIST, RECORDS
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 _EPILOG = """\
 Every run below DIR that has no last line is resumed from its newest whole
@@ -25,12 +26,16 @@ exit status: as of `run`.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    parser = Parser("python -m experiments resume", "Resumes runs, and starts those that never began.", _EPILOG)
-    parser.add_argument("folders", nargs="+", type=input_folder, metavar="DIR", help="a run's folder, or one above")
-    run.add_processes(parser)
-    options = parser.parse(arguments)
+app = application("resume", _EPILOG)
+main = partial(call, app)
+
+
+@app.default
+def resume(
+    *folders: Annotated[Path, option("a run's folder, or one above", parse=input_folder, name="DIR", is_required=True)],
+    processes: Processes = ALONE,
+) -> int:
+    """Resumes runs, and starts those that never began."""
 
     def checked(content: object, path: Path) -> config.Config:
         try:
@@ -40,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     runs: dict[Path, config.Config] = {}
     try:
-        for folder in options.folders:
+        for folder in folders:
             begun, lists = (
                 sorted(path for path in folder.rglob(name) if CHECKPOINTS not in path.parts) for name in (CONFIG, LIST)
             )
@@ -54,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         runs[place] = checked(content, path)
                         print(f"{place}: never began, and is started", file=sys.stderr)
     except (OSError, ValueError) as error:  # which name the file
-        parser.error(str(error))
-    status = run.execute(parser, runs, options)
-    for folder in options.folders:
+        raise CallError(str(error)) from None
+    status = execute(runs, processes)
+    for folder in folders:
         if not (folder / CONFIG).exists() and not any(folder.rglob(LIST)):
             print(
                 f"{folder} has no {LIST}: a run that never began is not known here. The same `run` command again "

@@ -2,18 +2,22 @@
 
 import signal
 import sys
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from console.command import Parser
+from cyclopts import Parameter
+
+from console.command import CallError, FailureError, application, call, option
 from console.progress import progress, waiting
-from console.values import input_file, number, one_of, output_folder, whole
+from console.values import input_file, number, output_folder, whole
 from experiments import arms, files, presets
 from experiments.config import Config
 
-__all__ = ["add_processes", "configs", "execute", "main"]
+__all__ = ["ALONE", "Processes", "app", "execute", "main"]
 
 _DEFAULT_ARMS = ("accumulated", "sequential")
 
@@ -63,99 +67,127 @@ def _seeds(value: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(check(part) for part in value.split(",")))
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments run", "Runs of the experiment: arms times seeds.", _EPILOG)
-    add = parser.add_argument
-    add("--preset", type=one_of(tuple(presets.BY_NAME)), required=True, metavar="NAME", help=", ".join(presets.BY_NAME))
-    add("--arm", action="append", metavar="ARM", help="an arm; may be given several times")
-    add("--seeds", type=_seeds, default=(0,), metavar="K,...", help="default: 0")
-    add("--out", type=output_folder, metavar="DIR", help="where the runs go (default: runs/PRESET)")
-    add("--updates", type=whole(1), metavar="N", help="updates of a run")
-    add("--model", metavar="DIR", help="the model's folder, or tiny")
-    add("--data", metavar="PATH", help="a folder with train.jsonl and test.jsonl, or generated, or hub")
-    add("--rate", type=number(), metavar="ETA", help="learning rate of an accumulated update")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any other value; may be repeated")
-    add("--config", type=input_file, metavar="FILE", help="values as a JSON object, under the other options")
-    add("--dry-run", action="store_true", help="print the memory that each device needs, and load nothing")
-    add_processes(parser)
-    return parser
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Processes:
+    """The place of this process among those of a run, as in `distributed.join`."""
+
+    coordinator: Annotated[
+        str | None, option("of a run on several processes; auto under Slurm and the like", "HOST:PORT")
+    ] = None
+    processes: Annotated[int | None, option("how many there are", "N", whole(1))] = None
+    process: Annotated[int | None, option("which of them this is, from 0", "I", whole(0))] = None
 
 
-def add_processes(parser: Parser) -> None:
-    """The options of a run on several processes, `distributed.join`'s."""
-    add = parser.add_argument
-    add("--coordinator", metavar="HOST:PORT", help="of a run on several processes; auto under Slurm and the like")
-    add("--processes", type=whole(1), metavar="N", help="how many there are")
-    add("--process", type=whole(0), metavar="I", help="which of them this is, from 0")
+ALONE = Processes()
 
 
-def configs(options: Namespace) -> list[Config]:
+def _configs(
+    preset: str,
+    texts: Sequence[str],
+    seeds: Sequence[int],
+    config: Path | None,
+    items: Sequence[str],
+    own: Mapping[str, object],
+) -> list[Config]:
     """The configurations that a call asks for, arm by arm and seed by seed.
+
+    Args:
+        preset: The preset.
+        texts: The arms.
+        seeds: The seeds.
+        config: The file of settings.
+        items: Settings as KEY=VALUE, over those of the file.
+        own: Settings that have an option of their own, over all others; None for one that is not given.
 
     Raises:
         OSError: If the file of settings cannot be read.
         ValueError: If a name is not known, or a value of another type or out of range.
     """
     settings: dict[str, object] = {}
-    if options.config is not None:
-        for key, value in files.read_object(options.config).items():
+    if config is not None:
+        for key, value in files.read_object(config).items():
             inner = value if isinstance(value, dict) else {}
             settings |= {f"{key}.{name}": leaf for name, leaf in inner.items()} or {key: value}
-    for item in options.set:
+    for item in items:
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"--set must be KEY=VALUE; got {item[:60]}.")
         settings[key.strip()] = value.strip()
-    own = {"num_updates": options.updates, "model": options.model, "data": options.data, "learning_rate": options.rate}
     settings |= {key: value for key, value in own.items() if value is not None}
-    if "data" not in settings and not Path(presets.config(options.preset).data).is_dir():
+    if "data" not in settings and not Path(presets.config(preset).data).is_dir():
         settings["data"] = "generated"  # `main` says so
     for key in settings:
         if key in ("preset", "seed") or key.split(".")[0] == "arm":
             option = {"preset": "--preset", "seed": "--seeds"}.get(key, "--arm NAME:key=value")
             raise ValueError(f"{key} must be given by {option}.")
-    chosen = [arms.parse(text) for text in options.arm or _DEFAULT_ARMS]
+    chosen = [arms.parse(text) for text in texts]
     if len({arm.name for arm in chosen}) < len(chosen):
         raise ValueError("arms must differ; one is given twice.")
-    return [presets.config(options.preset, arm, {**settings, "seed": seed}) for arm in chosen for seed in options.seeds]
+    return [presets.config(preset, arm, {**settings, "seed": seed}) for arm in chosen for seed in seeds]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    parser = _parser()
-    options = parser.parse(arguments)
+app = application("run", _EPILOG)
+main = partial(call, app)
+
+
+@app.default
+def run(
+    *,
+    preset: Annotated[str, option(metavar="NAME", choices=presets.BY_NAME)],
+    arm: Annotated[tuple[str, ...], option("an arm; may be given several times", "ARM")] = (),
+    seeds: Annotated[tuple[int, ...], option("of the runs of each arm", "K,...", _seeds)] = (0,),
+    out: Annotated[Path | None, option("where the runs go (default: runs/PRESET)", "DIR", output_folder)] = None,
+    updates: Annotated[int | None, option("updates of a run", "N", whole(1))] = None,
+    model: Annotated[str | None, option("the model's folder, or tiny", "DIR")] = None,
+    data: Annotated[
+        str | None, option("a folder with train.jsonl and test.jsonl, or generated, or hub", "PATH")
+    ] = None,
+    rate: Annotated[float | None, option("learning rate of an accumulated update", "ETA", number())] = None,
+    settings: Annotated[tuple[str, ...], option("any other value; may be repeated", "KEY=VALUE", name="--set")] = (),
+    config: Annotated[
+        Path | None, option("values as a JSON object, under the other options", "FILE", input_file)
+    ] = None,
+    dry_run: Annotated[bool, option("print the memory that each device needs, and load nothing")] = False,
+    processes: Processes = ALONE,
+) -> int:
+    """Runs of the experiment: arms times seeds."""
+    own = {"num_updates": updates, "model": model, "data": data, "learning_rate": rate}
     try:
-        wanted = configs(options)
-        if options.dry_run:
+        wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, config, settings, own)
+        if dry_run:
             from experiments.training import memory
 
             # Arms differ by their optimizer's moments; one line of each kind says it all.
-            for config in {(c.arm.optimizer, c.arm.update): c for c in wanted}.values():
-                memory.show(config)
+            for one in {(c.arm.optimizer, c.arm.update): c for c in wanted}.values():
+                memory.show(one)
             return 0
     except (OSError, ValueError) as error:
-        parser.error(str(error))
-    if options.data is None and options.preset != "tiny" and wanted[0].data == "generated":
+        raise CallError(str(error)) from None
+    if data is None and preset != "tiny" and wanted[0].data == "generated":
         print("no folder data/gsm8k: with generated problems. `fetch gsm8k`, or --data PATH.", file=sys.stderr)
-    out: Path = options.out or Path("runs") / options.preset
-    return execute(parser, {out / c.arm.name / f"seed-{c.seed}": c for c in wanted}, options, out)
+    out = out or Path("runs") / preset
+    return execute({out / c.arm.name / f"seed-{c.seed}": c for c in wanted}, processes, out)
 
 
-def execute(parser: Parser, runs: Mapping[Path, Config], options: Namespace, out: Path | None = None) -> int:
+def execute(runs: Mapping[Path, Config], processes: Processes, out: Path | None = None) -> int:
     """Makes these runs one after another; returns the exit status of the command.
 
     Args:
-        parser: Of the command.
         runs: Configurations by the folders of their runs.
-        options: Of `add_processes`.
+        processes: The place of this process among those of the runs.
         out: The folder that all runs lie in, whose list is to name them; None for one that stays as it is.
+
+    Raises:
+        CallError: If the call cannot be carried out.
+        FailureError: If something cannot be written.
     """
     from experiments.training import distributed
 
     try:
-        distributed.join(options.coordinator, options.processes, options.process)
+        distributed.join(processes.coordinator, processes.processes, processes.process)
     except (RuntimeError, ValueError) as error:
-        parser.error(str(error))
+        raise CallError(str(error)) from None
     with waiting("loading JAX"):
         from experiments.training import run_set
 
@@ -174,8 +206,7 @@ def execute(parser: Parser, runs: Mapping[Path, Config], options: Namespace, out
     try:
         is_stopped = run_set.run_all(runs, out=out, show=progress, report=report)
     except run_set.RunError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+        raise FailureError(str(error)) from None
     except (files.BusyError, ValueError, ModuleNotFoundError) as error:
-        parser.error(str(error).removesuffix(" Skip such lines with --skip-broken."))  # an option of other commands
+        raise CallError(str(error).removesuffix(" Skip such lines with --skip-broken.")) from None  # of other commands
     return 130 if is_stopped else 0

@@ -1,16 +1,18 @@
 """`python -m experiments score`: the log-probability of every completion of a file."""
 
 import json
-from collections.abc import Sequence
+from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import Annotated
 
-from console.command import Parser, output_path
+from console.command import CallError, application, call, option
 from console.progress import progress, waiting
-from console.values import input_file, input_folder, one_of, whole
+from console.values import input_file, input_folder, output_path, whole
 from experiments import files
+from experiments.config import Dtype
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 _EPILOG = """\
 IN has one JSON object a line, with the texts `prompt` and `completion`. OUT
@@ -33,72 +35,69 @@ exit status: 0, 2 for a call that cannot be carried out, 130 where it is
 interrupted.
 """
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-2  # of a log-probability that another batch or device computes
-_DTYPES = "float32 or bfloat16 (default: float32)"
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments score", "Log-probabilities of completions under a model.", _EPILOG)
-    add = parser.add_argument
-    add("--model", type=input_folder, required=True, metavar="DIR", help="as Hugging Face lays it out; see fetch")
-    add("--in", dest="input", type=input_file, required=True, metavar="FILE", help="JSONL with prompt and completion")
-    add("--out", type=output_path, required=True, metavar="FILE", help="JSONL to write")
-    add("--no-chat", action="store_true", help="without the chat template")
-    add("--batch", type=whole(1, 4096), default=8, metavar="N", help="completions at once (default: 8)")
-    add("--dtype", type=one_of(("float32", "bfloat16")), default="float32", metavar="NAME", help=_DTYPES)
-    add("--resume", action="store_true", help="go on behind the last whole line of OUT")
-    return parser
+app = application("score", _EPILOG)
+main = partial(call, app)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 for a bad call."""
-    parser = _parser()
-    options = parser.parse(arguments)
-    out: Path = options.out
+@app.default
+def score(
+    *,
+    model: Annotated[Path, option("as Hugging Face lays it out; see fetch", "DIR", input_folder)],
+    source: Annotated[Path, option("JSONL with prompt and completion", "FILE", input_file, name="--in")],
+    out: Annotated[Path, option("JSONL to write", "FILE", output_path)],
+    no_chat: Annotated[bool, option("without the chat template")] = False,
+    batch: Annotated[int, option("completions at once", "N", whole(1, 4096))] = 8,
+    dtype: Annotated[Dtype, option(metavar="NAME")] = "float32",
+    resume: Annotated[bool, option("go on behind the last whole line of OUT")] = False,
+) -> int:
+    """Log-probabilities of completions under a model."""
     if str(out) == "-":
-        parser.error("--out must name a file, which is written line by line; got -.")
-    if out.exists() and out.samefile(options.input):
-        parser.error(f"--out must be another file than --in; got {out} for both.")
-    if out.exists() and out.stat().st_size and not options.resume:
-        parser.error(f"--out must not exist yet, or be continued with --resume; got {out}.")
+        raise CallError("--out must name a file, which is written line by line; got -.")
+    if out.exists() and out.samefile(source):
+        raise CallError(f"--out must be another file than --in; got {out} for both.")
+    if out.exists() and out.stat().st_size and not resume:
+        raise CallError(f"--out must not exist yet, or be continued with --resume; got {out}.")
 
     with waiting("loading JAX"):
         from experiments.data import tokens
         from experiments.model import loading, pretrained, scoring
 
     try:
-        codec = tokens.load(options.model)
-        if codec.template is None and not options.no_chat:
-            parser.error(f"{options.model} has no chat template: use --no-chat.")
-        context = pretrained.load_architecture(options.model).context
-        requests = scoring.read(options.input, codec, is_chat=not options.no_chat, context=context)
-        earlier = scoring.read_log_probs(out, requests) if options.resume else []
-        params, architecture = loading.policy(options.model)
+        codec = tokens.load(model)
+        if codec.template is None and not no_chat:
+            raise CallError(f"{model} has no chat template: use --no-chat.")
+        context = pretrained.load_architecture(model).context
+        requests = scoring.read(source, codec, is_chat=not no_chat, context=context)
+        earlier = scoring.read_log_probs(out, requests) if resume else []
+        params, architecture = loading.policy(model)
         if earlier:
             # The last line is scored again: another model, type or template would give another number.
             with waiting("scoring the last line once more"):
                 last = [requests[len(earlier) - 1].text]
-                (_, (again,)), *_ = scoring.scores(params, architecture, last, num_rows=1, compute_dtype=options.dtype)
+                (_, (again,)), *_ = scoring.scores(params, architecture, last, num_rows=1, compute_dtype=dtype)
             if abs(again.log_prob - earlier[-1]) > _RELATIVE * abs(again.log_prob) + _ABSOLUTE:
                 raise ValueError(
                     f"{out}, line {len(earlier)}: was made with another model, --dtype or template; it has log_prob "
                     f"{earlier[-1]:.4f}, and here it is {again.log_prob:.4f}."
                 )
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        raise CallError(str(error)) from None
     rest = requests[len(earlier) :]
     total_log_prob, total_tokens = 0.0, 0
     with files.opened_to_append(out) as file, progress("scoring", len(requests), "completions") as advance:
         texts = [request.text for request in rest]
-        blocks = scoring.scores(params, architecture, texts, num_rows=options.batch, compute_dtype=options.dtype)
+        blocks = scoring.scores(params, architecture, texts, num_rows=batch, compute_dtype=dtype)
         for end, scores in blocks:
-            for place, score in enumerate(scores, start=end - len(scores)):
-                if not isfinite(score.log_prob):
-                    parser.error(
+            for place, result in enumerate(scores, start=end - len(scores)):
+                if not isfinite(result.log_prob):
+                    raise CallError(
                         f"the model must give finite log-probabilities; completion {len(earlier) + place + 1} has "
-                        f"{score.log_prob}. Weights that are not finite, or too large for --dtype, do this."
+                        f"{result.log_prob}. Weights that are not finite, or too large for --dtype, do this."
                     )
-                files.append(file, scoring.record(rest[place], score))
-                total_log_prob, total_tokens = total_log_prob + score.log_prob, total_tokens + score.num_tokens
+                files.append(file, scoring.record(rest[place], result))
+                total_log_prob, total_tokens = total_log_prob + result.log_prob, total_tokens + result.num_tokens
             advance(len(earlier) + end)
     summary = f", {total_log_prob / total_tokens:.4f} nats per token" if total_tokens else ""
     print(f"wrote {len(rest)} scores to {json.dumps(str(out))}{summary}")

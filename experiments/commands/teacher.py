@@ -1,24 +1,26 @@
 """`python -m experiments teacher`: right solutions to the problems of a data set, from a teacher, and checked."""
 
-import argparse
 import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from console.command import Parser, output_path, write
+from console.command import CallError, application, call, option
+from console.output import write
 from console.progress import progress
-from console.values import number, one_of, output_folder, whole
+from console.values import number, output_folder, output_path, whole
 from experiments.data import gsm8k
+from experiments.teacher.settings import Settings
 
 if TYPE_CHECKING:
     from experiments.teacher.solutions import Outcome
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 _EPILOG = """\
 A problem is asked until the answer ends on a line `#### N` and N is the gold
@@ -58,75 +60,21 @@ a call that cannot be carried out, 130 where it is interrupted.
 """
 
 
-def _renaming(value: str) -> tuple[str, str]:
-    name, equals, other = value.partition("=")
+_DEFAULTS = Settings()
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    name, equals, other = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"must be NAME=OTHER, as max_tokens=max_completion_tokens; got {value[:60]}.")
+        raise CallError(f"--rename must be NAME=OTHER, as max_tokens=max_completion_tokens; got {text[:60]}.")
     return name, other
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments teacher", "Right solutions, asked of a teacher and checked.", _EPILOG)
-    add = parser.add_argument
-    add("--data", required=True, metavar="PATH", help="a folder with train.jsonl, or generated, or hub")
-    add("--split", type=one_of(gsm8k.SPLITS), default="train", metavar="NAME", help="train or test (default: train)")
-    add("--limit", type=whole(1), metavar="N", help="only the first N problems")
-    add("--skip-broken", action="store_true", help="pass over lines of the data that are no problem")
-    add("--out", type=output_folder, required=True, metavar="DIR", help="the folder to write to; made if need be")
-    add("--model", metavar="NAME", help="default: gpt-4o")
-    add("--base-url", metavar="URL", help="of an OpenAI-compatible API (default: OpenAI's own)")
-    add("--concurrency", type=whole(1), metavar="N", help="requests in flight (default: 8)")
-    add("--attempts", type=whole(1), metavar="N", help="answers asked for per problem (default: 3)")
-    add("--max-tokens", type=whole(1), metavar="N", help="of an answer, with its reasoning (default: 512)")
-    add(
-        "--rename",
-        type=_renaming,
-        action="append",
-        metavar="NAME=OTHER",
-        help="send temperature, seed or max_tokens by another name; may be repeated",
-    )
-    add(
-        "--omit",
-        action="append",
-        metavar="NAME",
-        help="do not send temperature, seed, max_tokens or cache_prompt; may be repeated",
-    )
-    add("--timeout", type=number(), metavar="S", help="seconds for a whole answer (default: 60)")
-    add(
-        "--max-wait",
-        type=number(),
-        metavar="S",
-        help="seconds that a request may wait between its tries, the server's Retry-After among them (default: 60)",
-    )
-    add("--retries", type=whole(0), metavar="N", help="tries of a request after the first (default: 5)")
-    add("--cache", type=output_path, metavar="PATH", help="default: OUT/teacher-cache.sqlite3")
-    add("--seed", type=whole(0), metavar="K", help="sent with the request; of generated problems (default: 0)")
-    add("--price-in", type=number(is_zero_allowed=True), metavar="X", help="price of a million prompt tokens")
-    add("--price-out", type=number(is_zero_allowed=True), metavar="X", help="price of a million completion tokens")
-    return parser
-
-
-def _check(parser: Parser, options: argparse.Namespace) -> None:
-    """Refuses options that do not go together."""
-    out, data = options.out.resolve(), Path(options.data).resolve()
-    if options.base_url is not None and not options.base_url.strip():
-        parser.error("--base-url must be an address; got nothing.")
-    if (options.price_in is None) != (options.price_out is None):
-        parser.error("--price-in and --price-out must be given together; an answer costs both.")
-    if out == data:
-        parser.error(
-            f"--out must be another folder than --data; got {options.out} for both, and its train.jsonl would be lost."
-        )
-    cache = options.cache and options.cache.resolve()
-    if str(options.cache) == "-" or cache in (out / "train.jsonl", out / "unsolved.jsonl", data):
-        parser.error(f"--cache must name a file of its own; got {options.cache}.")
-
-
-def _api_key(parser: Parser) -> str | None:
+def _api_key() -> str | None:
     api_key = os.environ.get("OPENAI_API_KEY", "").strip() or None
     if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
         # Sent as it is, it would come back in the message of the HTTP library. It is not printed here either.
-        parser.error("OPENAI_API_KEY must be one word of ASCII characters; it holds others.")
+        raise CallError("OPENAI_API_KEY must be one word of ASCII characters; it holds others.")
     return api_key
 
 
@@ -134,34 +82,87 @@ def _lines(outcomes: Iterable["Outcome"]) -> str:
     return "".join(f"{json.dumps(outcome.record, ensure_ascii=False)}\n" for outcome in outcomes)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 1 where problems are left without an answer, 2 for a bad call."""
-    parser = _parser()
-    options = parser.parse(arguments)
-    _check(parser, options)
-    api_key = _api_key(parser)
+app = application("teacher", _EPILOG)
+main = partial(call, app)
+
+
+@app.default
+def teacher(
+    *,
+    data: Annotated[str, option("a folder with train.jsonl, or generated, or hub", "PATH")],
+    split: Annotated[gsm8k.Split, option(metavar="NAME")] = "train",
+    limit: Annotated[int | None, option("only the first N problems", "N", whole(1))] = None,
+    skip_broken: Annotated[bool, option("pass over lines of the data that are no problem")] = False,
+    out: Annotated[Path, option("the folder to write to; made if need be", "DIR", output_folder)],
+    model: Annotated[str, option(metavar="NAME")] = _DEFAULTS.model,
+    base_url: Annotated[str, option("of an OpenAI-compatible API", "URL")] = _DEFAULTS.base_url,
+    concurrency: Annotated[int, option("requests in flight", "N", whole(1))] = _DEFAULTS.concurrency,
+    attempts: Annotated[int, option("answers asked for per problem", "N", whole(1))] = _DEFAULTS.attempts,
+    max_tokens: Annotated[int, option("of an answer, with its reasoning", "N", whole(1))] = _DEFAULTS.max_tokens,
+    rename: Annotated[
+        tuple[str, ...],
+        option("send temperature, seed or max_tokens by another name; may be repeated", "NAME=OTHER"),
+    ] = (),
+    omit: Annotated[
+        tuple[str, ...], option("do not send temperature, seed, max_tokens or cache_prompt; may be repeated", "NAME")
+    ] = (),
+    timeout: Annotated[float, option("seconds for a whole answer", "S", number())] = _DEFAULTS.timeout,
+    max_wait: Annotated[
+        float,
+        option("seconds that a request may wait between its tries, the server's Retry-After among them", "S", number()),
+    ] = _DEFAULTS.max_wait,
+    retries: Annotated[int, option("tries of a request after the first", "N", whole(0))] = _DEFAULTS.retries,
+    cache: Annotated[Path | None, option("default: OUT/teacher-cache.sqlite3", "PATH", output_path)] = None,
+    seed: Annotated[int, option("sent with the request; of generated problems", "K", whole(0))] = _DEFAULTS.seed,
+    price_in: Annotated[
+        float | None, option("price of a million prompt tokens", "X", number(is_zero_allowed=True))
+    ] = None,
+    price_out: Annotated[
+        float | None, option("price of a million completion tokens", "X", number(is_zero_allowed=True))
+    ] = None,
+) -> int:
+    """Right solutions, asked of a teacher and checked; returns the exit status, 1 where none is solved."""
+    if not base_url.strip():
+        raise CallError("--base-url must be an address; got nothing.")
+    if (price_in is None) != (price_out is None):
+        raise CallError("--price-in and --price-out must be given together; an answer costs both.")
+    if out.resolve() == Path(data).resolve():
+        raise CallError(
+            f"--out must be another folder than --data; got {out} for both, and its train.jsonl would be lost."
+        )
+    others = [path.resolve() for path in (out / "train.jsonl", out / "unsolved.jsonl", Path(data))]
+    if cache and (str(cache) == "-" or cache.resolve() in others):
+        raise CallError(f"--cache must name a file of its own; got {cache}.")
+    api_key = _api_key()
 
     from console.terminal import Terminal
     from experiments.data import data_sources
     from experiments.teacher import solutions, summary
-    from experiments.teacher.settings import Settings
     from experiments.teacher.store import Store, StoreInUseError
 
-    out: Path = options.out
-    skipped: list[str] | None = [] if options.skip_broken else None
+    skipped: list[str] | None = [] if skip_broken else None
     start = time.monotonic()
     try:
-        chosen = {name: getattr(options, name) for name in Settings.model_fields}
-        settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
-        problems = list(
-            data_sources.problems(options.data, options.split, limit=options.limit, seed=settings.seed, skipped=skipped)
+        settings = Settings(
+            base_url=base_url,
+            model=model,
+            concurrency=concurrency,
+            attempts=attempts,
+            max_tokens=max_tokens,
+            timeout=timeout,
+            max_wait=max_wait,
+            retries=retries,
+            seed=seed,
+            rename=tuple(map(_renaming, rename)),
+            omit=omit,
         )
+        problems = list(data_sources.problems(data, split, limit=limit, seed=seed, skipped=skipped))
         if not problems:
-            raise ValueError(f"--data must hold a problem; {options.data} has none in its {options.split} split.")
+            raise ValueError(f"--data must hold a problem; {data} has none in its {split} split.")
         out.mkdir(parents=True, exist_ok=True)
-        store = Store(options.cache or out / "teacher-cache.jsonl")
+        store = Store(cache or out / "teacher-cache.jsonl")
     except (ValueError, OSError, StoreInUseError, ModuleNotFoundError) as error:
-        parser.error(str(error))
+        raise CallError(str(error)) from None
     with closing(store), progress("asking", len(problems), "problems") as advance:
         for message in store.notes:
             print(message, file=sys.stderr)
@@ -177,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal = Terminal(highlight=False, markup=False, soft_wrap=True)
     terminal.print(f"{settings.model} at {settings.endpoint}\n")
     terminal.width = max(terminal.width, 80)  # a number that is cut short is another number
-    terminal.print(summary.table(run, None if options.price_in is None else (options.price_in, options.price_out)))
+    terminal.print(summary.table(run, None if price_in is None or price_out is None else (price_in, price_out)))
     for line in summary.remarks(run, settings, time.monotonic() - start):
         terminal.print(line)
     if run.failure is not None:

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from console.command import Parser, write
-from console.values import input_folder, number, one_of, whole
+from console.command import CallError, application, call, option
+from console.output import write
+from console.values import input_folder, number, whole
 from experiments import arms, config, files
 from experiments.records import CONFIG
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from console.terminal import Terminal
     from experiments.comparison import UpdateComparison
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 # A twin needs an optimizer that has no state of its own making, and a rate of the first order.
 OPTIMIZERS = tuple(name for name in arms.OPTIMIZERS if name != "frozen-adamw")
@@ -46,33 +47,39 @@ exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 """
 
 
-def _parser() -> Parser:
-    parser = Parser("python -m experiments twin", "One update both ways, predicted and measured.", _EPILOG)
-    add = parser.add_argument
-    add("run", type=input_folder, metavar="RUN", help="a run's folder")
-    add("--update", type=whole(0), metavar="K", help="the checkpoint after K updates; 0: the start, which needs "
-        "none (default: the newest)")  # fmt: skip
-    add("--optimizer", type=one_of(OPTIMIZERS), metavar="NAME", help="default: the run's own")
-    add("--rate", type=one_of(RATES), default="eta/2", metavar="RATE", help="of the sequential update: eta, eta/sqrt2, "
-        "eta/2 (default)")  # fmt: skip
-    add("--first", type=one_of(("+", "-")), default="+", metavar="SIDE", help="that the sequential update begins with")
-    add("--pairs", type=whole(1), metavar="N", help="solutions in a half (default: the run's)")
-    add("--largest", type=number(), metavar="ETA", help="the largest learning rate (default: where the second order "
-        "is twice the first)")  # fmt: skip
-    add("--halvings", type=whole(5, 40), default=12, metavar="K", help="of the learning rate (default: 12)")
-    add("--no-alignment", action="store_true", help="leave out g+.g- after the updates, the greater part of the work")
-    add("--attribution", type=number(), metavar="ETA", help="also take the gap at this rate apart by its causes")
-    add("--out", type=Path, metavar="FILE", help="JSON to write")
-    return parser
+app = application("twin", _EPILOG)
+main = partial(call, app)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    parser = _parser()
-    options = parser.parse(arguments)
-    folder: Path = options.run
+@app.default
+def twin(
+    folder: Annotated[Path, option("a run's folder", parse=input_folder, name="RUN")],
+    /,
+    *,
+    update: Annotated[
+        int | None,
+        option("the checkpoint after K updates; 0: the start, which needs none (default: the newest)", "K", whole(0)),
+    ] = None,
+    optimizer: Annotated[
+        arms.OptimizerName | None, option("default: the run's own;", "NAME", choices=OPTIMIZERS)
+    ] = None,
+    rate: Annotated[arms.Rate, option("of the sequential update:", "RATE", choices=RATES)] = "eta/2",
+    first: Annotated[Literal["+", "-"], option("that the sequential update begins with:", "SIDE")] = "+",
+    pairs: Annotated[int | None, option("solutions in a half (default: the run's)", "N", whole(1))] = None,
+    largest: Annotated[
+        float | None,
+        option("the largest learning rate (default: where the second order is twice the first)", "ETA", number()),
+    ] = None,
+    halvings: Annotated[int, option("of the learning rate", "K", whole(5, 40))] = 12,
+    no_alignment: Annotated[bool, option("leave out g+.g- after the updates, the greater part of the work")] = False,
+    attribution: Annotated[
+        float | None, option("also take the gap at this rate apart by its causes", "ETA", number())
+    ] = None,
+    out: Annotated[Path | None, option("JSON to write", "FILE")] = None,
+) -> int:
+    """One update both ways, predicted and measured."""
     if not (folder / CONFIG).is_file():
-        parser.error(f"{folder} must be a run's folder, with {CONFIG} and checkpoints/.")
+        raise CallError(f"{folder} must be a run's folder, with {CONFIG} and checkpoints/.")
 
     from console.progress import progress, waiting
     from console.terminal import Terminal
@@ -85,46 +92,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal = Terminal(highlight=False, markup=False)
     try:
         run_config = config.from_json(files.read_object(folder / CONFIG))
-        name = options.optimizer or run_config.arm.optimizer
+        name = optimizer or run_config.arm.optimizer
         if name not in OPTIMIZERS:
             raise ValueError(f"--optimizer must be given for a run of {name}: one of {', '.join(OPTIMIZERS)}.")
-        out: Path = options.out or folder / f"twin-{name}.json"
-        setup = comparison.load_setup(
-            run_config, folder, name, options.update, options.pairs, options.rate, options.first, progress
-        )
+        path = out or folder / f"twin-{name}.json"
+        setup = comparison.load_setup(run_config, folder, name, update, pairs, rate, first, progress)
 
-        def keep(twin: "UpdateComparison") -> None:
-            write(out, json.dumps(twin.record(), indent=1) + "\n")
+        def keep(result: "UpdateComparison") -> None:
+            write(path, json.dumps(result.record(), indent=1) + "\n")
 
-        def report(twin: "UpdateComparison") -> None:
-            _report(terminal, twin)
-            keep(twin)
+        def report(result: "UpdateComparison") -> None:
+            _report(terminal, result)
+            keep(result)
 
-        twin = comparison.compare(
+        result = comparison.compare(
             setup,
-            largest=options.largest,
-            num_halvings=options.halvings,
-            has_alignment=not options.no_alignment,
+            largest=largest,
+            num_halvings=halvings,
+            has_alignment=not no_alignment,
             show=progress,
             on_gap=report,
         )
-        keep(twin)
-        print(f"wrote {out}")
-        if options.attribution:
+        keep(result)
+        print(f"wrote {path}")
+        if attribution:
             with waiting("the gap by its causes"):
-                causes, attribution = comparison.attribute(setup, options.attribution)
-            terminal.print(f"the gap at eta {options.attribution:g} by its causes: norm, share of the gap")
+                causes, record = comparison.attribute(setup, attribution)
+            terminal.print(f"the gap at eta {attribution:g} by its causes: norm, share of the gap")
             for row in causes:
                 terminal.print(f"  {row.cause:<16} {row.norm:10.3e} {row.share:8.1%}")
-            path = out.with_name(f"attribution-{name}.json")
-            write(path, json.dumps(attribution, indent=1) + "\n")
+            path = path.with_name(f"attribution-{name}.json")
+            write(path, json.dumps(record, indent=1) + "\n")
             print(f"wrote {path}")
     except (OSError, ValueError, TypeError, FloatingPointError) as error:
-        parser.error(str(error))
+        raise CallError(str(error)) from None
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    return 1 if any(fit.is_refuted for fit in twin.fits) else 0
+    return 1 if any(fit.is_refuted for fit in result.fits) else 0
 
 
 def _report(terminal: "Terminal", twin: "UpdateComparison") -> None:

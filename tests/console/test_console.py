@@ -1,6 +1,5 @@
 """What the commands share: the values of options, each refused with its rule, and progress on and off a terminal."""
 
-import argparse
 import os
 import pty
 import re
@@ -22,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def refusal(parse, value):
-    with pytest.raises(argparse.ArgumentTypeError) as caught:
+    with pytest.raises(values.RuleError) as caught:
         parse(value)
     return str(caught.value)
 

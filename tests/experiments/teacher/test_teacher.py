@@ -1002,7 +1002,7 @@ def test_a_token_count_that_is_none_is_not_believed(ask, usage):
 def test_help_does_not_wait_for_openai_and_fits():
     code = (
         "import sys\n"
-        "sys.modules.update(dict.fromkeys(['openai', 'httpx2', 'rich', 'jax', 'numpy']))\n"
+        "sys.modules.update(dict.fromkeys(['openai', 'httpx2', 'jax', 'numpy']))\n"
         "from experiments.commands.teacher import main\n"
         "main(['--help'])\n"
     )
