@@ -18,7 +18,7 @@ from experiments.data.tokens import Batch, Encoded, TextCodec
 from experiments.model import objectives
 from experiments.model.llama import Params
 from experiments.model.objectives import Reduction
-from experiments.pairs import audit, corruption
+from experiments.pairs import check, corruption
 
 __all__ = ["Halves", "PairTexts", "Source", "coin", "encoded", "fixed_pairs", "halves", "made", "shape_of"]
 
@@ -54,7 +54,7 @@ def made(
     num_problems: int,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[corruption.Corruption]:
-    """Audited pairs of the first problems of a split, in their order.
+    """Checked pairs of the first problems of a split, in their order.
 
     Args:
         data: As in `data_sources.problems`.
@@ -68,7 +68,7 @@ def made(
     )
     for place, problem in enumerate(problems, start=1):
         pair = corruption.corrupt(problem, seed=seed)
-        if isinstance(pair, corruption.Corruption) and not audit.findings(pair.record()):
+        if isinstance(pair, corruption.Corruption) and not check.findings(pair.record()):
             yield pair
         report(place, len(problems))
 

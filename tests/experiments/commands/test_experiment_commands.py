@@ -29,7 +29,7 @@ from experiments import jsonl
 from experiments.commands import doctor, evaluate, fetch, pairs
 from experiments.data import answers, data_sources, gsm8k, harness, tokens
 from experiments.model import decoding, generation, llama, loading, random_model, scoring
-from experiments.pairs import audit, corruption
+from experiments.pairs import check, corruption
 
 ROOT = Path(__file__).parents[3]
 
@@ -101,8 +101,8 @@ def test_a_wrong_call_ends_with_2_and_says_why(arguments, message, capfd):
 
 
 def test_the_names_in_the_help_are_those_of_the_modules():
-    assert evaluate.SPLITS == pairs.SPLITS == gsm8k.SPLITS
-    assert pairs.KINDS == corruption.KINDS == audit.KINDS
+    assert evaluate.SPLITS == gsm8k.SPLITS
+    assert corruption.KINDS == check.KINDS
     assert answers.Rule.__args__ == evaluate.RULES
 
 
@@ -123,7 +123,7 @@ def test_pairs_of_generated_problems(tmp_path, capfd):
     assert counted["problems"] == 60
     assert counted["pairs"] == len(records)
     assert counted["pairs"] + counted["left"] + counted.get("objected", 0) == 60
-    assert sum(counted[kind] for kind in pairs.KINDS) == len(records)
+    assert sum(counted[kind] for kind in check.KINDS) == len(records)
     assert max(map(len, said.splitlines()[:-1])) <= 80
     again = tmp_path / "again.jsonl"
     dispatcher.main(
@@ -133,14 +133,14 @@ def test_pairs_of_generated_problems(tmp_path, capfd):
 
 
 def test_only_what_changed_is_marked():
-    parts = pairs.marked("has 18 - 3 = 15.", "has 18 + 3 = 21.")
+    parts = pairs.diff("has 18 - 3 = 15.", "has 18 + 3 = 21.")
     assert [text for text, is_changed in parts if is_changed] == ["+", "21"]
     assert "".join(text for text, _ in parts) == "has 18 + 3 = 21."
 
 
-def test_what_the_auditor_objects_to_is_left_out_and_counted(tmp_path, capfd, monkeypatch):
-    found = [audit.Finding("arithmetic", "line 1: 1+1=3 is false.")]
-    monkeypatch.setattr(audit, "findings", lambda record: found if record["id"].endswith("1") else [])
+def test_what_the_check_objects_to_is_left_out_and_counted(tmp_path, capfd, monkeypatch):
+    found = [check.Finding("arithmetic", "line 1: 1+1=3 is false.")]
+    monkeypatch.setattr(check, "findings", lambda record: found if record["id"].endswith("1") else [])
     out = tmp_path / "pairs.jsonl"
     dispatcher.main(["pairs", "--data", "generated", "--limit", "40", "--out", str(out), "--show", "0"])
     assert not [line for line in out.read_text().splitlines() if json.loads(line)["id"].endswith("1")]
