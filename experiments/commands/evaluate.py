@@ -53,13 +53,13 @@ def _record(problem: "Problem", sample: "Sample") -> dict[str, object]:
 
 def _report(records: Sequence[dict[str, object]]) -> None:
     from rich.table import Table  # noqa: PLC0415
+    from scipy.stats import binomtest  # noqa: PLC0415
 
     from console.terminal import Terminal  # noqa: PLC0415
     from experiments.data import harness  # noqa: PLC0415
-    from experiments.data.answers import wilson_interval  # noqa: PLC0415
 
     num_right = sum(bool(record["is_right"]) for record in records)
-    low, high = wilson_interval(num_right, len(records))
+    low, high = binomtest(num_right, len(records)).proportion_ci(method="wilson")
     terminal = Terminal(highlight=False, markup=False)
     terminal.print(
         f"{num_right} of {len(records)} right: {num_right / len(records):.2%}, "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data import answers
-from experiments.data.answers import Rule
+from experiments.data.answers import AnswerRule
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
 from experiments.model import decoding, sharding
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 
     text: str
     answer: Fraction | None
-    rule: Rule
+    rule: AnswerRule
     is_right: bool
     num_tokens: int
     is_ended: bool

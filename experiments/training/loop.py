@@ -21,11 +21,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from scipy.stats import binomtest
 
 from console.progress import waiting
 from experiments import jsonl
 from experiments.config import Config
-from experiments.data.answers import wilson_interval
 from experiments.data.tokens import Batch
 from experiments.model import generation, sharding
 from experiments.model.llama import Architecture, Params
@@ -438,5 +438,5 @@ class _Probe:
             compute_dtype=self._config.compute_dtype,
         )
         right = sum(sample.is_right for several in made for sample in several)
-        low, high = wilson_interval(right, len(problems))
-        return {"right": right, "total": len(problems), "low": low, "high": high}
+        low, high = binomtest(right, len(problems)).proportion_ci(method="wilson")
+        return {"right": right, "total": len(problems), "low": float(low), "high": float(high)}

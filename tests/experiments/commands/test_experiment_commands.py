@@ -103,7 +103,7 @@ def test_a_wrong_call_ends_with_2_and_says_why(arguments, message, capfd):
 def test_the_names_in_the_help_are_those_of_the_modules():
     assert evaluate.SPLITS == gsm8k.SPLITS
     assert corruption.KINDS == check.KINDS
-    assert answers.Rule.__args__ == evaluate.RULES
+    assert answers.AnswerRule.__args__ == evaluate.RULES
 
 
 # pairs ----------------------------------------------------------------------------------------------------------------
@@ -289,6 +289,25 @@ def test_a_line_that_cannot_be_scored_is_named(model, tmp_path, capfd, line, mes
 # evaluate -------------------------------------------------------------------------------------------------------------
 
 
+def score_bounds(right, count, z):
+    """Where the score test is just at its limit: |share - p| = z sqrt(p (1 - p) / count), found by bisection."""
+    share = right / count
+
+    def excess(p):
+        return (share - p) ** 2 - z * z * p * (1 - p) / count
+
+    def root(low, high):
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if excess(low) * excess(middle) > 0 else (low, middle)
+        return low
+
+    # A share of 0 or of 1 is itself a root: the other one lies beyond it.
+    low = 0.0 if right == 0 else root(0.0, share - 1e-9 * (right == count))
+    high = 1.0 if right == count else root(share + 1e-9 * (right == 0), 1.0)
+    return low, high
+
+
 def test_samples_are_kept_and_read_back(model, tmp_path, capfd):
     out = tmp_path / "samples.jsonl"
     arguments = ["evaluate", "--model", str(model), "--data", "generated", "--limit", "5", "--batch", "2"]
@@ -304,7 +323,7 @@ def test_samples_are_kept_and_read_back(model, tmp_path, capfd):
         assert record["is_right"] == (answer.value == Fraction(record["gold"]))
         assert record["num_tokens"] == 12 or record["is_ended"]
         assert (record["lm_eval_strict"], record["lm_eval_flexible"]) == harness.match(record["text"], record["gold"])
-    low, high = answers.wilson_interval(sum(record["is_right"] for record in made), 5)
+    low, high = score_bounds(sum(record["is_right"] for record in made), 5, 1.959963984540054)  # of 95 %
     assert f"{low:.2%} to {high:.2%}" in said
     matches = [harness.match(record["text"], record["gold"]) for record in made]
     assert f"lm-eval would count {sum(match.strict for match in matches)} by strict-match, " in said
