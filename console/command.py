@@ -253,9 +253,9 @@ class _HelpFormatter:
             choices = ", ".join(entry.choices or ())
             default = f"(default: {entry.default})" if entry.default else ""
             meaning = " ".join(filter(None, (str(entry.description.primary_renderable), choices, default)))
-            row = textwrap.fill(meaning, console.width, initial_indent=" " * indent, subsequent_indent=" " * indent)
-            row = f"{label:<{indent}}{row[indent:]}" if len(label) <= indent else f"{label.rstrip()}\n{row}"
-            console.print(row.rstrip(), soft_wrap=True)
+            lines = textwrap.wrap(meaning, console.width - indent, break_on_hyphens=False)
+            row = f"{label:<{indent}}" if len(label) <= indent else f"{label.rstrip()}\n{'':<{indent}}"
+            console.print(row + f"\n{'':<{indent}}".join(lines), soft_wrap=True)
 
 
 class Parser(argparse.ArgumentParser):

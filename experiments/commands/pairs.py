@@ -1,4 +1,4 @@
-"""`python -m experiments pairs`: right and wrong solutions to the same problems, audited, and what was left out."""
+"""`python -m experiments pairs`: right and wrong solutions to the same problems, each pair checked, with counts."""
 
 import json
 import re
@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 from console.command import CallError, application, call, option
 from console.output import write
 from console.values import one_of, output_path, whole
-from experiments.data import gsm8k
-from experiments.pairs import corruption
+from experiments.data.gsm8k import Split
+from experiments.pairs.check import KINDS, Kind
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from console.terminal import Terminal
 
-__all__ = ["app", "main", "marked"]
-
+__all__ = ["app", "diff", "main"]
 
 _EPILOG = """\
 One step of every solution is made wrong, and the error carried through every
@@ -51,26 +50,23 @@ exit status: 0, 2 for a call that cannot be carried out.
 _PART = re.compile(r"[0-9]+(?:[,.][0-9]+)*|\w+|\s+|.")
 
 
-def marked(before: str, after: str) -> list[tuple[str, bool]]:
+def diff(before: str, after: str) -> list[tuple[str, bool]]:
     """The parts of the second text, each with whether it differs from the first."""
     old, new = _PART.findall(before), _PART.findall(after)
-    found = []
-    for tag, _, _, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if start < end:
-            found.append(("".join(new[start:end]), tag != "equal"))
-    return found
+    opcodes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    return [("".join(new[start:end]), tag != "equal") for tag, _, _, start, end in opcodes if start < end]
 
 
-def _shown(parts: Sequence[tuple[str, bool]], is_coloured: bool) -> "Text":
+def _highlight(parts: Sequence[tuple[str, bool]], is_coloured: bool) -> "Text":
     from rich.text import Text
 
-    made = Text()
+    line = Text()
     for text, is_changed in parts:
         if is_changed and not is_coloured:
-            made.append(f"[{text}]")
+            line.append(f"[{text}]")
         else:
-            made.append(text, "bold red" if is_changed else "")
-    return made
+            line.append(text, "bold red" if is_changed else "")
+    return line
 
 
 def _show(terminal: "Terminal", record: dict[str, str | int]) -> None:
@@ -97,8 +93,8 @@ def _show(terminal: "Terminal", record: dict[str, str | int]) -> None:
     else:
         rows = list(zip(right, wrong, strict=True))
     for a, b in rows:
-        marks = [marked(b, a), marked(a, b)] if b else [[(a, True)], [("", False)]]
-        table.add_row(*(_shown(parts, terminal.is_terminal) for parts in marks))
+        sides = [diff(b, a), diff(a, b)] if b else [[(a, True)], [("", False)]]
+        table.add_row(*(_highlight(parts, terminal.is_terminal) for parts in sides))
     terminal.print(table)
 
 
@@ -107,7 +103,7 @@ def _masked(line: str) -> str:
 
 
 def _kinds(value: str) -> tuple[str, ...]:
-    check = one_of(corruption.KINDS)
+    check = one_of(KINDS)
     return tuple(dict.fromkeys(check(kind) for kind in value.split(",")))
 
 
@@ -119,11 +115,11 @@ main = partial(call, app)
 def pairs(
     *,
     data: Annotated[str, option("a folder with train.jsonl, or generated, or hub", "PATH")],
-    split: Annotated[gsm8k.Split, option(metavar="NAME")] = "train",
+    split: Annotated[Split, option(metavar="NAME")] = "train",
     seed: Annotated[int, option("of the errors, and of generated problems", "K", whole(0))] = 0,
     out: Annotated[Path, option("JSONL to write; - for standard output", "FILE", output_path)],
     limit: Annotated[int | None, option("only the first N problems", "N", whole(1))] = None,
-    kinds: Annotated[tuple[corruption.Kind, ...], option("of error", "KIND,...", _kinds)] = corruption.KINDS,
+    kinds: Annotated[tuple[Kind, ...], option("of error; default: all of", "KIND,...", _kinds)] = (),
     last_step: Annotated[bool, option("alter the last step as well: then nothing but the answer is carried")] = False,
     skip_broken: Annotated[bool, option("pass over lines of the data that are no problem")] = False,
     show: Annotated[int, option("pairs to show side by side", "N", whole(0))] = 3,
@@ -132,7 +128,7 @@ def pairs(
     from console.progress import progress
     from console.terminal import Terminal
     from experiments.data import data_sources
-    from experiments.pairs import audit
+    from experiments.pairs import check, corruption
 
     skipped: list[str] | None = [] if skip_broken else None
     if str(out) != "-" and out.exists() and out.resolve().parent == Path(data).resolve():
@@ -145,16 +141,16 @@ def pairs(
         raise CallError(str(error)) from None
     records: list[dict[str, str | int]] = []
     refused: Counter[str] = Counter()
-    objected: Counter[str] = Counter()
+    objections: Counter[str] = Counter()
     with progress("pairing", len(problems), "problems") as advance:
         for place, problem in enumerate(problems, start=1):
-            made = corruption.corrupt(problem, seed=seed, kinds=kinds, last_step=last_step)
-            if isinstance(made, corruption.Refusal):
-                refused[made.reason] += 1
-            elif found := audit.findings(made.record()):
-                objected[found[0].id] += 1
+            pair = corruption.corrupt(problem, seed=seed, kinds=kinds or KINDS, last_step=last_step)
+            if isinstance(pair, corruption.Refusal):
+                refused[pair.reason] += 1
+            elif faults := check.findings(pair.record()):
+                objections[faults[0].id] += 1
             else:
-                records.append(made.record())
+                records.append(pair.record())
             advance(place)
     write(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     terminal = Terminal(highlight=False, markup=False, stderr=str(out) == "-")
@@ -164,7 +160,7 @@ def pairs(
     every = max(len(records) // show, 1) if show else 1
     for record in records[::every][:show]:
         _show(terminal, record)
-    _report(terminal, len(problems), records, refused, objected)
+    _report(terminal, len(problems), records, refused, objections)
     if str(out) != "-":
         terminal.print(f"\nwrote {len(records)} pairs to {out}", soft_wrap=True)
     return 0
@@ -175,11 +171,11 @@ def _report(
     num_problems: int,
     records: Sequence[dict[str, str | int]],
     refused: Counter[str],
-    objected: Counter[str],
+    objections: Counter[str],
 ) -> None:
     from rich.table import Table
 
-    num_made = len(records) + objected.total()
+    num_wrong = len(records) + objections.total()
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("", "problems", "share"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
@@ -189,12 +185,12 @@ def _report(
 
     kinds = Counter(str(record["kind"]) for record in records)
     row("problems", num_problems, num_problems)
-    row("made wrong", num_made, num_problems)
-    row("  objected to by the auditor, of these", objected.total(), num_made)
-    for name, count in objected.most_common():
-        row(f"    {name}", count, num_made)
+    row("made wrong", num_wrong, num_problems)
+    row("  objected to by the auditor, of these", objections.total(), num_wrong)
+    for name, count in objections.most_common():
+        row(f"    {name}", count, num_wrong)
     row("pairs", len(records), num_problems)
-    for kind in corruption.KINDS:
+    for kind in KINDS:
         row(f"  {kind}", kinds[kind], num_problems)
     row("left out", refused.total(), num_problems)
     for reason, count in refused.most_common():
