@@ -10,23 +10,27 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from cyclopts import (
-    App,
-    Argument,
-    ArgumentCollection,
-    CoercionError,
-    CycloptsError,
-    MissingArgumentError,
-    Parameter,
-    Token,
-    UnknownCommandError,
-    UnknownOptionError,
-)
-
 from console.output import write
 from console.packages import missing
 from console.values import one_of, output_path
 from console.words import must_be_one_of, nearest
+
+try:
+    from cyclopts import (
+        App,
+        Argument,
+        ArgumentCollection,
+        CoercionError,
+        CycloptsError,
+        MissingArgumentError,
+        Parameter,
+        Token,
+        UnknownCommandError,
+        UnknownOptionError,
+    )
+except ModuleNotFoundError as error:  # no command can be called: the same line as for a package that it needs
+    print(missing(error), file=sys.stderr)
+    raise SystemExit(2) from None
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
@@ -204,12 +208,12 @@ def _message(error: CycloptsError) -> str:
             return f"no such command: {word}.{nearest(word, known)} There are: {', '.join(known)}."
         case UnknownOptionError(token=token):
             return _no_such_option(token.keyword or token.value, error.argument_collection)
+        case MissingArgumentError(keyword=str(name)):
+            return f"{name} must have a value. One that begins with two dashes stands behind an equals sign."
         case MissingArgumentError(unused_tokens=[*words], app=App() as app) if unknown := [
             word for word in words if word.startswith("--") and word != "--"
         ]:
             return _no_such_option(unknown[0], app.assemble_argument_collection())
-        case MissingArgumentError(keyword=str(name)):
-            return f"{name} must have a value. One that begins with two dashes stands behind an equals sign."
         case MissingArgumentError(argument=Argument(name=name)):
             return f"{name} must be given."
         case CoercionError(argument=Argument(name=name), msg=str(message)):
@@ -255,7 +259,7 @@ class _HelpFormatter:
             meaning = " ".join(filter(None, (str(entry.description.primary_renderable), choices, default)))
             lines = textwrap.wrap(meaning, console.width - indent, break_on_hyphens=False)
             row = f"{label:<{indent}}" if len(label) <= indent else f"{label.rstrip()}\n{'':<{indent}}"
-            console.print(row + f"\n{'':<{indent}}".join(lines), soft_wrap=True)
+            console.print((row + f"\n{'':<{indent}}".join(lines)).rstrip(), soft_wrap=True)
 
 
 class Parser(argparse.ArgumentParser):

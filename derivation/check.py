@@ -3,10 +3,15 @@
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from console.command import Parser, nearest, output_path, run, write
+from console.command import CallError, application, call, option, run
+from console.output import write
 from console.progress import progress
+from console.values import output_path
+from console.words import nearest
 from derivation.catalogue import CATALOGUE, Entry
 
 __all__ = ["main", "readme_with_table"]
@@ -17,31 +22,17 @@ __all__ = ["main", "readme_with_table"]
 _START, _END = "<!-- verdicts: written by `make readme` -->", "<!-- end of verdicts -->"
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        "python -m derivation.check",
-        "Proves or refutes every formula of the post, and what follows from them that the post does not say.",
-        "Exit status: 0 if every claim is proved as made precise, every misprint and every mutant refuted;\n1"
-        " otherwise; 2 for a wrong call; 130 if interrupted.",
-    )
-    parser.add_argument("ids", nargs="*", metavar="ID", help="the claims to check (default: all); see --list")
-    parser.add_argument("--list", action="store_true", help="list the claims and stop")
-    parser.add_argument(
-        "--explain", action="store_true", help="show each argument step by step, the post's line beside ours"
-    )
-    parser.add_argument(
-        "--json", type=output_path, metavar="PATH", help="write the verdicts as JSON; - for standard output"
-    )
-    parser.add_argument("--html", type=output_path, metavar="PATH", help="write one page with typeset formulas")
-    parser.add_argument("--readme", type=output_path, metavar="PATH", help="renew the verdict table in a Markdown file")
-    return parser
+_EPILOG = """\
+exit status: 0 if every claim is proved as made precise, every misprint and
+every mutant refuted; 1 otherwise; 2 for a wrong call; 130 if interrupted.
+"""
 
 
-def _chosen(ids: Sequence[str], parser: Parser) -> list[Entry]:
+def _entries(ids: Sequence[str]) -> list[Entry]:
     known = {entry.id: entry for entry in CATALOGUE}
     for identifier in ids:
         if identifier not in known:
-            parser.error(f"no such claim: {identifier}.{nearest(identifier, known)} See --list.")
+            raise CallError(f"no such claim: {identifier}.{nearest(identifier, known)} See --list.")
     return [known[identifier] for identifier in dict.fromkeys(ids)] or list(CATALOGUE)
 
 
@@ -59,33 +50,41 @@ def readme_with_table(text: str, table: str) -> str:
     return before + lines + rest.split(_END)[1]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
+app = application("python -m derivation.check", _EPILOG)
+main = partial(call, app)
 
-    Returns:
-        The exit status.
-    """
-    parser = _parser()
-    options = parser.parse(arguments)
-    chosen = _chosen(options.ids, parser)
-    if options.list:
-        for entry in chosen:
+
+@app.default
+def check(
+    *ids: Annotated[str, option("the claims to check (default: all); see --list", name="ID")],
+    list_: Annotated[bool, option("list the claims and stop", name="--list")] = False,
+    explain: Annotated[bool, option("show each argument step by step, the post's line beside ours")] = False,
+    json: Annotated[
+        Path | None, option("write the verdicts as JSON; - for standard output", "PATH", output_path)
+    ] = None,
+    html: Annotated[Path | None, option("write one page with typeset formulas", "PATH", output_path)] = None,
+    readme: Annotated[Path | None, option("renew the verdict table in a Markdown file", "PATH", output_path)] = None,
+) -> int:
+    """Proves or refutes every formula of the post, and what follows from them that the post does not say."""
+    entries = _entries(ids)
+    if list_:
+        for entry in entries:
             print(f"{entry.id:<31} {entry.title}")
         return 0
-    if options.html and options.json and options.html == options.json:
-        parser.error(f"--json and --html must go to different places; got {options.json} for both.")
-    if options.readme and options.ids:
-        parser.error("--readme renews the whole table; leave the ids out.")
-    readme = _readme(options.readme, parser) if options.readme else ""
-    return _run(chosen, options.explain, options.json, options.html, options.readme, readme)
+    if html and json and html == json:
+        raise CallError(f"--json and --html must go to different places; got {json} for both.")
+    if readme and ids:
+        raise CallError("--readme renews the whole table; leave the ids out.")
+    return _run(entries, explain, json, html, readme, _text(readme) if readme else "")
 
 
-def _readme(path: Path, parser: Parser) -> str:
+def _text(readme: Path) -> str:
+    """The Markdown file whose table is to be renewed, as it is, line ends included."""
     try:
-        text = path.read_bytes().decode()  # as it is, line ends included
+        text = readme.read_bytes().decode()
         readme_with_table(text, "")
     except (OSError, ValueError) as error:
-        parser.error(f"argument --readme: {error}")
+        raise CallError(f"--readme: {error}") from None
     return text
 
 

@@ -2,13 +2,16 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from console.command import Parser, output_path, run, write
+from console.command import CallError, application, call, option, run
+from console.output import write
 from console.progress import progress
-from console.values import whole
+from console.values import output_path, whole
 
 if TYPE_CHECKING:
     from derivation.claim import Verdict
@@ -19,16 +22,18 @@ __all__ = ["as_json", "as_latex", "expansion", "main"]
 
 _HIGHEST_ORDER = 1000
 _MOST_COUNTED = 10**6  # steps times order squared: beyond the limit, terms are counted only where that takes no time
-_FRAMES = ("none", "accumulated", "pair-accumulated", "gradient-flow")
+Frame = Literal["none", "accumulated", "pair-accumulated", "gradient-flow"]
 _EPILOG = """\
-The printed sum is the displacement theta_m - theta after one gradient-descent step per letter, in powers of the step
-size eps. Ascent on a loss is descent on its negative. Notation: g[a] gradient, H[a] Hessian, T[a] third derivative of
+The printed sum is the displacement theta_m - theta after one gradient-descent
+step per letter, in powers of the step size eps. Ascent on a loss is descent on
+its negative. Notation: g[a] gradient, H[a] Hessian, T[a] third derivative of
 loss a, D4[a] the fourth and so on, all at the start point.
 
 frames (what is subtracted):
   accumulated        one step on everything, all gradients read at the start
   pair-accumulated   one accumulated step for every two letters
-  gradient-flow      the exact flow of the same losses, each for as long as its steps are
+  gradient-flow      the exact flow of the same losses, each for as long as its
+                     steps are
 
 examples:
   python -m derivation.expand --schedule=-+-+ --order 3
@@ -36,7 +41,8 @@ examples:
   python -m derivation.expand --schedule=-+ --frame accumulated --latex
   python -m derivation.expand --schedule=-++- --modified-field
 
-exit status: 0, 1 where a file could not be written, 2 for a call that cannot be carried out, 130 if interrupted.
+exit status: 0, 1 where a file could not be written, 2 for a call that cannot be
+carried out, 130 if interrupted.
 """
 
 
@@ -141,75 +147,60 @@ def _escaped(name: str) -> str:
     )
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        "python -m derivation.expand", "Expands a schedule of gradient steps in the step size, exactly.", _EPILOG
-    )
-    parser.add_argument(
-        "--schedule",
-        required=True,
-        metavar="WORD",
-        help="the losses in the order in which they are stepped: one letter per step (--schedule=-+-+), or names"
-        " between commas",
-    )
-    parser.add_argument(
-        "--step-sizes",
-        default="",
-        metavar="LIST",
-        help="one fraction per step between commas, in units of eps (default: all 1)",
-    )
-    parser.add_argument(
-        "--order", type=whole(1, _HIGHEST_ORDER), default=3, metavar="N", help="the highest power of eps (default: 3)"
-    )
-    parser.add_argument("--frame", choices=_FRAMES, default="none", help="what the displacement is compared with")
-    parser.add_argument(
-        "--modified-field",
-        action="store_true",
-        help="print the field whose flow for unit time is the update, and whether it is the gradient of a loss",
-    )
-    parser.add_argument(
-        "--no-limit",
-        action="store_true",
-        help="begin also what would take more than minutes",
-    )
-    parser.add_argument("--json", type=output_path, metavar="PATH", help="write JSON; - for standard output")
-    parser.add_argument("--latex", action="store_true", help="print LaTeX instead of a table")
-    return parser
+app = application("python -m derivation.expand", _EPILOG)
+main = partial(call, app)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status.
-    """
-    parser = _parser()
-    options = parser.parse(arguments)
-    if options.latex and options.json and str(options.json) == "-":
-        parser.error("only one of --latex and --json can go to standard output.")
-    if options.modified_field and options.frame != "none":
-        parser.error("--modified-field is a frame of its own; leave --frame out.")
+@app.default
+def expand(
+    *,
+    schedule: Annotated[
+        str,
+        option(
+            "the losses in the order in which they are stepped: one letter per step (-+-+), or names between commas",
+            "WORD",
+        ),
+    ],
+    step_sizes: Annotated[
+        str, option("one fraction per step between commas, in units of eps (default: all 1)", "LIST")
+    ] = "",
+    order: Annotated[int, option("the highest power of eps", "N", whole(1, _HIGHEST_ORDER))] = 3,
+    frame: Annotated[Frame, option("what the displacement is compared with:", "NAME")] = "none",
+    modified_field: Annotated[
+        bool, option("print the field whose flow for unit time is the update, and whether it is the gradient of a loss")
+    ] = False,
+    no_limit: Annotated[bool, option("begin also what would take more than minutes")] = False,
+    path: Annotated[
+        Path | None, option("write JSON; - for standard output", "PATH", output_path, name="--json")
+    ] = None,
+    latex: Annotated[bool, option("print LaTeX instead of a table")] = False,
+) -> int:
+    """Expands a schedule of gradient steps in the step size, exactly."""
+    if latex and path and str(path) == "-":
+        raise CallError("only one of --latex and --json can go to standard output.")
+    if modified_field and frame != "none":
+        raise CallError("--modified-field is a frame of its own; leave --frame out.")
     from derivation.series import Schedule  # noqa: PLC0415
 
     sys.set_int_max_str_digits(0)  # exact numbers are printed whole, however long
-    frame = "modified-field" if options.modified_field else options.frame
-    needs_verdicts = options.modified_field and bool(options.json or not options.latex)
+    relative_to = "modified-field" if modified_field else frame
+    needs_verdicts = modified_field and bool(path or not latex)
     try:
-        schedule = Schedule.parse(options.schedule, options.step_sizes)
-        if not options.no_limit:
-            _check_effort(schedule, options.order, frame)
-        series, verdicts = _computed(schedule, options.order, frame, needs_verdicts)
+        steps = Schedule.parse(schedule, step_sizes)
+        if not no_limit:
+            _check_effort(steps, order, relative_to)
+        series, verdicts = _computed(steps, order, relative_to, needs_verdicts)
     except ValueError as error:
-        parser.error(str(error))
-    if options.json:
-        write(options.json, as_json(schedule, options.order, frame, series, verdicts))
-        if str(options.json) == "-":
+        raise CallError(str(error)) from None
+    if path:
+        write(path, as_json(steps, order, relative_to, series, verdicts))
+        if str(path) == "-":
             return 0
-        print(f"Wrote {options.json}", file=sys.stderr)
-    if options.latex:
+        print(f"Wrote {path}", file=sys.stderr)
+    if latex:
         print(as_latex(series), end="")
         return 0
-    _print(schedule, frame, series)
+    _print(steps, relative_to, series)
     for line in _potentials(series, verdicts or {}):
         print(line)
     return 0

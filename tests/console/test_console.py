@@ -7,6 +7,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from console import progress as progress_module
 from console import values
+from console.command import CallError, FailureError, application, call, option
 from console.packages import missing
 from console.progress import progress
 
@@ -304,7 +306,7 @@ def test_what_is_quick_need_not_say_so(clock, capsys):
 # What is not installed ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("package", ["sympy", "rich"])
+@pytest.mark.parametrize("package", ["sympy", "rich", "cyclopts"])
 @pytest.mark.parametrize("command", [("derivation.expand", "--schedule=ab"), ("derivation.check", "two-step")])
 def test_what_is_not_installed_is_named_with_the_command_that_installs_it(package, command):
     module, *arguments = command
@@ -324,3 +326,113 @@ def test_what_is_not_installed_is_named_with_the_command_that_installs_it(packag
 
 def test_a_module_of_our_own_that_is_missing_is_a_fault_of_ours():
     assert missing(ModuleNotFoundError("No module named 'console.none'", name="console.none")) is None
+
+
+# The call of a command ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def called(capsys):
+    """A command with an option of each kind: the status of a call, what it got, and the line on standard error."""
+    app = application("demo", "The end.")
+
+    @app.default
+    def demo(
+        *words: str,
+        count: Annotated[int, option("how many", "N", values.whole(1, 9))] = 3,
+        side: Annotated[Literal["left", "right"], option("of the road", "SIDE")] = "left",
+        path: Annotated[str, option(metavar="PATH", choices=("-", "-+", "--+"), name="--to")] = "-",
+        is_quiet: Annotated[bool, option("no output")] = False,
+        many: tuple[str, ...] = (),
+    ) -> int:
+        if words == ("wrong",):
+            raise CallError("words must be right; got wrong.")
+        if words == ("late",):
+            raise FailureError("the disk is full.")
+        got.append((words, count, side, path, is_quiet, many))
+        return 0
+
+    got = []
+
+    def run(*arguments):
+        got.clear()
+        try:
+            status = call(app, arguments)
+        except SystemExit as stop:
+            status = stop.code
+        shown = capsys.readouterr()
+        return status, got[0] if got else shown.out, shown.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ("", ((), 3, "left", "-", False, ())),
+        ("a b", (("a", "b"), 3, "left", "-", False, ())),
+        ("--count 4 --count=5", ((), 5, "left", "-", False, ())),
+        ("--to -+", ((), 3, "left", "-+", False, ())),
+        ("--to=--+ a", (("a",), 3, "left", "--+", False, ())),
+        ("--to -", ((), 3, "left", "-", False, ())),
+        ("--is-quiet a", (("a",), 3, "left", "-", True, ())),
+        ("--many a --many b c", (("c",), 3, "left", "-", False, ("a", "b"))),
+        ("-- --count -4", (("--count", "-4"), 3, "left", "-", False, ())),
+    ],
+)
+def test_options_are_read(arguments, values, called):
+    assert called(*arguments.split()) == (0, values, "")
+
+
+DASHES = "One that begins with two dashes stands behind an equals sign."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("--count 0", "--count must be a whole number of at least 1 and at most 9; got 0."),
+        ("--count -1", "--count must be a whole number of at least 1 and at most 9; got -1."),
+        ("--count", f"--count must have a value. {DASHES}"),
+        ("--to --+", f"--to must have a value. {DASHES}"),
+        (
+            "--count --is-quiet",
+            f"--count must have a value. {DASHES}",
+        ),
+        ("--side lift", "--side must be one of left, right; got lift. Did you mean left?"),
+        ("--to +-", "--to must be one of -, -+, --+; got +-. Did you mean -?"),
+        ("--is-quiet=3", "--is-quiet must stand alone; got 3."),
+        ("--cuont=2", "no such option: --cuont. Did you mean --count?"),
+        ("--no-is-quiet", "no such option: --no-is-quiet. Did you mean --is-quiet?"),
+        ("wrong", "words must be right; got wrong."),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_status_2(arguments, line, called):
+    assert called(*arguments.split()) == (2, "", f"demo: {line}\n")
+
+
+def test_work_that_fails_is_one_line_and_status_1(called):
+    assert called("late") == (1, "", "demo: the disk is full.\n")
+
+
+def test_the_help_names_each_default_once(called):
+    status, out, err = called("--help")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "usage: demo [OPTIONS] [ARGS...]"
+    assert "  --count N      how many (default: 3)" in out.splitlines()
+    assert "  --side SIDE    of the road left, right (default: left)" in out.splitlines()
+    assert "  --is-quiet     no output" in out.splitlines()
+    assert out.splitlines()[-1] == "The end."
+
+
+@pytest.mark.parametrize("module", ["derivation.check", "derivation.expand"])
+def test_the_help_fits(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert not [line for line in done.stdout.splitlines() if line.endswith(" ")]  # nothing was broken to make it fit

@@ -115,7 +115,7 @@ def test_readme_without_marks_is_refused_before_any_work(tmp_path, capsys):
         (["--json", ""], "must name a file"),
         (["--json", "x" * 300], "can be written to"),
         (["two-step", "--readme", "README.md"], "leave the ids out"),
-        (["--json"], "expected one argument"),
+        (["--json"], "--json must have a value"),
     ],
 )
 def test_a_wrong_call_ends_with_2_and_says_what_is_wrong(arguments, hint, capsys):
