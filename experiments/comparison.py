@@ -25,9 +25,10 @@ from experiments.model.llama import Params
 from experiments.training import arm_update, batches, checkpoint, inputs, loop, train_step
 from experiments.training.batches import Halves
 from experiments.training.inputs import Materials, Show
-from numerics import attribution, order, updates
+from numerics import attribution, catalogue, convergence, optimizers, updates
+from numerics.convergence import Fit
+from numerics.epoch import Epoch
 from numerics.losses import require_finite
-from numerics.order import Fit
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Scalar
 
@@ -184,17 +185,15 @@ class _Maps:
         self, arm: Arm, params: Params, state: optax.OptState, halves: Halves, numbers: Array, read: Scalar
     ) -> Params:
         bench = self._bench
-        made = arm_update.losses_of(arm, 0.0, bench.loss, halves)
-        return updates.unit_displacement(
-            made,
+        epoch = Epoch(
+            arm_update.losses_of(arm, 0.0, bench.loss, halves),
             Schedule(numbers, np.ones(numbers.shape)),
             arm_update.optimizer(arm, bench.rule),
             params,
             state,
-            read,
-            grouping="step" if arm.update == "sequential" else "schedule",
-            reduction="sum",
-        ).displacement
+        )
+        grouping = "step" if arm.update == "sequential" else "schedule"
+        return updates.unit_displacement(epoch, read, grouping=grouping, reduction="sum").displacement
 
     @cached_property
     def _sequential(self) -> Callable[..., Params]:
@@ -328,8 +327,10 @@ def measured(
         "round_off": eta * noise,
     }
     fits = (
-        order.fit(eta, columns["remainder_first"], columns["round_off"], eta * rate * float(_norm(frozen)), theory=2),
-        order.fit(eta, columns["remainder_second"], columns["round_off"], second, theory=3),
+        convergence.fit(
+            eta, columns["remainder_first"], columns["round_off"], eta * rate * float(_norm(frozen)), theory=2
+        ),
+        convergence.fit(eta, columns["remainder_second"], columns["round_off"], second, theory=3),
     )
     twin = Twin(bench, {name: values.tolist() for name, values in columns.items()}, fits, None)
     on_gap(twin)
@@ -428,16 +429,8 @@ def attributed(bench: Bench, learning_rate: float, *, num_warm_up: int = 10) -> 
         (shares add up to 1); and all of it as JSON.
     """
     own = bench.rule
-    if bench.sequential.optimizer == "adamw":
-        stages = attribution.adamw_stages(
-            max_norm=None, b1=own.b1, b2=own.b2, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
-        )
-    else:
-        stages = {"learning rate": attribution.adamw_stages(
-            max_norm=None, b1=own.b1, b2=own.b2, eps=own.eps, weight_decay=0.0
-        )["learning rate"]}  # fmt: skip
-        if bench.sequential.optimizer == "heavy-ball":
-            stages["memory"] = arm_update.optimizer(bench.sequential, own)
+    name = bench.sequential.optimizer
+    stages = optimizers.stages(name, {key: getattr(own, key) for key in catalogue.OPTIMIZERS[name].options})
     both = arm_update.losses_of(bench.sequential, 0.0, bench.loss, bench.halves)
     found = attribution.gap(
         both,

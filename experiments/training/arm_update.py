@@ -14,7 +14,8 @@ from experiments import arms
 from experiments.arms import Arm, Rule, rule_of
 from experiments.model import objectives
 from experiments.training.batches import Halves
-from numerics import losses, optimizers, schedules, updates
+from numerics import catalogue, losses, optimizers, schedules, updates
+from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Params, Scalar
@@ -37,22 +38,9 @@ def optimizer(arm: Arm, rule: Rule, second_moment: Params | None = None) -> opta
         ValueError: If `frozen-adamw` is not given its second moment.
     """
     own = rule_of(arm, rule)
-    match arm.optimizer:
-        case "sgd":
-            # Gradient descent has no weight decay here: it would be one more thing that differs.
-            made = optimizers.gradient_descent()
-        case "heavy-ball":
-            made = optax.sgd(1.0, momentum=own.momentum)
-        case "adamw":
-            made = optax.adamw(
-                1.0, b1=own.b1, b2=own.b2, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
-            )
-        case "frozen-adamw":
-            if second_moment is None:
-                raise ValueError("frozen-adamw must be given a second moment.")
-            made = optimizers.frozen_adamw(
-                second_moment, b1=own.b1, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
-            )
+    # Gradient descent has no weight decay here: it would be one more thing that differs.
+    options = {name: getattr(own, name) for name in catalogue.OPTIMIZERS[arm.optimizer].options}
+    made = optimizers.build(arm.optimizer, options, second_moment)
     return optax.chain(optax.clip_by_global_norm(own.max_norm), made) if arm.clipping == "update" else made
 
 
@@ -126,26 +114,21 @@ def update(
     params: Params,
     state: optax.OptState,
     second_moment: Params | None,
-    observe: updates.Observe | None = None,
+    observe: updates.GradientStats | None = None,
 ) -> updates.Update:
     """The arm's update of these parameters, by the numerics' own maps."""
-    transformation = optimizer(arm, rule, second_moment)
-    made = losses_of(arm, learning_rate, loss, halves)
+    epoch = Epoch(
+        losses_of(arm, learning_rate, loss, halves), schedule, optimizer(arm, rule, second_moment), params, state
+    )
     transform = each(arm, rule)
     step_size = learning_rate * arm.step
     if arm.update == "sequential":
-        return updates.sequential(
-            made, schedule, transformation, params, state, step_size=step_size, each=transform, observe=observe
-        )
+        return updates.sequential(epoch, step_size=step_size, transform_gradient=transform, gradient_stats=observe)
     return updates.accumulated(
-        made,
-        schedule,
-        transformation,
-        params,
-        state,
+        epoch,
         step_size=step_size,
         per="schedule",
         reduction="sum",  # the weights of the halves make it their mean
-        each=transform,
-        observe=observe,
+        transform_gradient=transform,
+        gradient_stats=observe,
     )

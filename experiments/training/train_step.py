@@ -126,7 +126,7 @@ def stepper(
             state.second_moment,
             _observe,
         )
-        products, squares = made.info.observed
+        products, squares = made.info.stats
         values, log_probs = made.info.values, made.info.aux
         is_alone = arm.sides == "preferred"
         plus, minus = (

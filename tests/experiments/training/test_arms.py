@@ -15,6 +15,7 @@ from experiments.arms import Arm, Rule
 from experiments.training import arm_update, train_step
 from experiments.training.batches import Halves
 from numerics import optimizers, updates
+from numerics.epoch import Epoch
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import vector
 from tests.support.rounding import assert_equal_to_round_off
@@ -244,11 +245,11 @@ def test_one_frozen_preconditioner_leaves_no_first_order_gap():
     def frozen(text):
         arm = arms.parse(text)
         optimizer = arm_update.optimizer(arm, rule, second)
-        unit = updates.unit_displacement(
-            arm_update.losses_of(arm, ETA, bag_of_words.loss, HALVES), arm_update.schedule_of(arm, is_plus_first=True),
-            optimizer, PARAMS, optimizer.init(PARAMS), 0.0,
-            grouping="step" if arm.update == "sequential" else "schedule", reduction="sum",
-        )  # fmt: skip
+        several = arm_update.losses_of(arm, ETA, bag_of_words.loss, HALVES)
+        schedule = arm_update.schedule_of(arm, is_plus_first=True)
+        epoch = Epoch(several, schedule, optimizer, PARAMS, optimizer.init(PARAMS))
+        grouping = "step" if arm.update == "sequential" else "schedule"
+        unit = updates.unit_displacement(epoch, 0.0, grouping=grouping, reduction="sum")
         return vector(unit.displacement) * arm.step
 
     together = frozen("accumulated:optimizer=frozen-adamw")
