@@ -67,18 +67,9 @@ def of_products(product: Scalar, norm_minus: Scalar, norm_plus: Scalar) -> Align
     return Alignment(product, cosine, norm_minus, norm_plus, product / norm_minus**2, product / norm_plus**2)
 
 
-def _gradients(losses: Losses, params: Params, k: Int[Array, ""]) -> tuple[Params, Params]:
-    return losses.gradient(params, k), losses.gradient(params, losses.num_pairs + k)
-
-
 def _side_means(losses: Losses, params: Params) -> tuple[Params, Params]:
-    def add(sums: tuple[Params, Params], k: Int[Array, ""]) -> tuple[tuple[Params, Params], None]:
-        minus, plus = _gradients(losses, params, k)
-        return (displaced(sums[0], minus), displaced(sums[1], plus)), None
-
-    zero = jax.tree.map(jnp.zeros_like, params)
-    sums, _ = jax.lax.scan(add, (zero, zero), jnp.arange(losses.num_pairs))
-    minus, plus = (jax.tree.map(lambda leaf: leaf / losses.num_pairs, total) for total in sums)
+    sums = losses.sum_over_pairs(lambda k: losses.pair_gradients(params, k))
+    minus, plus = jax.tree.map(lambda leaf: leaf / losses.num_pairs, sums)
     return minus, plus
 
 
@@ -89,11 +80,11 @@ def measured(losses: Losses, params: Params) -> tuple[Alignment, Alignment]:
 
     Source: claims `entanglement`, `bias-sign`.
     """
-    each = jax.lax.map(lambda k: of_gradients(*_gradients(losses, params, k)), jnp.arange(losses.num_pairs))
+    each = jax.lax.map(lambda k: of_gradients(*losses.pair_gradients(params, k)), jnp.arange(losses.num_pairs))
     return of_gradients(*_side_means(losses, params)), each
 
 
-# Its cause --------------------------------------------------------------------------------------------------------
+# Its cause ------------------------------------------------------------------------------------------------------------
 
 
 class Split(NamedTuple):
@@ -114,14 +105,13 @@ class Split(NamedTuple):
 def _split(losses: Losses, params: Params) -> Split:
     n = losses.num_pairs
 
-    def add(sums: tuple[Params, Params], k: Int[Array, ""]) -> tuple[tuple[Params, Params], None]:
-        minus, plus = _gradients(losses, params, k)
+    def products(k: Int[Array, ""]) -> tuple[Params, Params]:
+        minus, plus = losses.pair_gradients(params, k)
         _, minus_plus = jax.jvp(lambda at: losses.gradient(at, k), (params,), (plus,))
         _, plus_minus = jax.jvp(lambda at: losses.gradient(at, n + k), (params,), (minus,))
-        return (displaced(sums[0], minus_plus), displaced(sums[1], plus_minus)), None
+        return minus_plus, plus_minus
 
-    zero = jax.tree.map(jnp.zeros_like, params)
-    (minus_plus, plus_minus), _ = jax.lax.scan(add, (zero, zero), jnp.arange(n))
+    minus_plus, plus_minus = losses.sum_over_pairs(products)
     return Split(
         jax.tree.map(lambda a, b: (a + b) / (2 * n), plus_minus, minus_plus),
         jax.tree.map(lambda a, b: (a - b) / (2 * n), plus_minus, minus_plus),
@@ -182,11 +172,7 @@ def _value(losses: Losses, params: Params, quantity: Quantity) -> Scalar:
     if quantity == "mean-gradients":
         return _product(*_side_means(losses, params))
 
-    def add(total: Scalar, k: Int[Array, ""]) -> tuple[Scalar, None]:
-        return total + _product(*_gradients(losses, params, k)), None
-
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
-    return jax.lax.scan(add, zero, jnp.arange(losses.num_pairs))[0] / losses.num_pairs
+    return losses.sum_over_pairs(lambda k: _product(*losses.pair_gradients(params, k))) / losses.num_pairs
 
 
 def _difference(losses: Losses, params: Params, displacement: Params, quantity: Quantity) -> Scalar:
@@ -200,11 +186,10 @@ def _difference(losses: Losses, params: Params, displacement: Params, quantity: 
     if quantity == "mean-gradients":
         return products(_side_means(losses, params), _side_means(losses, there))
 
-    def add(total: Scalar, k: Int[Array, ""]) -> tuple[Scalar, None]:
-        return total + products(_gradients(losses, params, k), _gradients(losses, there, k)), None
+    def of_pair(k: Int[Array, ""]) -> Scalar:
+        return products(losses.pair_gradients(params, k), losses.pair_gradients(there, k))
 
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
-    return jax.lax.scan(add, zero, jnp.arange(losses.num_pairs))[0] / losses.num_pairs
+    return losses.sum_over_pairs(of_pair) / losses.num_pairs
 
 
 @contents.compiled(static=("grouping", "quantity"))

@@ -87,16 +87,7 @@ def _combined(weights: Sequence[float] | Float[Array, " terms"], trees: Sequence
 
 def _side_totals(losses: Losses, params: Params) -> tuple[Params, Params]:
     """The sums of the gradients of each side."""
-
-    def add(totals: tuple[Params, Params], k: Int[Array, ""]) -> tuple[tuple[Params, Params], None]:
-        minus, plus = totals
-        return (
-            displaced(minus, losses.gradient(params, k)),
-            displaced(plus, losses.gradient(params, losses.num_pairs + k)),
-        ), None
-
-    zero = jax.tree.map(jnp.zeros_like, params)
-    return jax.lax.scan(add, (zero, zero), jnp.arange(losses.num_pairs))[0]
+    return losses.sum_over_pairs(lambda k: losses.pair_gradients(params, k))
 
 
 def _linearized(losses: Losses, params: Params, k: Int[Array, ""]) -> tuple[Params, Params, Callable]:
@@ -177,16 +168,13 @@ class Terms(NamedTuple):
 def _terms(losses: Losses, params: Params) -> Terms:
     minus, plus = _side_totals(losses, params)
     total = displaced(minus, plus)
-    zero = jax.tree.map(jnp.zeros_like, params)
 
-    def add(sums: tuple[Params, ...], k: Int[Array, ""]) -> tuple[tuple[Params, ...], None]:
+    def products(k: Int[Array, ""]) -> tuple[Params, ...]:
         own_minus, own_plus, hvp = _linearized(losses, params, k)
         pair = displaced(own_minus, own_plus)
-        to_total, to_pair, crossed = hvp(total, total), hvp(pair, pair), hvp(own_plus, own_minus)
-        new = displaced(*to_total), displaced(*to_pair), crossed[0], crossed[1]
-        return tuple(map(displaced, sums, new)), None
+        return displaced(*hvp(total, total)), displaced(*hvp(pair, pair)), *hvp(own_plus, own_minus)
 
-    (of_total, of_pairs, minus_plus, plus_minus), _ = jax.lax.scan(add, (zero,) * 4, jnp.arange(losses.num_pairs))
+    of_total, of_pairs, minus_plus, plus_minus = losses.sum_over_pairs(products)
     num_steps = 2 * losses.num_pairs
     return Terms(
         of_mean=_combined(((num_steps - 2) / (2 * num_steps),), (of_total,)),

@@ -67,7 +67,7 @@ def is_known(value: object) -> bool:
 
 
 def require(
-    is_right: bool, name: str, must: str, value: object, *, fix: str = "", error: type[Exception] = TypeError
+    is_right: bool | np.bool_, name: str, must: str, value: object, *, fix: str = "", error: type[Exception] = TypeError
 ) -> None:
     """Raises `name` must RULE; got VALUE. FIX."""
     if not is_right:

@@ -119,6 +119,17 @@ class Losses:
             )
         return self.counts[0]
 
+    def sum_over_pairs(self, function: Callable[[Int[Array, ""]], PyTree]) -> PyTree:
+        """The sum of a tree that is a function of the number of the pair; one after another, at constant memory."""
+        numbers = jnp.arange(self.num_pairs)
+        shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((), numbers.dtype))
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.scan(lambda sums, k: (jax.tree.map(jnp.add, sums, function(k)), None), zero, numbers)[0]
+
+    def pair_gradients(self, params: Params, k: Int[Array, ""]) -> tuple[Params, Params]:
+        """The gradients of L-_k and L+_k."""
+        return self.gradient(params, k), self.gradient(params, self.num_pairs + k)
+
     def _applied(
         self, transform: Callable[[LossFn], Callable[[Params, Batch], tuple]], params: Params, index: Int[Array, ""]
     ) -> tuple:
