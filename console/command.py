@@ -1,6 +1,5 @@
-"""What the commands of this package share: options with suggestions, output files checked before work begins."""
+"""Commands as typed functions: the signature is the table of the options; a wrong call is one line and status 2."""
 
-import argparse
 import os
 import re
 import sys
@@ -8,26 +7,15 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from console.output import write
 from console.packages import missing
-from console.values import one_of, output_path
+from console.values import one_of
 from console.words import must_be_one_of, nearest
 
 try:
-    from cyclopts import (
-        App,
-        Argument,
-        ArgumentCollection,
-        CoercionError,
-        CycloptsError,
-        MissingArgumentError,
-        Parameter,
-        Token,
-        UnknownCommandError,
-        UnknownOptionError,
-    )
+    from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
+    from cyclopts import exceptions as faults
 except ModuleNotFoundError as error:  # no command can be called: the same line as for a package that it needs
     print(missing(error), file=sys.stderr)
     raise SystemExit(2) from None
@@ -36,18 +24,7 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
-__all__ = [
-    "CallError",
-    "FailureError",
-    "Parser",
-    "application",
-    "call",
-    "nearest",
-    "option",
-    "output_path",
-    "run",
-    "write",
-]
+__all__ = ["CallError", "FailureError", "application", "call", "option", "option_group", "run"]
 
 _OPTION = re.compile("--[^=]+")
 _DASHED = re.compile("-(?!h$)([^-].*)?")
@@ -162,6 +139,10 @@ def option(
     )
 
 
+option_group = Parameter(name="*")
+"""The decorator of a dataclass whose fields are options."""
+
+
 def call(app: App, arguments: Sequence[str] | None = None) -> int:
     """Runs the command of an application; returns its exit status.
 
@@ -203,22 +184,22 @@ def _joined(words: Sequence[str]) -> list[str]:
 def _message(error: CycloptsError) -> str:
     """The line for a call that the signature refuses."""
     match error:
-        case UnknownCommandError(unused_tokens=[word, *_], app=App() as app):
+        case faults.UnknownCommandError(unused_tokens=[word, *_], app=App() as app):
             known = [command for command in app if not command.startswith("-")]
             return f"no such command: {word}.{nearest(word, known)} There are: {', '.join(known)}."
-        case UnknownOptionError(token=token):
+        case faults.UnknownOptionError(token=token):
             return _no_such_option(token.keyword or token.value, error.argument_collection)
-        case MissingArgumentError(keyword=str(name)):
+        case faults.MissingArgumentError(keyword=str(name)):
             return f"{name} must have a value. One that begins with two dashes stands behind an equals sign."
-        case MissingArgumentError(unused_tokens=[*words], app=App() as app) if unknown := [
+        case faults.MissingArgumentError(unused_tokens=[*words], app=App() as app) if unknown := [
             word for word in words if word.startswith("--") and word != "--"
         ]:
             return _no_such_option(unknown[0], app.assemble_argument_collection())
-        case MissingArgumentError(argument=Argument(name=name)):
+        case faults.MissingArgumentError(argument=Argument(name=name)):
             return f"{name} must be given."
-        case CoercionError(argument=Argument(name=name), msg=str(message)):
+        case faults.CoercionError(argument=Argument(name=name), msg=str(message)):
             return f"{name} {message}"
-        case CoercionError(argument=Argument(name=name) as argument, token=Token(value=value)):
+        case faults.CoercionError(argument=Argument(name=name) as argument, token=Token(value=value)):
             if choices := argument.get_choices():
                 return f"{name} {must_be_one_of(choices, value)}"
             if argument.hint is bool:
@@ -260,31 +241,3 @@ class _HelpFormatter:
             lines = textwrap.wrap(meaning, console.width - indent, break_on_hyphens=False)
             row = f"{label:<{indent}}" if len(label) <= indent else f"{label.rstrip()}\n{'':<{indent}}"
             console.print((row + f"\n{'':<{indent}}".join(lines)).rstrip(), soft_wrap=True)
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that names the nearest option for one that it does not know, and exits with 2."""
-
-    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            epilog=epilog,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-
-    def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-        """The options; an unknown one ends the program, before a missing one can."""
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        for argument in given:
-            name = argument.partition("=")[0]
-            if name.startswith("--") and name != "--" and name not in self._option_string_actions:
-                self.error(f"no such option: {name}.{nearest(name, self._option_string_actions)}")
-        return self.parse_args(given)
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the program with exit status 2 and one line."""
-        if message.endswith("expected one argument"):
-            message += ". Write the value behind an equals sign where it begins with a dash (--schedule=-+)."
-        self.exit(2, f"{self.prog}: {message}\n")

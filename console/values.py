@@ -1,6 +1,5 @@
 """What the values of options may be; each is refused with the rule that it breaks."""
 
-import argparse
 import os
 from collections.abc import Callable, Iterable
 from math import isfinite
@@ -11,7 +10,7 @@ from console.words import must_be_one_of
 __all__ = ["RuleError", "input_file", "input_folder", "number", "one_of", "output_folder", "output_path", "whole"]
 
 
-class RuleError(ValueError, argparse.ArgumentTypeError):
+class RuleError(ValueError):
     """A text that breaks the rule of a value."""
 
 

@@ -1,14 +1,14 @@
 """Cases of the command: a problem, an optimizer and a schedule by name, compared, printed and written."""
 
-import argparse
 from collections.abc import Iterable
 from itertools import pairwise
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import jax
 from rich.table import Table
 
-from console.command import write
+from console.output import write
 from console.progress import progress, waiting
 from console.terminal import Terminal
 from numerics import kinds, optimizers, problems, schedules
@@ -18,6 +18,9 @@ from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.random_schedules import RandomSchedule
 from numerics.schedules import Schedule
+
+if TYPE_CHECKING:
+    from numerics.compare import Options
 
 __all__ = ["schedule_named", "single", "sweep"]
 
@@ -43,7 +46,7 @@ def schedule_named(name: str, losses: Losses) -> Schedule | RandomSchedule:
     return fixed[name] if name in fixed else schedules.word(name, losses.names, losses.counts)
 
 
-def _comparison(options: argparse.Namespace, problem: str, optimizer: str, schedule: str) -> Comparison:
+def _comparison(options: "Options", problem: str, optimizer: str, schedule: str) -> Comparison:
     params, losses = problems.make(
         problem, options.pairs, seed=options.seed, is_opposite=options.opposite, dtype=options.dtype
     )
@@ -99,7 +102,7 @@ def _verdicts(comparison: Comparison) -> Iterable[str]:
         )
 
 
-def _title(options: argparse.Namespace, problem: str, optimizer: str, schedule: str) -> str:
+def _title(options: "Options", problem: str, optimizer: str, schedule: str) -> str:
     variant = ", opposite" if options.opposite else ""
     return (
         f"{problem}{variant}, {options.pairs} pair{'s' * (options.pairs > 1)}, {optimizer}, {schedule}, "
@@ -141,7 +144,7 @@ def _as_data(comparison: Comparison) -> dict[str, object]:
 # Commands -------------------------------------------------------------------------------------------------------------
 
 
-def sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, object]], int]:
+def sweep(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]], int]:
     """Every combination of the options that are left out: the results as data, and the number of missed orders."""
     chosen = [
         [choice] if choice is not None else list(known)
@@ -186,7 +189,7 @@ def sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, o
     return results, num_missed
 
 
-def single(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, object]], int]:
+def single(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]], int]:
     """One comparison, printed and drawn: the results as data, and the number of missed orders."""
     case = options.problem or "mlp", options.optimizer or "sgd", options.schedule or "minus-first"
     with waiting(f"comparing {' '.join(case)}"):

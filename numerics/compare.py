@@ -1,20 +1,24 @@
 """`python -m numerics.compare`: predicted against measured drift on a problem, an optimizer and a schedule."""
 
-import argparse
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated, Literal
 
-from console.command import Parser, nearest, output_path, run, write
+from console.command import CallError, application, call, option, option_group, run
+from console.output import write
 from console.progress import restored_cursor, waiting
-from console.values import number, whole
+from console.values import RuleError, number, one_of, output_path, whole
+from console.words import must_be_one_of
 from numerics.catalogue import FIXED, FRAMES, NAMED_OPTIMIZERS, PROBLEMS, RANDOM, SCHEDULES, Frame
 
-__all__ = ["main"]
+__all__ = ["Options", "app", "main"]
 
 PLOT_SUFFIXES = (".pdf", ".png", ".svg")
 
@@ -51,71 +55,78 @@ exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 """
 
 
-def _scales(value: str) -> list[float]:
-    return [number()(part) for part in value.split(",")]
+def _optimizer(value: str) -> str:
+    name = value.partition(":")[0]  # the options are read later, by `optimizers`
+    if name not in NAMED_OPTIMIZERS:
+        raise RuleError(must_be_one_of(NAMED_OPTIMIZERS, name))
+    return value
+
+
+def _schedule(value: str) -> str:
+    if value not in SCHEDULES and not (value and set(value) <= set("-+, ")):
+        raise RuleError(must_be_one_of(SCHEDULES, value))
+    return value
+
+
+def _scales(value: str) -> tuple[float, ...]:
+    return tuple(number()(part) for part in value.split(","))
 
 
 def _plot_path(value: str) -> Path:
     path = output_path(value)
     if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise argparse.ArgumentTypeError(f"must end in {', '.join(PLOT_SUFFIXES)}; got {value}.")
+        raise RuleError(f"must end in {', '.join(PLOT_SUFFIXES)}; got {value}.")
     return path
 
 
-def _one_of(known: Collection[str], also: str = "") -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value in known or (also == "word" and value and set(value) <= set("-+, ")):
-            return value
-        if also == "options" and value.partition(":")[0] in known:
-            return value
-        hint = nearest(value.partition(":")[0], known)
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(known)}; got {value}.{hint}")
+@option_group
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of the command."""
 
-    return parse
-
-
-def _parser() -> Parser:
-    parser = Parser("python -m numerics.compare", "Predicted against measured drift of real updates.", _EPILOG)
-    add = parser.add_argument
-    add("--problem", type=_one_of(PROBLEMS), metavar="NAME", help="below (default: mlp)")
-    add("--opposite", action="store_true", help="L- is the negative of the function that L+ is, on other data")
-    add(
-        "--optimizer",
-        type=_one_of(NAMED_OPTIMIZERS, "options"),
-        metavar="NAME[:OPTION=X,...]",
-        help="below (default: sgd); options as in Optax: momentum, b1, b2, eps, eps_root, ...",
-    )
-    add("--schedule", type=_one_of(SCHEDULES, "word"), metavar="NAME|WORD", help="below (default: minus-first)")
-    add("--scales", type=_scales, metavar="X,X,...", help="a size for each step of the schedule (default: 1)")
-    add("--pairs", type=whole(1), default=2, metavar="N", help="pairs of losses (default: 2)")
-    add("--frame", type=_one_of(FRAMES), default="accumulated", metavar="NAME", help="default: accumulated")
-    add("--order", type=int, choices=(1, 2, 3), default=2, help="the order of the prediction in the table (default: 2)")
-    add("--dtype", type=_one_of(("float64", "float32")), default="float64", metavar="NAME", help="default: float64")
-    add("--seed", type=whole(0), default=0, metavar="K", help="of the random problem (default: 0)")
-    add("--largest-step", type=number(), metavar="X", help="the largest step size (default: from the prediction)")
-    add(
-        "--halvings",
-        type=whole(5, 60),
-        default=10,
-        metavar="K",
-        help="how often it is halved; no order is fitted to fewer than 5 (default: 10)",
-    )
-    add("--sweep", action="store_true", help="every problem x optimizer x schedule that is not given")
-    add("--json", type=output_path, metavar="PATH", help="write everything as JSON; - for standard output")
-    add("--plot", type=_plot_path, metavar="PATH", help="write a figure: .pdf, .png or .svg")
-    return parser
+    problem: Annotated[str | None, option("below (default: mlp)", "NAME", one_of(PROBLEMS))] = None
+    opposite: Annotated[bool, option("L- is the negative of the function that L+ is, on other data")] = False
+    optimizer: Annotated[
+        str | None,
+        option(
+            "below (default: sgd); options as in Optax: momentum, b1, b2, eps, eps_root, ...",
+            "NAME[:OPTION=X,...]",
+            _optimizer,
+        ),
+    ] = None
+    schedule: Annotated[str | None, option("below (default: minus-first)", "NAME|WORD", _schedule)] = None
+    scales: Annotated[
+        tuple[float, ...] | None, option("a size for each step of the schedule (default: 1)", "X,X,...", _scales)
+    ] = None
+    pairs: Annotated[int, option("pairs of losses", "N", whole(1))] = 2
+    frame: Annotated[Frame, option(metavar="NAME")] = "accumulated"
+    order: Annotated[Literal[1, 2, 3], option("the order of the prediction in the table:", "P")] = 2
+    dtype: Annotated[Literal["float64", "float32"], option(metavar="NAME")] = "float64"
+    seed: Annotated[int, option("of the random problem", "K", whole(0))] = 0
+    largest_step: Annotated[
+        float | None, option("the largest step size (default: from the prediction)", "X", number())
+    ] = None
+    halvings: Annotated[
+        int, option("how often it is halved; no order is fitted to fewer than 5", "K", whole(5, 60))
+    ] = 10
+    sweep: Annotated[bool, option("every problem x optimizer x schedule that is not given")] = False
+    json: Annotated[Path | None, option("write everything as JSON; - for standard output", "PATH", output_path)] = None
+    plot: Annotated[Path | None, option("write a figure: .pdf, .png or .svg", "PATH", _plot_path)] = None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 1 where an order is missed, 2 for a call without an answer."""
-    parser = _parser()
-    options = parser.parse(arguments)
+app = application("python -m numerics.compare", _EPILOG)
+main = partial(call, app)
+
+
+@app.default
+def compare(options: Options = Options()) -> int:  # frozen
+    """Predicted against measured drift of real updates."""
     if options.sweep and options.plot:
-        parser.error("--plot must go with a single comparison; a sweep has hundreds.")
+        raise CallError("--plot must go with a single comparison; a sweep has hundreds.")
     if options.sweep and options.scales:
-        parser.error("--scales must go with a single comparison; the schedules of a sweep differ in length.")
+        raise CallError("--scales must go with a single comparison; the schedules of a sweep differ in length.")
     if options.plot and options.json and options.plot.resolve() == options.json.resolve():
-        parser.error(f"--plot and --json must name two files; got {options.plot} for both.")
+        raise CallError(f"--plot and --json must name two files; got {options.plot} for both.")
     with waiting("loading JAX"):
         import jax  # noqa: PLC0415
 
@@ -131,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         results, num_missed = (cases.sweep if options.sweep else cases.single)(options, is_quiet)
     except (ValueError, TypeError, FloatingPointError) as error:
-        parser.error(str(error))
+        raise CallError(str(error)) from None
     if options.json:
         settings = {key: getattr(options, key) for key in ("pairs", "opposite", "frame", "dtype", "seed", "scales")}
         content = {**settings, "jax": jax.__version__, "results": results}

@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from console.command import CallError, FailureError, application, call, option
+from console.command import CallError, FailureError, application, call, option, option_group
 from console.progress import progress, waiting
 from console.values import input_file, number, output_folder, whole
 from experiments import arms, files, presets
@@ -67,7 +65,7 @@ def _seeds(value: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(check(part) for part in value.split(",")))
 
 
-@Parameter(name="*")
+@option_group
 @dataclass(frozen=True)
 class Processes:
     """The place of this process among those of a run, as in `distributed.join`."""

@@ -61,9 +61,7 @@ def twin(
         int | None,
         option("the checkpoint after K updates; 0: the start, which needs none (default: the newest)", "K", whole(0)),
     ] = None,
-    optimizer: Annotated[
-        arms.OptimizerName | None, option("default: the run's own;", "NAME", choices=OPTIMIZERS)
-    ] = None,
+    optimizer: Annotated[str | None, option("default: the run's own;", "NAME", choices=OPTIMIZERS)] = None,
     rate: Annotated[arms.Rate, option("of the sequential update:", "RATE", choices=RATES)] = "eta/2",
     first: Annotated[Literal["+", "-"], option("that the sequential update begins with:", "SIDE")] = "+",
     pairs: Annotated[int | None, option("solutions in a half (default: the run's)", "N", whole(1))] = None,
