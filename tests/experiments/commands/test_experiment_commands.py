@@ -630,9 +630,8 @@ def test_what_is_not_installed_is_named(missing, model, tmp_path, capfd, monkeyp
     done = subprocess.run([sys.executable, "-c", code, *call], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     install = "python -m pip install --constraint constraints.txt --editable '.[experiments]'"
-    assert (
-        done.stderr == f"python -m experiments score: {missing} must be installed. In the project's folder: {install}\n"
-    )
+    said = [line for line in done.stderr.splitlines() if not line.startswith("loading JAX, ")]  # on a busy machine
+    assert said == [f"python -m experiments score: {missing} must be installed. In the project's folder: {install}"]
 
 
 def test_a_text_that_no_file_can_hold_is_named(model, tmp_path, capfd):

@@ -469,10 +469,9 @@ def test_on_a_terminal_two_at_once_and_an_interrupt(cache, tmp_path):
         assert terminal.until("accumulated"), terminal.shown
         status, out, err = ended(start(cache, *call))
         assert (status, out) == (2, "")
-        assert err == (
-            f"python -m experiments run: {tmp_path / 'runs' / 'accumulated' / 'seed-0'} is being written to by another "
-            "run.\n"
-        )
+        folder = tmp_path / "runs" / "accumulated" / "seed-0"
+        said = [line for line in err.splitlines() if not line.startswith("loading JAX, ")]  # on a busy machine
+        assert said == [f"python -m experiments run: {folder} is being written to by another run."]
         assert terminal.until(r"L\+ \d"), terminal.shown
         terminal.press(b"\x03")
         assert terminal.end() == 130
