@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["CallError", "FailureError", "application", "call", "option", "option_group", "run"]
 
 _OPTION = re.compile("--[^=]+")
-_DASHED = re.compile("-(?!h$)([^-].*)?")
+_DASHED = re.compile("-([^-a-zA-Z].*)?")  # no option: -, -+, -1,1
 _WIDEST_COLUMN = 28  # for a longer label its meaning stands on the next line
 
 
@@ -189,8 +189,10 @@ def _message(error: CycloptsError) -> str:
             return f"no such command: {word}.{nearest(word, known)} There are: {', '.join(known)}."
         case faults.UnknownOptionError(token=token):
             return _no_such_option(token.keyword or token.value, error.argument_collection)
+        case faults.UnusedCliTokensError(unused_tokens=[word, *_]):
+            return f"no such argument: {word}."
         case faults.MissingArgumentError(keyword=str(name)):
-            return f"{name} must have a value. One that begins with two dashes stands behind an equals sign."
+            return f"{name} must have a value. One that begins with a dash stands behind an equals sign."
         case faults.MissingArgumentError(unused_tokens=[*words], app=App() as app) if unknown := [
             word for word in words if word.startswith("--") and word != "--"
         ]:

@@ -80,45 +80,28 @@ class Processes:
 ALONE = Processes()
 
 
-def _configs(
-    preset: str,
-    texts: Sequence[str],
-    seeds: Sequence[int],
-    config: Path | None,
-    items: Sequence[str],
-    own: Mapping[str, object],
-) -> list[Config]:
-    """The configurations that a call asks for, arm by arm and seed by seed.
-
-    Args:
-        preset: The preset.
-        texts: The arms.
-        seeds: The seeds.
-        config: The file of settings.
-        items: Settings as KEY=VALUE, over those of the file.
-        own: Settings that have an option of their own, over all others; None for one that is not given.
-
-    Raises:
-        OSError: If the file of settings cannot be read.
-        ValueError: If a name is not known, or a value of another type or out of range.
-    """
+def _settings(file: Path | None, items: Sequence[str]) -> dict[str, object]:
+    """The settings of a JSON file, with those of KEY=VALUE over them."""
     settings: dict[str, object] = {}
-    if config is not None:
-        for key, value in files.read_object(config).items():
-            inner = value if isinstance(value, dict) else {}
-            settings |= {f"{key}.{name}": leaf for name, leaf in inner.items()} or {key: value}
+    for key, value in ({} if file is None else files.read_object(file)).items():
+        inner = value if isinstance(value, dict) else {}
+        settings |= {f"{key}.{name}": leaf for name, leaf in inner.items()} or {key: value}
     for item in items:
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"--set must be KEY=VALUE; got {item[:60]}.")
         settings[key.strip()] = value.strip()
-    settings |= {key: value for key, value in own.items() if value is not None}
+    return settings
+
+
+def _configs(preset: str, texts: Sequence[str], seeds: Sequence[int], settings: dict[str, object]) -> list[Config]:
+    """The configurations that a call asks for, arm by arm and seed by seed."""
     if "data" not in settings and not Path(presets.config(preset).data).is_dir():
-        settings["data"] = "generated"  # `main` says so
+        settings["data"] = "generated"  # `run` says so
     for key in settings:
         if key in ("preset", "seed") or key.split(".")[0] == "arm":
-            option = {"preset": "--preset", "seed": "--seeds"}.get(key, "--arm NAME:key=value")
-            raise ValueError(f"{key} must be given by {option}.")
+            other = {"preset": "--preset", "seed": "--seeds"}.get(key, "--arm NAME:key=value")
+            raise ValueError(f"{key} must be given by {other}.")
     chosen = [arms.parse(text) for text in texts]
     if len({arm.name for arm in chosen}) < len(chosen):
         raise ValueError("arms must differ; one is given twice.")
@@ -152,7 +135,8 @@ def run(
     """Runs of the experiment: arms times seeds."""
     own = {"num_updates": updates, "model": model, "data": data, "learning_rate": rate}
     try:
-        wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, config, settings, own)
+        values = _settings(config, settings) | {key: value for key, value in own.items() if value is not None}
+        wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, values)
         if dry_run:
             from experiments.training import memory
 

@@ -384,7 +384,7 @@ def test_options_are_read(arguments, values, called):
     assert called(*arguments.split()) == (0, values, "")
 
 
-DASHES = "One that begins with two dashes stands behind an equals sign."
+DASHES = "One that begins with a dash stands behind an equals sign."
 
 
 @pytest.mark.parametrize(
@@ -394,6 +394,7 @@ DASHES = "One that begins with two dashes stands behind an equals sign."
         ("--count -1", "--count must be a whole number of at least 1 and at most 9; got -1."),
         ("--count", f"--count must have a value. {DASHES}"),
         ("--to --+", f"--to must have a value. {DASHES}"),
+        ("--to -x", f"--to must have a value. {DASHES}"),
         (
             "--count --is-quiet",
             f"--count must have a value. {DASHES}",
