@@ -53,14 +53,11 @@ def test_every_name_of_the_catalogue_can_be_built():
 def test_help_and_typos_do_not_wait_for_jax():
     code = (
         "import sys\n"
-        "sys.modules.update(dict.fromkeys(['jax', 'numpy', 'optax', 'matplotlib', 'rich']))\n"
+        "sys.modules.update(dict.fromkeys(['jax', 'numpy', 'optax', 'matplotlib']))\n"
         "from numerics.compare import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    sys.exit(stop.code)\n"
     )
-    with_rich = code.replace(", 'rich'", "")  # which prints the help
-    done = subprocess.run(
-        [sys.executable, "-c", with_rich, "--help"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0
     assert "palindrome" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
