@@ -2,6 +2,11 @@
 
 import os
 
+from tests.support import compiling
+
+# JAX reads the environment as it is imported, and the processes that tests start inherit it.
+os.environ.update(compiling.environment())
+
 import jax
 import pytest
 from hypothesis import Phase, settings
@@ -26,6 +31,11 @@ settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 settings.register_profile("nightly", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # once, not in every worker
+        compiling.make_room()
 
 
 @pytest.fixture(scope="session")
