@@ -95,3 +95,20 @@ def test_no_modules_import_each_other_in_a_circle():
         for names in left.values():
             names.difference_update(free)
     assert not left
+
+
+def test_the_page_of_the_architecture_names_every_room_and_stage():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = {
+        line.split()[0].removesuffix("/").removesuffix(".py") for line in page.split("```")[1].splitlines() if line
+    }
+    there = {path.stem for path in (ROOT / "experiments").iterdir() if not path.name.startswith("_")}
+    assert {*FORBIDDEN, *there} <= listed
+    assert {*STAGES[1:-1]} <= listed
+    assert not {
+        name
+        for name in listed
+        if not any(
+            (ROOT / place / name).exists() or (ROOT / place / f"{name}.py").exists() for place in (".", "experiments")
+        )
+    }

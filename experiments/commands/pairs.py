@@ -1,4 +1,4 @@
-"""`python -m experiments pairs`: right and wrong solutions to the same problems, audited, and what was left out."""
+"""`python -m experiments pairs`: right and wrong solutions to the same problems, each pair checked, with counts."""
 
 import json
 import re
@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 from console.command import Parser, output_path
 from console.values import one_of, whole
+from experiments.data.gsm8k import SPLITS
+from experiments.pairs.check import KINDS
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from console.terminal import Terminal
 
-__all__ = ["KINDS", "main", "marked"]
-
-SPLITS = ("train", "test")  # named here so that --help is answered without the rest; tests compare
-KINDS = ("result-slip", "wrong-operator", "wrong-operand", "swapped-quantity", "dropped-step")
+__all__ = ["diff", "main"]
 
 _EPILOG = """\
 One step of every solution is made wrong, and the error carried through every
@@ -49,26 +48,23 @@ exit status: 0, 2 for a call that cannot be carried out.
 _PART = re.compile(r"[0-9]+(?:[,.][0-9]+)*|\w+|\s+|.")
 
 
-def marked(before: str, after: str) -> list[tuple[str, bool]]:
+def diff(before: str, after: str) -> list[tuple[str, bool]]:
     """The parts of the second text, each with whether it differs from the first."""
     old, new = _PART.findall(before), _PART.findall(after)
-    found = []
-    for tag, _, _, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if start < end:
-            found.append(("".join(new[start:end]), tag != "equal"))
-    return found
+    opcodes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    return [("".join(new[start:end]), tag != "equal") for tag, _, _, start, end in opcodes if start < end]
 
 
-def _shown(parts: Sequence[tuple[str, bool]], is_coloured: bool) -> "Text":
+def _highlight(parts: Sequence[tuple[str, bool]], is_coloured: bool) -> "Text":
     from rich.text import Text
 
-    made = Text()
+    line = Text()
     for text, is_changed in parts:
         if is_changed and not is_coloured:
-            made.append(f"[{text}]")
+            line.append(f"[{text}]")
         else:
-            made.append(text, "bold red" if is_changed else "")
-    return made
+            line.append(text, "bold red" if is_changed else "")
+    return line
 
 
 def _show(terminal: "Terminal", record: dict[str, str | int]) -> None:
@@ -95,8 +91,8 @@ def _show(terminal: "Terminal", record: dict[str, str | int]) -> None:
     else:
         rows = list(zip(right, wrong, strict=True))
     for a, b in rows:
-        marks = [marked(b, a), marked(a, b)] if b else [[(a, True)], [("", False)]]
-        table.add_row(*(_shown(parts, terminal.is_terminal) for parts in marks))
+        sides = [diff(b, a), diff(a, b)] if b else [[(a, True)], [("", False)]]
+        table.add_row(*(_highlight(parts, terminal.is_terminal) for parts in sides))
     terminal.print(table)
 
 
@@ -133,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from console.progress import progress
     from console.terminal import Terminal
     from experiments.data import data_sources
-    from experiments.pairs import audit, corruption
+    from experiments.pairs import check, corruption
 
     skipped: list[str] | None = [] if options.skip_broken else None
     if (
@@ -152,16 +148,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     records: list[dict[str, str | int]] = []
     refused: Counter[str] = Counter()
-    objected: Counter[str] = Counter()
+    objections: Counter[str] = Counter()
     with progress("pairing", len(problems), "problems") as advance:
         for place, problem in enumerate(problems, start=1):
-            made = corruption.corrupt(problem, seed=options.seed, kinds=options.kinds, last_step=options.last_step)
-            if isinstance(made, corruption.Refusal):
-                refused[made.reason] += 1
-            elif found := audit.findings(made.record()):
-                objected[found[0].id] += 1
+            pair = corruption.corrupt(problem, seed=options.seed, kinds=options.kinds, last_step=options.last_step)
+            if isinstance(pair, corruption.Refusal):
+                refused[pair.reason] += 1
+            elif faults := check.findings(pair.record()):
+                objections[faults[0].id] += 1
             else:
-                records.append(made.record())
+                records.append(pair.record())
             advance(place)
     write(options.out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     terminal = Terminal(highlight=False, markup=False, stderr=str(options.out) == "-")
@@ -171,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every = max(len(records) // options.show, 1) if options.show else 1
     for record in records[::every][: options.show]:
         _show(terminal, record)
-    _report(terminal, len(problems), records, refused, objected)
+    _report(terminal, len(problems), records, refused, objections)
     if str(options.out) != "-":
         terminal.print(f"\nwrote {len(records)} pairs to {options.out}", soft_wrap=True)
     return 0
@@ -182,11 +178,11 @@ def _report(
     num_problems: int,
     records: Sequence[dict[str, str | int]],
     refused: Counter[str],
-    objected: Counter[str],
+    objections: Counter[str],
 ) -> None:
     from rich.table import Table
 
-    num_made = len(records) + objected.total()
+    num_wrong = len(records) + objections.total()
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("", "problems", "share"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
@@ -196,10 +192,10 @@ def _report(
 
     kinds = Counter(str(record["kind"]) for record in records)
     row("problems", num_problems, num_problems)
-    row("made wrong", num_made, num_problems)
-    row("  objected to by the auditor, of these", objected.total(), num_made)
-    for name, count in objected.most_common():
-        row(f"    {name}", count, num_made)
+    row("made wrong", num_wrong, num_problems)
+    row("  objected to by the auditor, of these", objections.total(), num_wrong)
+    for name, count in objections.most_common():
+        row(f"    {name}", count, num_wrong)
     row("pairs", len(records), num_problems)
     for kind in KINDS:
         row(f"  {kind}", kinds[kind], num_problems)

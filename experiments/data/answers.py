@@ -1,4 +1,4 @@
-"""The final answer in a solution, read as an exact fraction, and how often it is right. Knows no model, no data set.
+"""The final answer in a solution, read as an exact fraction. Knows no model, no data set.
 
 `docs/final-answers.md` has every rule as a row of a table, with its reason and examples that a test reads. A solution
 is read in four stages: reasoning between tags is left out; a new problem behind the answer ends the text; numbers that
@@ -11,28 +11,27 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import sqrt
 from typing import Literal, NamedTuple
 
 from experiments.data import reasoning
 
-__all__ = ["Answer", "Rule", "extract", "number", "wilson_interval"]
+__all__ = ["Answer", "AnswerRule", "extract", "number"]
 
-Rule = Literal["hashes", "boxed", "last-number", "none"]
-"""What an answer was found by: a line `#### N`, a LaTeX box, the last number of the text, or not at all."""
+AnswerRule = Literal["hashes", "boxed", "last-number", "none"]
+"""The place of an answer in its text: a line `#### N`, a LaTeX box, the last number, or none."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was read.
+    """The final answer of a text.
 
     Attributes:
         value: The answer; None where there is no number.
-        rule: What it was found by.
+        rule: Its place in the text.
     """
 
     value: Fraction | None
-    rule: Rule
+    rule: AnswerRule
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -91,7 +90,7 @@ def _numbers(text: str) -> Iterator[_Number]:
 
 
 class _Spelling(NamedTuple):
-    """One way to write numbers: characters that every text with it has, the way, and what stands for it instead."""
+    """One way to write numbers: characters that every text with it has, its pattern, and its replacement."""
 
     mark: str
     pattern: re.Pattern[str]
@@ -252,11 +251,11 @@ def extract(text: str) -> Answer:
     text = _plain(_of_one_problem(reasoning.without(text)))
     before, *parts = text.split("####")
     lines = [_stated(part.partition("\n")[0]) for part in parts]
-    found = next((line.value for line in lines if line.value is not None and not line.is_sentence), None)
-    if found is None:
-        found = _concluding(parts, lines)
-    if found is not None:
-        return Answer(found, "hashes")
+    value = next((line.value for line in lines if line.value is not None and not line.is_sentence), None)
+    if value is None:
+        value = _concluding(parts, lines)
+    if value is not None:
+        return Answer(value, "hashes")
     rests = ["\n" + part.partition("\n")[2] for part in parts]
     text = before + "".join("####" + line.text + rest for line, rest in zip(lines, rests, strict=True))
     after = 0
@@ -271,12 +270,12 @@ def extract(text: str) -> Answer:
 
 
 class _Line(NamedTuple):
-    """What a line of hashes says.
+    """The content of a line of hashes.
 
     Attributes:
         value: The number; None where it has none.
         is_sentence: Whether words other than "answer" stand before it, as in a heading.
-        text: The line without what is no number there.
+        text: The line without digits that are no number.
     """
 
     value: Fraction | None
@@ -321,28 +320,3 @@ def _braced(text: str) -> str:
         if not depth:
             return text[:place]
     return text
-
-
-def wilson_interval(num_right: int, num_all: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The Wilson score interval for a proportion; unlike the normal one it stays inside [0, 1] and is right near 0.
-
-    Args:
-        num_right: Successes.
-        num_all: Trials.
-        z: The standard normal quantile; by default for 95 %.
-
-    Raises:
-        ValueError: If there are no trials, or not 0 <= num_right <= num_all.
-
-    Source:
-        Wilson 1927, J. Am. Stat. Assoc. 22; Brown, Cai & DasGupta 2001, Statist. Sci. 16, eq. (4).
-    """
-    if num_all < 1 or not 0 <= num_right <= num_all:
-        raise ValueError(f"num_right must lie in 0 ... num_all, and num_all be positive; got {num_right} of {num_all}.")
-    share = num_right / num_all
-    centre = share + z * z / (2 * num_all)
-    half = z * sqrt(share * (1 - share) / num_all + (z / (2 * num_all)) ** 2)
-    scale = 1 + z * z / num_all
-    low, high = (centre - half) / scale, (centre + half) / scale
-    # At 0 and at 1 the bounds are exact in the formula; rounding must not push them past.
-    return (0.0 if num_right == 0 else low, 1.0 if num_right == num_all else high)

@@ -1,7 +1,7 @@
 """Problems with step-by-step solutions in the format of GSM8K: from a folder of JSONL files, or from the hub.
 
 A solution is text whose arithmetic is annotated (`<<48/2=24>>24`) and whose last line is `#### N`. Nothing here knows
-what the problems are for.
+how the problems are used.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +73,7 @@ def from_folder(folder: Path, split: Split, skipped: list[str] | None = None) ->
     Args:
         folder: Where train.jsonl and test.jsonl lie.
         split: Which of the two.
-        skipped: Where given, a broken line is described there and passed over.
+        skipped: A list for descriptions of broken lines, which are then passed over; None makes them an error.
 
     Raises:
         FileNotFoundError: If there is no such file; the message lists what lies there instead.
@@ -81,10 +81,10 @@ def from_folder(folder: Path, split: Split, skipped: list[str] | None = None) ->
     """
     path = folder / f"{split}.jsonl"
     if not path.is_file():
-        there = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else []
+        names = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else []
         raise FileNotFoundError(
             f"{path} must exist: a folder of GSM8K holds train.jsonl and test.jsonl. "
-            + (f"There is: {', '.join(there) or 'nothing'}." if folder.is_dir() else "There is no such folder.")
+            + (f"There is: {', '.join(names) or 'nothing'}." if folder.is_dir() else "There is no such folder.")
         )
     try:
         yield from files.read_lines(path, lambda record, number: _problem(record, f"{split}-{number}"), skipped)

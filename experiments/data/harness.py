@@ -1,6 +1,6 @@
-r"""What lm-evaluation-harness counts as right, by its own two readings: figures that stand beside this project's.
+r"""The two readings of lm-evaluation-harness, for figures beside this project's: published figures are read so.
 
-It must not know the project's own reading, and is no better than what it repeats: published figures are read so.
+This module must not know the project's own reading, and repeats the harness with its faults.
 
 Source:
     EleutherAI/lm-evaluation-harness, task gsm8k, version 3.0 (lm-eval 0.4.13): its stop texts, its two filters, and
@@ -35,7 +35,7 @@ def match(text: str, gold: str) -> Match:
     text = _ENDS.split(text, maxsplit=1)[0]
     right = _compared(gold)
     readings = _STRICT.findall(text)[:1], _FLEXIBLE.findall(text)[-1:]
-    return Match(*(bool(found) and _compared(found[0]) == right for found in readings))
+    return Match(*(bool(answers) and _compared(answers[0]) == right for answers in readings))
 
 
 def _compared(answer: str) -> str:

@@ -67,7 +67,7 @@ def _without_tokens(text: str) -> str:
 
 
 def _final_channel(text: str) -> str:
-    """What is in the channel `final` or in no channel."""
+    """The text in the channel `final` and in no channel."""
     before, *messages = text.split(_CHANNEL)
     pieces = [before]
     for message in messages:

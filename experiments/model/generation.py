@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
 import numpy as np
+from scipy.stats import binomtest
 
 from experiments import files
 from experiments.data import answers, harness
-from experiments.data.answers import Rule
+from experiments.data.answers import AnswerRule
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
 from experiments.model import decoding, sharding
 from experiments.model.llama import Architecture, Params
 
-__all__ = ["Sample", "Summary", "read", "record", "samples", "summary"]
+__all__ = ["Sample", "Summary", "read", "record", "samples", "summary", "wilson_interval"]
 
 _MULTIPLE = 32  # prompts of all batches have the same width, a multiple of this: the loop is compiled once
 
@@ -36,7 +37,7 @@ class Sample(NamedTuple):
 
     text: str
     answer: Fraction | None
-    rule: Rule
+    rule: AnswerRule
     is_right: bool
     num_tokens: int
     is_ended: bool
@@ -157,10 +158,10 @@ def read(path: Path, problems: Sequence[Problem], settings: Mapping[str, object]
                 "is_right": bool(is_right),
                 "num_tokens": int(num_tokens),
                 "is_ended": bool(is_ended),
-            } if rule in get_args(Rule):
+            } if rule in get_args(AnswerRule):
                 with suppress(ValueError, ZeroDivisionError):
                     value = None if answer is None else Fraction(answer)
-                    return Sample(text, value, cast(Rule, rule), is_right, num_tokens, is_ended)
+                    return Sample(text, value, cast(AnswerRule, rule), is_right, num_tokens, is_ended)
         raise ValueError("it is not an answer")
 
     return files.resumed_lines(path, sample)
@@ -181,11 +182,17 @@ class Summary(NamedTuple):
 
     num_right: int
     interval: tuple[float, float]
-    by_rule: dict[Rule, tuple[int, int]]
+    by_rule: dict[AnswerRule, tuple[int, int]]
     num_strict: int
     num_flexible: int
     num_cut: int
     median_length: int
+
+
+def wilson_interval(num_right: int, num_problems: int) -> tuple[float, float]:
+    """The 95 % Wilson interval of a share."""
+    low, high = binomtest(num_right, num_problems).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def summary(problems: Sequence[Problem], solved: Sequence[Sample]) -> Summary:
@@ -196,8 +203,8 @@ def summary(problems: Sequence[Problem], solved: Sequence[Sample]) -> Summary:
     matches = [harness.match(sample.text, problem.gold) for problem, sample in zip(problems, solved, strict=True)]
     return Summary(
         num_right=num_right,
-        interval=answers.wilson_interval(num_right, len(solved)),
-        by_rule={rule: (answered[rule], right[rule]) for rule in get_args(Rule)},
+        interval=wilson_interval(num_right, len(solved)),
+        by_rule={rule: (answered[rule], right[rule]) for rule in get_args(AnswerRule)},
         num_strict=sum(match.strict for match in matches),
         num_flexible=sum(match.flexible for match in matches),
         num_cut=sum(not sample.is_ended for sample in solved),

@@ -5,7 +5,7 @@ reductions are one function. The head is computed only where a token of a comple
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +15,16 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from experiments.arms import Reduction
 from experiments.data.tokens import Batch
 from experiments.model import llama, sharding
 from experiments.model.llama import Architecture, Params, Remat
 from numerics.types import LossFn, Scalar
 
-__all__ = ["MAX_SCORES", "Reduction", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
+__all__ = ["MAX_SCORES", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
 
 MAX_SCORES = 2**23
 """Scores of one block of places, 32 MiB of float32."""
-
-Reduction = Literal["token-union", "token-half", "sequence", "sum"]
-"""The set over which the loss of one side is an average.
-
-token-union  all completion tokens of both sides: all tokens have equal weights
-token-half   the completion tokens of the same side: both sides have equal weights
-sequence     the tokens of each completion, then the completions of the side
-sum          no average
-"""
 
 
 def weights(lengths: Sequence[int], reduction: Reduction, *, num_tokens_of_both: int) -> list[float]:

@@ -1,8 +1,7 @@
 """Wrong solutions made from right ones: one error in one step, carried through every later step to a wrong answer.
 
-All else of the solution stays as it is, so that a model told the two apart by nothing but the error. What cannot be
-altered without leaving a contradiction is refused with a reason. Nothing here checks pairs for a reader: whoever does
-must not share this code.
+All else of the solution stays as it is, so that nothing but the error distinguishes the two. A solution that cannot be
+altered without a contradiction is refused, with a reason. The check of pairs must not share this code.
 """
 
 import random
@@ -14,16 +13,16 @@ from decimal import Decimal
 from fractions import Fraction
 from hashlib import blake2b
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from experiments.data import gsm8k
 from experiments.pairs import solutions
-from experiments.pairs.solutions import GIVEN, Formula, Mention, Number, Solution, Source, Step
+from experiments.pairs.solutions import QUESTION, Formula, Mention, Number, Origin, Solution, Step
 
 __all__ = ["KINDS", "REASONS", "Corruption", "Kind", "Reason", "Refusal", "corrupt"]
 
 Kind = Literal["result-slip", "wrong-operator", "wrong-operand", "swapped-quantity", "dropped-step"]
-KINDS: tuple[Kind, ...] = ("result-slip", "wrong-operator", "wrong-operand", "swapped-quantity", "dropped-step")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """The errors.
 
 A result slip is right arithmetic with a wrong result. A wrong operator, or a wrong operand, which is another number of
@@ -36,28 +35,16 @@ Reason = Literal[
     "one-step",
     "unread-annotation",
     "answer-not-a-step",
+    "no-such-error",
     "answer-unmoved",
     "ambiguous-number",
     "unexplained-number",
     "implausible-number",
     "inconsistent-original",
     "broken-equation",
-    "no-such-error",
 ]
-REASONS: tuple[Reason, ...] = (
-    "no-steps",
-    "one-step",
-    "unread-annotation",
-    "answer-not-a-step",
-    "no-such-error",
-    "answer-unmoved",
-    "ambiguous-number",
-    "unexplained-number",
-    "implausible-number",
-    "inconsistent-original",
-    "broken-equation",
-)
-"""Why there is no wrong solution; where different errors failed for different reasons, the commonest."""
+REASONS: tuple[Reason, ...] = get_args(Reason)
+"""The reasons of refusals. Where errors failed for different reasons it is the commonest, and the first of equals."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +84,14 @@ class Corruption:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A problem without a wrong solution, and why."""
+    """A problem without a wrong solution, and the reason."""
 
     id: str
     reason: Reason
 
 
 class _Error(NamedTuple):
-    """An error in one step before it is carried on: the new value, and what is written otherwise in its formulas."""
+    """An error in one step: its new value, and the changes in its formulas."""
 
     value: Fraction
     operands: Mapping[int, Fraction] = {}
@@ -112,7 +99,7 @@ class _Error(NamedTuple):
 
 
 class _RefusedError(Exception):
-    """Why an error cannot be carried on."""
+    """The reason why an error cannot be carried to the answer."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -143,7 +130,7 @@ def corrupt(
         return Refusal(problem.id, "no-steps")
     if len(solution.steps) == 1 and not last_step:
         return Refusal(problem.id, "one-step")
-    if not solution.is_understood:
+    if not solution.is_readable:
         return Refusal(problem.id, "unread-annotation")
     if last is None:
         return Refusal(problem.id, "answer-not-a-step")
@@ -155,11 +142,11 @@ def corrupt(
         for place in chance.sample(places, len(places)):
             for error in _errors(solution, place, kind, chance):
                 try:
-                    text, wrong = _carried(problem, solution, place, kind, error)
+                    text, wrong = _propagate(problem, solution, place, kind, error)
                 except _RefusedError as refused:
                     reasons[refused.reason] += 1
                     continue
-                old, new = _written(solution.steps[place].value), _written(error.value)
+                old, new = _decimal(solution.steps[place].value), _decimal(error.value)
                 return Corruption(
                     id=problem.id,
                     question=problem.question,
@@ -204,27 +191,27 @@ def _wrong_operators(step: Step) -> Iterator[list[_Error]]:
     if len(places) != len(formula.operators) or any(start == end for f in step.formulas for start, end in f.operators):
         return
     for instead in ({"+": "-", "-": "+", "*": "+/", "/": "*"}, {"+": "*", "/": "-"}):
-        found: list[_Error] = []
+        errors: list[_Error] = []
         for number, i in enumerate(places):
             if i in formula.fraction_bars or not i or formula.symbols[i - 1] == "(":
                 continue
             for other in instead.get(formula.symbols[i], ""):
                 value = solutions.evaluate((*formula.symbols[:i], other, *formula.symbols[i + 1 :]), formula.values)
-                found += [_Error(value, operator=(number, other))] if value is not None else []
-        yield found
+                errors += [_Error(value, operator=(number, other))] if value is not None else []
+        yield errors
 
 
 def _wrong_operands(solution: Solution, place: int) -> list[_Error]:
     """Each number that is not part of a fraction replaced by another one of the question or of an earlier step."""
     step = solution.steps[place]
     formula = step.formulas[0]
-    stated = _stated_beside(solution, step)
+    stated = _numbers_beside(solution, step)
     pool = sorted(solution.numerals.union(other.value for other in solution.steps[:place]).difference(formula.values))
     changes = [
         {i: other}
         for i, value in enumerate(formula.values)
         for other in pool
-        if step.sources[i]
+        if step.origins[i]
         and i not in formula.fractions
         and value not in stated  # "12 mph faster is 60+18" says at once what is wrong
         and value <= _MOST_TIMES_AN_OPERAND * other <= _MOST_TIMES_AN_OPERAND**2 * value
@@ -232,8 +219,8 @@ def _wrong_operands(solution: Solution, place: int) -> list[_Error]:
     return _with_operands(formula, changes)
 
 
-def _stated_beside(solution: Solution, step: Step) -> frozenset[Fraction]:
-    """The numbers that a step's line says, in digits or by its words, outside the step's arithmetic."""
+def _numbers_beside(solution: Solution, step: Step) -> frozenset[Fraction]:
+    """The numbers on a step's line outside its arithmetic, in digits or implied by words."""
     own = {number.start for formula in step.formulas for number in formula.numbers}
     said = {
         mention.number.value
@@ -251,11 +238,11 @@ def _swaps(step: Step) -> list[_Error]:
 
 
 def _with_operands(formula: Formula, changes: Iterable[Mapping[int, Fraction]]) -> list[_Error]:
-    found: list[_Error] = []
+    errors: list[_Error] = []
     for change in changes:
         value = solutions.evaluate(formula.symbols, [change.get(i, old) for i, old in enumerate(formula.values)])
-        found += [_Error(value, change)] if value is not None else []
-    return found
+        errors += [_Error(value, change)] if value is not None else []
+    return errors
 
 
 def _stand_ins(solution: Solution, step: Step) -> list[_Error]:
@@ -264,9 +251,9 @@ def _stand_ins(solution: Solution, step: Step) -> list[_Error]:
         return []
     formula = step.formulas[0]
     numbers = [
-        (v, s) for i, (v, s) in enumerate(zip(formula.values, step.sources, strict=True)) if i not in formula.fractions
+        (v, s) for i, (v, s) in enumerate(zip(formula.values, step.origins, strict=True)) if i not in formula.fractions
     ]
-    results = [value for value, sources in numbers if any(source.step != GIVEN for source in sources)]
+    results = [value for value, origins in numbers if any(origin.step != QUESTION for origin in origins)]
     return [_Error(value) for value in results or [value for value, _ in numbers if value in solution.numerals]]
 
 
@@ -295,7 +282,7 @@ def _slips(step: Step) -> Iterator[list[_Error]]:
         done |= group
 
 
-def _carried(problem: gsm8k.Problem, solution: Solution, place: int, kind: Kind, error: _Error) -> tuple[str, str]:
+def _propagate(problem: gsm8k.Problem, solution: Solution, place: int, kind: Kind, error: _Error) -> tuple[str, str]:
     """The wrong solution and its answer.
 
     Raises:
@@ -307,7 +294,7 @@ def _carried(problem: gsm8k.Problem, solution: Solution, place: int, kind: Kind,
         raise _RefusedError("answer-unmoved")
     new = {i: other.value for i, other in enumerate(steps)}
     new[place] = error.value
-    _must_be_plausible(step, error.value)
+    _require_plausible(step, error.value)
     for later in range(place + 1, len(steps)):
         new[later] = _value_after(steps[later], new)
     assert solution.answer_step is not None
@@ -320,17 +307,17 @@ def _carried(problem: gsm8k.Problem, solution: Solution, place: int, kind: Kind,
         number = mention.number
         if dropped[0] <= number.start < dropped[1]:
             continue
-        value = _meant(number, mention.sources, new)
+        value = _new_value(number, mention.origins, new)
         if value == number.value:
-            _must_be_explained(solution, mention, changed)
+            _require_explained(solution, mention, changed)
         if value != number.value and mention.line in solution.inconsistent:
             raise _RefusedError("inconsistent-original")
         if value != number.value:
-            edits.append((number.start, number.end, _like(solution, number, value)))
+            edits.append((number.start, number.end, _in_style(solution, number, value)))
     for formula in step.formulas:
         for i, value in error.operands.items():
             number = formula.numbers[i]
-            edits.append((number.start, number.end, _like(solution, number, value)))
+            edits.append((number.start, number.end, _in_style(solution, number, value)))
         if error.operator is not None:
             i, symbol = error.operator
             start, end = formula.operators[i]
@@ -339,17 +326,17 @@ def _carried(problem: gsm8k.Problem, solution: Solution, place: int, kind: Kind,
                 (start, end, symbol if is_annotation else _operator_like(solution.text[start:end], symbol, solution))
             )
     wrong = new[solution.answer_step]
-    edits.append((solution.answer.start, solution.answer.end, _like(solution, solution.answer, wrong)))
+    edits.append((solution.answer.start, solution.answer.end, _in_style(solution, solution.answer, wrong)))
     if kind == "dropped-step":
         edits.append((dropped[0], dropped[1] + 1, ""))
-    text = _edited(solution.text, edits)
-    _must_hold(problem, solution, text, place, kind, new)
+    text = _apply(solution.text, edits)
+    _require_consistent(problem, solution, text, place, kind, new)
     return text, gsm8k.final_answer(text)
 
 
-def _meant(number: Number, sources: Iterable[Source], new: Mapping[int, Fraction]) -> Fraction:
-    """The value of a number when steps have new values; its own where it comes out of nowhere."""
-    options = {number.value if source.step == GIVEN else new[source.step] * source.scale for source in sources}
+def _new_value(number: Number, origins: Iterable[Origin], new: Mapping[int, Fraction]) -> Fraction:
+    """The value of a number after steps have new values; its own where it comes out of nowhere."""
+    options = {number.value if origin.step == QUESTION else new[origin.step] * origin.scale for origin in origins}
     if len(options) > 1:
         raise _RefusedError("ambiguous-number")
     return options.pop() if options else number.value
@@ -357,15 +344,15 @@ def _meant(number: Number, sources: Iterable[Source], new: Mapping[int, Fraction
 
 def _value_after(step: Step, new: Mapping[int, Fraction]) -> Fraction:
     """The value of a later step."""
-    numbers = zip(step.formulas[0].numbers, step.sources, strict=True)
-    values = [_meant(number, sources, new) for number, sources in numbers]
+    numbers = zip(step.formulas[0].numbers, step.origins, strict=True)
+    values = [_new_value(number, origins, new) for number, origins in numbers]
     if values == step.formulas[0].values:
         return step.value
     value = solutions.evaluate(step.formulas[0].symbols, values)
     if value is None or not step.is_exact:
         raise _RefusedError("implausible-number")
     if value != step.value:
-        _must_be_plausible(step, value)
+        _require_plausible(step, value)
     return value
 
 
@@ -373,7 +360,7 @@ _MOST_TIMES_AN_OPERAND = 10  # 2 years are not taken for 400 books
 _MOST_TIMES = 20  # a result that is twenty times too large is seen at a glance
 
 
-def _must_be_plausible(step: Step, value: Fraction) -> None:
+def _require_plausible(step: Step, value: Fraction) -> None:
     old = step.value
     if (
         min(old, value) <= 0
@@ -384,20 +371,20 @@ def _must_be_plausible(step: Step, value: Fraction) -> None:
         raise _RefusedError("implausible-number")
 
 
-def _must_be_explained(solution: Solution, mention: Mention, changed: Mapping[int, Fraction]) -> None:
-    """That no changed result went into a number that stays.
+def _require_explained(solution: Solution, mention: Mention, changed: Mapping[int, Fraction]) -> None:
+    """Refuses an error where a changed result may have gone into a number that stays.
 
-    What was worked out in the head would have to change along, and the text does not say to what.
+    A number worked out in the head would have to change as well, and the text does not say how.
     """
     value = mention.number.value
     before = [i for i, step in enumerate(solution.steps) if step.results[-1].start < mention.number.start]
     old = [changed[i] for i in before if i in changed]
-    if not mention.sources and value not in solution.explained:
-        known = {solution.steps[i].value for i in before} | solution.given | _CONSTANTS
+    if not mention.origins and value not in solution.question_values:
+        known = {solution.steps[i].value for i in before} | solution.known | _CONSTANTS
         if any(value in (a * b, a + b, abs(a - b)) or value * b == a for a in old for b in known):
             raise _RefusedError("unexplained-number")
     is_behind = all(step.line != mention.line for step in solution.steps[len(before) :])
-    if mention.sources and is_behind and any(a == value * b for a in old for b in _PER_UNIT):
+    if mention.origins and is_behind and any(a == value * b for a in old for b in _PER_UNIT):
         raise _RefusedError("unexplained-number")  # "1000 grams are 1 kilogram"
 
 
@@ -405,10 +392,10 @@ _PER_UNIT = frozenset(Fraction(value) for value in (7, 12, 16, 24, 60, 100, 1000
 _CONSTANTS = frozenset(Fraction(value) for value in (3, 4, 5, 7, 10, 12, 24, 30, 52, 60, 100, 365, 1000))
 
 
-def _like(solution: Solution, number: Number, value: Fraction) -> str:
+def _in_style(solution: Solution, number: Number, value: Fraction) -> str:
     """A value written as another number is at its place: words, decimals, thousands separators."""
     if number.text[0].isalpha():
-        word = next((word for word, known in solutions.WORDS.items() if known == value), _written(value))
+        word = next((word for word, known in solutions.CARDINALS.items() if known == value), _decimal(value))
         return word.capitalize() if number.text[0].isupper() else word
     before, after = solution.text[: number.start], solution.text[number.end : number.end + 8]
     if value > 100 >= number.value and (after[:1] == "%" or after == " percent"):
@@ -419,7 +406,7 @@ def _like(solution: Solution, number: Number, value: Fraction) -> str:
         raise _RefusedError("implausible-number")  # "1 hours"
     decimals = number.text.partition(".")[2]
     is_padded = decimals.endswith("0") or (len(decimals) == len("00") and is_money)
-    text = _written(value)
+    text = _decimal(value)
     whole, _, new_decimals = text.partition(".")
     if len(new_decimals) > max(len("00"), len(decimals)) or Fraction(text) != value:
         raise _RefusedError("implausible-number")
@@ -433,7 +420,7 @@ def _like(solution: Solution, number: Number, value: Fraction) -> str:
     return f"{whole}.{new_decimals}" if new_decimals else whole
 
 
-def _written(value: Fraction) -> str:
+def _decimal(value: Fraction) -> str:
     """A value in as many decimals as it has; cut off where they do not end."""
     text = f"{Decimal(value.numerator) / Decimal(value.denominator):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
@@ -448,7 +435,7 @@ def _operator_like(text: str, symbol: str, solution: Solution) -> str:
     return symbol
 
 
-def _edited(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
+def _apply(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
     parts, done = [], 0
     for start, end, new in sorted(edits):
         parts += [text[done:start], new]
@@ -456,10 +443,10 @@ def _edited(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
     return "".join(parts) + text[done:]
 
 
-def _must_hold(
+def _require_consistent(
     problem: gsm8k.Problem, solution: Solution, text: str, place: int, kind: Kind, new: Mapping[int, Fraction]
 ) -> None:
-    """That the wrong solution, read again, has the steps that were meant, and no equation broke but the altered one."""
+    """Refuses a wrong solution that, read again, has other steps than intended, or a further false equation."""
     if abs(len(text) - len(solution.text)) > max(len(solution.text) / 4, 20):
         raise _RefusedError("implausible-number")
     again = solutions.read(replace(problem, solution=text, gold=gsm8k.final_answer(text)))
@@ -475,8 +462,8 @@ def _must_hold(
         expected[place] = (new[place], False)
     elif kind in ("result-slip", "dropped-step"):  # in plain text an equation that does not hold is no step
         del expected[place]
-    found = [(step.value, step.is_exact) for step in again.steps]
-    if len(again.relations) < len(kept) or found != expected:
+    steps = [(step.value, step.is_exact) for step in again.steps]
+    if len(again.relations) < len(kept) or steps != expected:
         raise _RefusedError("broken-equation")
 
 

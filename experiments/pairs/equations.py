@@ -1,379 +1,262 @@
-"""What is said in a solution: its words and numbers, its arithmetic, and its equations with their place in the text.
+"""The equations of a solution, as the check of pairs reads them: tokens of a line, exact arithmetic, two equal sides.
 
-This is the auditor's own reading. It must not be shared with the modules that read solutions to make wrong ones,
-`solutions` and `corruption`: two readings that are one would make the same mistake and agree.
+Python's grammar reads the arithmetic. This module must not know how wrong solutions are made, nor share a module with
+those that make them.
 """
 
+import ast
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from functools import lru_cache
-from itertools import pairwise
+from functools import cache
 from typing import NamedTuple
 
-__all__ = ["Equation", "Token", "agree", "evaluated", "found", "identities", "is_equals", "tokens", "written"]
+__all__ = ["RATIOS", "Equation", "Token", "evaluated", "found", "implied", "is_unknown", "number", "numerals", "tokens"]
 
 # Tokens ---------------------------------------------------------------------------------------------------------------
 
-_VULGAR = {"½": Fraction(1, 2), "¼": Fraction(1, 4), "¾": Fraction(3, 4), "⅓": Fraction(1, 3), "⅔": Fraction(2, 3)}
-_CARDINALS = {
-    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17,
-    "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70,
-    "eighty": 80, "ninety": 90,
-}  # fmt: skip
-_TENS_WORD = "|".join(word for word, value in _CARDINALS.items() if value >= 20)
-# "one" is a pronoun more often than a number. The longer words first: "sixteen" begins with "six".
-_CARDINAL = rf"(?:{_TENS_WORD})[- ](?:one|two|three|four|five|six|seven|eight|nine)\b|" + "|".join(
-    sorted((word for word in _CARDINALS if word != "one"), key=len, reverse=True)
-)
-# On the same line: an x at the end of one is an unknown.
-_NUMBER_AHEAD = r"[^\S\n]*(?:[$(][^\S\n]*)*\.?\d"
-
+_ONES = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]  # "one" is a pronoun more often than a number
+_TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_CARDINALS = dict(zip([*_ONES, *_TEENS, *_TENS], [*range(2, 20), *range(20, 100, 10)], strict=True))
+_SPOKEN = {"plus": "+", "minus": "-", "times": "*", "divided by": "/", "multiplied by": "*"}
+_OPERATORS = {**_SPOKEN, "x": "*", "×": "*", "∗": "*", "÷": "/", "–": "-", "—": "-", "−": "-"}
+_AHEAD = r"(?=[^\S\n]*(?:[-$(][^\S\n]*)*\.?\d)"  # an operator stands before a number: miles/hour is no division
 _TOKEN = re.compile(
-    rf"""(?P<space>[^\S\n]+)|(?P<open><<)|(?P<close>>>)|(?P<newline>\n)
-    |(?P<ordinal>\d[\d,]*(?:st|nd|rd|th)\b)
-    |(?P<number>(?:(?:(?<=[=(>$<+*/])|(?<=[=\#]\ ))[-−])?
-        (?:\d+\ \d+/\d+(?![\d/])|(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+|[½¼¾⅓⅔]))
-    |(?P<op>[+*×÷∗]|(?<=[\d)%\s])[xX](?={_NUMBER_AHEAD})|(?<=[\w)%\s])//?(?={_NUMBER_AHEAD})
-        |(?<=[\w)%\s>])[-–—−](?={_NUMBER_AHEAD})
-        |(?<=[\w)%]\s)(?:times|plus|minus|(?:divided|multiplied)\ by)(?=\ (?:[$(]*\.?\d|(?:{_CARDINAL})\b)))
-    |(?P<cardinal>(?=[tfsen])(?<![\w-])(?:{_CARDINAL})(?![\w]))
-    |(?P<currency>[$€£¢])
-    |(?P<word>[^\W\d_]+(?:['’][^\W\d_]+)*)
-    |(?P<other>.)""",
+    rf"""(?P<label>(?<!>)\d+(?:st|nd|rd|th)\b|\b[^\W\d_xX]\d+\b)
+    |(?P<number>\d+[ ]\d+/\d+(?![\d/])|(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)
+    |(?P<cardinal>(?<![\w-])(?:(?:{"|".join(_TENS)})[- ](?:{"|".join(_ONES)})|{"|".join(_CARDINALS)})\b)
+    |(?P<operator>[+*×÷∗]
+        |(?:(?<=[\d)%\s])x|(?<=[\w)%\s>])/|[-–—−]|{"|".join(map(re.escape, _SPOKEN))}){_AHEAD})
+    |(?P<equals>=|\bequals?\b)|(?P<mark><<|>>)|(?P<word>[^\W\d_]+)|(?P<other>\S)|(?P<space>\s+)""",
     re.VERBOSE | re.IGNORECASE,
 )
-_OPERATORS = {
-    **dict.fromkeys(("x", "×", "∗", "times", "multiplied by"), "*"),
-    **dict.fromkeys(("÷", "//", "divided by"), "/"),
-    **dict.fromkeys(("–", "—", "−", "minus"), "-"),
-    "plus": "+",
-}
+_NUMBER = re.compile(r"([-−]?)\$?((?:\d{1,3}(?:,\d{3})+|\d*)(?:\.\d+)?)(?: (\d+))?(?:/(0*[1-9]\d*))?", re.ASCII)
+_MOST_CHARACTERS = 100  # Python refuses to read a number of thousands of digits
 
 
 class Token(NamedTuple):
-    """A piece of a text.
+    """A piece of a line.
 
     Attributes:
-        kind: What it is: a number, a cardinal (a number in a word), an op, a word, a space, ...
-        text: As it is written; an operator as one of + - * /.
-        line: Where it stands, from 1.
-        value: The number that it is, exactly; None for anything else.
+        kind: number, cardinal (a number in a word), label (4th, B2), operator, equals, mark, word, other or space.
+        text: As it is written.
+        value: The number that it is; None for anything else.
+        is_hidden: Whether it stands inside an annotation.
     """
 
     kind: str
     text: str
-    line: int
     value: Fraction | None
+    is_hidden: bool
+
+    @property
+    def meaning(self) -> Fraction | str:
+        """The number; else the text, of an operator as one of + - * /."""
+        return _OPERATORS.get(self.text.lower(), self.text) if self.value is None else self.value
 
 
-@lru_cache(maxsize=4096)
-def _read(kind: str, text: str) -> Fraction | None:
-    if kind == "cardinal":
-        return Fraction(sum(_CARDINALS[part] for part in re.split("[- ]", text.lower())))
-    if kind != "number" or len(text) > 100:  # Python refuses to read a number of thousands of digits
+def number(text: str) -> Fraction | None:
+    """The number that a text is: $1,234.50, -3, .5, 1/2 or 1 1/2; None if it is none."""
+    match = _NUMBER.fullmatch(text.strip()) if len(text) <= _MOST_CHARACTERS else None
+    if match is None or not match[2]:
         return None
-    sign, text = -1 if text[0] in "-−" else 1, text.lstrip("-−").replace(",", "")
-    if text in _VULGAR:
-        return sign * _VULGAR[text]
-    whole, _, part = text.rpartition(" ")
-    _, slash, denominator = part.partition("/")
-    if slash and not int(denominator):
-        return None
-    return sign * (Fraction(whole or 0) + Fraction(part))
+    whole, bottom = Fraction(match[2].replace(",", "")), int(match[4] or 1)
+    size = whole + Fraction(int(match[3]), bottom) if match[3] else whole / bottom
+    return -size if match[1] else size
 
 
-def tokens(text: str) -> list[Token]:
-    """The pieces of a text, in order; none of it is left out."""
-    made: list[Token] = []
-    line = 1
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "other"
-        piece = match.group()
-        if kind == "op":
-            made.append(Token(kind, _OPERATORS.get(piece.lower(), piece), line, None))
-        elif kind == "ordinal" and made and made[-1].kind == "close":  # <<7+14=21>>21st
-            made.append(Token("number", piece, line, _read("number", piece[:-2])))
-        else:
-            made.append(Token(kind, piece, line, _read(kind, piece)))
-            line += kind == "newline"
-    return made
+def tokens(line: str) -> list[Token]:
+    """The pieces of a line, in order; none of it is left out."""
+    row: list[Token] = []
+    is_hidden = False
+    for match in _TOKEN.finditer(line):
+        kind, text = match.lastgroup or "", match.group()
+        is_hidden = text == "<<" if kind == "mark" else is_hidden
+        value = number(text) if kind == "number" else None
+        if kind == "cardinal":
+            value = Fraction(sum(_CARDINALS[word] for word in re.split("[- ]", text.lower())))
+        row.append(Token(kind, text, value, is_hidden))
+    return row
 
 
-def written(tokens: Sequence[Token | None], start: int, stop: int) -> str:
-    """What a range of tokens reads, without the blanks around it."""
-    return "".join(token.text for token in tokens[start:stop] if token).strip()
+def is_unknown(token: Token) -> bool:
+    """Whether a token is an unknown of algebra."""
+    return token.kind == "word" and token.text in "xyz"
+
+
+# Quantities -----------------------------------------------------------------------------------------------------------
+
+# Numbers that words bring along without a digit, as "minute" brings 60.
+_IMPLIED = {
+    r"\b(half|halv|twice|doubl|couple|both|pair|twin|each|other|average)": (2,),
+    r"\b(third|thrice|tripl|triang)": (3, 180),
+    r"\b(quart|fourth|quadrupl|square|rectang|perimeter)": (2, 4, 25),
+    r"fifth|\bnickel": (5,),
+    r"sixth": (6,),
+    r"eighth": (8,),
+    r"tenth|\b(dime|decade)": (10,),
+    r"\b(foot|feet|inch|yard|dozen)": (3, 12, 36),
+    r"\b(pound|ounce|cup|gallon|pint)": (2, 4, 8, 16, 128),
+    r"\bscore": (20,),
+    r"\b(second|minute|hour)": (30, 60, 3600),
+    r"\b(days?\b|daily)": (7, 24, 30, 31, 365),
+    r"\bweek": (2, 4, 5, 7, 52),
+    r"\b(month|year|annual)": (4, 12, 28, 30, 31, 52, 365),
+    r"%|\b(percent|cents?\b|dollar|hundred)": (100,),
+    r"\b(thousand|kilo|kg|km|gram|meter)": (100, 1000),
+}
+_ONE = re.compile(r"\b(one|once|single|another)\b|(?<![\d.])1(?!\.?\d|/| \d+/)", re.IGNORECASE)
+
+
+def implied(text: str) -> set[Fraction]:
+    """The numbers that the words of a text bring along without a digit."""
+    return {Fraction(value) for words, values in _IMPLIED.items() if re.search(words, text, re.I) for value in values}
+
+
+def numerals(question: str) -> set[Fraction]:
+    """The numbers of a question, in digits, in words and as shares. Of 1/2 it is the half, and not the 1."""
+    row = tokens(question)
+    values = {token.value for token in row if token.value is not None and token.value != 1}
+    values |= {Fraction(re.sub(r"\D", "", token.text)) for token in row if token.kind == "label"}  # the 4th of July
+    values |= {value / 100 for value in values}
+    for top, bar, bottom in zip(row, row[1:], row[2:], strict=False):
+        if bar.text == "/" and top.value is not None and bottom.value:
+            values.add(top.value / bottom.value)
+    return values | ({Fraction(1)} if _ONE.search(question) else set())
 
 
 # Arithmetic -----------------------------------------------------------------------------------------------------------
 
-_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
+_UNKNOWN = Fraction(999_983)  # a large prime: sums of multiples that are equal for it are equal for every number
 
 
-def evaluated(tokens: Sequence[Token], start: int, stop: int) -> Fraction | None:
-    """The value of the arithmetic in a range of tokens, units left out; None if it has none.
+@cache
+def _parsed(source: str) -> ast.expr | None:
+    try:
+        return ast.parse(source, mode="eval").body
+    except SyntaxError:
+        return None
 
-    Numbers and brackets without an operator between them are multiplied: `2(3+4)`, `(1/2) 18`. A number in a word
-    behind another number belongs to its unit: `37 kg in the first four months`.
+
+def evaluated(side: Sequence[Token]) -> Fraction | None:
+    """The value of arithmetic, without the words and signs between its numbers; None if it has none.
+
+    Each number is replaced by its place among the numbers before Python's grammar reads it, so that it stays exact. A
+    bracket or an unknown behind a number multiplies it: 2(3+4), 5x.
     """
-    pieces: list[Fraction | str] = []
-    for token in tokens[start:stop]:
-        before = pieces[-1] if pieces else None
-        if token.value is not None:
-            if token.kind == "cardinal" and isinstance(before, Fraction):
-                continue
-            pieces += ["*", token.value] if before == ")" else [token.value]
-        elif token.text == "(":
-            pieces += ["*", "("] if before == ")" or isinstance(before, Fraction) else ["("]
-        elif token.kind == "op" or token.text == ")":
-            pieces.append(token.text)
-        elif token.text == "%" and pieces and isinstance(pieces[-1], Fraction):
-            pieces[-1] /= 100
-        elif token.kind == "number":
-            return None
-    place = 0
+    pieces: list[str] = []
+    values: list[Fraction] = []
+    before = ""
+    for token in side:
+        is_behind = bool(pieces) and pieces[-1] not in "(+-*/"
+        if token.kind == "number" and token.value is not None:
+            pieces += ["*"] * (pieces[-1:] == [")"]) + [str(len(values))]
+            values.append(token.value)
+        elif is_unknown(token) and before != "word":
+            pieces += ["*"] * is_behind + [str(len(values))]
+            values.append(_UNKNOWN)
+        elif token.kind == "operator":
+            pieces.append(str(token.meaning))
+        elif token.text in ("(", ")"):
+            pieces += ["*"] * (is_behind and token.text == "(") + [token.text]
+        elif token.text == "%" and pieces and pieces[-1].isdecimal():
+            values[-1] /= 100
+        before = before if token.kind == "space" else token.kind
 
-    def operand() -> Fraction | None:
-        nonlocal place
-        if place == len(pieces):
-            return None
-        piece = pieces[place]
-        place += 1
-        if isinstance(piece, Fraction):
-            return piece
-        if piece in ("-", "+"):
-            value = operand()
-            return value if value is None or piece == "+" else -value
-        if piece != "(":
-            return None
-        value = expression(1)
-        if place == len(pieces) or pieces[place] != ")":
-            return None
-        place += 1
-        return value
+    def value(node: ast.expr | None) -> Fraction:
+        match node:
+            case ast.Constant(value=int(place)):
+                return values[place]
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=inner):
+                return -value(inner) if isinstance(sign, ast.USub) else value(inner)
+            case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _OPERATIONS:
+                return _OPERATIONS[type(sign)](value(left), value(right))
+        raise ArithmeticError
 
-    def expression(least: int) -> Fraction | None:
-        nonlocal place
-        left = operand()
-        while left is not None and place < len(pieces):
-            operator = pieces[place]
-            if not isinstance(operator, str) or _PRECEDENCE.get(operator, 0) < least:
-                break
-            place += 1
-            right = expression(_PRECEDENCE[operator] + 1)
-            if right is None or (operator == "/" and not right):
-                return None
-            left = {"+": left.__add__, "-": left.__sub__, "*": left.__mul__, "/": left.__truediv__}[operator](right)
-        return left
-
-    value = expression(1)
-    return value if place == len(pieces) else None
+    try:
+        return value(_parsed(" ".join(pieces)))
+    except ArithmeticError:  # a division by zero is one
+        return None
 
 
 # Equations ------------------------------------------------------------------------------------------------------------
 
 
 class Equation(NamedTuple):
-    """Where an equation lies among the tokens; ends are exclusive.
+    """An equation: an annotation `<<left=right>>`, or the two sides of an equals sign as a reader sees them.
 
     Attributes:
-        line: From 1.
-        first: Of its left side.
-        stop: Of its left side.
-        result: The number on its right side.
-        visible: The number behind an annotation.
-        chain: The arithmetic in front of an annotation.
-        is_annotated: Whether it stands between << and >>.
-        has_units: Whether words stand in its arithmetic.
-        has_percent: Whether a percent sign does.
-        is_exact: Whether it is true.
+        row: The line, from 0.
+        left: The places of its left side among the tokens of the line.
+        right: The places of its right side; of a visible one without words.
+        result: The place of the only number of the right side; None where an operator stands beside it.
+        ratio: The left value over the right one, 1 but for a share that is also a percentage; None where it is false.
+        is_annotation: Whether it stands between << and >>.
     """
 
-    line: int
-    first: int
-    stop: int
-    result: int
-    visible: int | None
-    chain: tuple[int, int] | None
-    is_annotated: bool
-    has_units: bool
-    has_percent: bool
-    is_exact: bool
+    row: int
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    result: int | None
+    ratio: Fraction | None
+    is_annotation: bool
 
 
-_MOST_UNIT_WORDS = 10  # "3 crates of the large red apples * 8"
+_IN_ARITHMETIC = "$€£()%/-.'’"  # and in units, such as sq.ft.
+RATIOS = (Fraction(1), Fraction(100), Fraction(1, 100))
+"""The ratios of two numbers that say the same where one of them may be a percentage."""
 
 
-class _Chain(NamedTuple):
-    """A range of arithmetic, and whether units stand in it."""
-
-    first: int
-    stop: int
-    has_units: bool
-
-
-def _chains(tokens: Sequence[Token], end: int) -> list[_Chain]:
-    """Every arithmetic with an operator that ends before `end`, the longest first."""
-    first, depth, num_ops, num_words, has_units = end, 0, 0, 0, False
-    wants_number = True
-    place = end - 1
-    chains: list[_Chain] = []
-    while place >= 0:
-        token = tokens[place]
-        if token.kind in ("space", "currency"):
-            place -= 1
-            continue
-        if token.kind in ("number", "cardinal") and (wants_number or tokens[place + 1].text == "("):
-            num_ops += not wants_number  # 86(2): a product
-            wants_number, num_words, first = False, 0, place
-        elif token.kind == "op" and not wants_number:
-            wants_number, num_ops = True, num_ops + 1
-        elif token.text == ")" and (wants_number or tokens[first].text == "(" or tokens[first].kind == "number"):
-            num_ops += not wants_number  # (1/2) 18: a product
-            wants_number, depth = True, depth + 1
-        elif token.text == "(" and not wants_number and depth:
-            depth, first = depth - 1, place
-        elif token.text == "%" and wants_number:
-            pass
-        elif (token.kind == "word" or token.text in "/-'’.") and num_words < _MOST_UNIT_WORDS:
-            if not wants_number:
-                if tokens[first].kind != "cardinal":
-                    break
-                wants_number = True  # "pounds in the first four months": the four belongs to the unit
-            num_words += token.kind == "word"
-            has_units = True
-        else:
-            break
-        if not wants_number and not depth and num_ops:
-            chains.insert(0, _Chain(first, end, has_units))
-        place -= 1
-    return chains
+def found(row: int, line: Sequence[Token]) -> Iterator[Equation]:
+    """The equations of a line: every annotation, and every visible equation that is true."""
+    for start, token in enumerate(line):
+        stop = next((i for i in range(start, len(line)) if line[i].text == ">>"), 0) if token.text == "<<" else 0
+        if signs := [i for i in range(start, stop) if line[i].kind == "equals"]:
+            left, right = tuple(range(start + 1, signs[-1])), tuple(range(signs[-1] + 1, stop))
+            a, b = (evaluated([line[i] for i in side]) for side in (left, right))
+            ratio = Fraction(1) if a is not None and a == b else None
+            yield Equation(row, left, right, _single(line, right), ratio, is_annotation=True)
+    seen = [i for i, token in enumerate(line) if not token.is_hidden and token.kind not in ("mark", "space")]
+    signs = [place for place, i in enumerate(seen) if line[i].kind == "equals"]
+    for before, sign, after in zip([-1, *signs], signs, [*signs[1:], len(seen)], strict=False):
+        if equation := _visible(row, line, seen[before + 1 : sign], seen[sign + 1 : after]):
+            yield equation
 
 
-def _gives(tokens: Sequence[Token], chain: _Chain, result: Fraction | None, has_percent: bool) -> bool:
-    value = evaluated(tokens, chain.first, chain.stop)
-    return value is not None and result is not None and agree(value, result, has_percent)
+def _visible(row: int, line: Sequence[Token], ahead: list[int], behind: list[int]) -> Equation | None:
+    """The equation of one equals sign, as long as it may be; None where nothing ahead equals anything behind.
+
+    Args:
+        row: The line.
+        line: Its tokens.
+        ahead: The places from the sign before this one, or from the start of the line.
+        behind: The places up to the next sign.
+    """
+    marks = [k for k, i in enumerate(ahead) if line[i].kind == "other" and line[i].text not in _IN_ARITHMETIC]
+    ahead = ahead[marks[-1] + 1 if marks else 0 :]
+    is_piece = [token.kind == "number" or is_unknown(token) for token in line]
+    lefts = [ahead[k:] for k, i in enumerate(ahead) if is_piece[i] or line[i].text in "(-+"]
+    rights = [behind[: k + 1] for k, i in enumerate(behind) if is_piece[i] or line[i].text in ")%"][::-1]
+    values = [[evaluated([line[i] for i in side]) for side in sides] for sides in (lefts, rights)]
+    for ratio in RATIOS:
+        for left, a in zip(lefts, values[0], strict=True):
+            for right, b in zip(rights, values[1], strict=True):
+                has_percent = any(line[i].text == "%" for i in (*left, *right))
+                if a is not None and b is not None and a == b * ratio and (ratio == 1 or has_percent):
+                    arithmetic = (
+                        i for i in right if is_piece[i] or line[i].kind == "operator" or line[i].text in "()%"
+                    )
+                    return Equation(
+                        row, tuple(left), tuple(arithmetic), _single(line, right), ratio, is_annotation=False
+                    )
+    return None
 
 
-def _chain(tokens: Sequence[Token], end: int, result: Fraction | None, has_percent: bool = False) -> _Chain | None:
-    """The longest arithmetic before `end` that gives the result, or the longest of all; None without an operator."""
-    chains = _chains(tokens, end)
-    exact = (
-        chain
-        for chain in chains
-        if _gives(tokens, chain, result, has_percent or _has_percent(tokens, chain.first, chain.stop))
-    )
-    return next(exact, chains[0] if chains else None)
-
-
-def _has_percent(tokens: Sequence[Token], start: int, stop: int) -> bool:
-    return any(token.text == "%" for token in tokens[start:stop])
-
-
-def is_equals(token: Token) -> bool:
-    """Whether a token is an equals sign, or says it in a word."""
-    return token.text == "=" or (token.kind == "word" and token.text.lower() in ("equals", "equal"))
-
-
-def _plain_result(tokens: Sequence[Token], equals: int) -> tuple[int, bool] | None:
-    """The number that an equals sign leads to, and whether arithmetic goes on behind it."""
-    place = equals + 1
-    while place < len(tokens) and tokens[place].kind in ("space", "currency"):
-        place += 1
-    if place == len(tokens) or tokens[place].kind != "number":
-        return None
-    result = place
-    place += 1
-    while place < len(tokens) and (tokens[place].kind in ("space", "word") or tokens[place].text == "%"):
-        place += 1
-    return result, place < len(tokens) and (tokens[place].kind == "op" or tokens[result + 1].text == "(")
-
-
-def found(tokens: Sequence[Token]) -> list[Equation]:
-    """Every annotation and every equation of plain arithmetic, in the order of their results."""
-    equations: list[Equation] = []
-    open_place: int | None = None
-    for place, token in enumerate(tokens):
-        if token.kind == "open":
-            open_place = place
-        elif token.kind == "close" and open_place is not None:
-            if (equation := _annotation(tokens, open_place, place)) is not None:
-                equations.append(equation)
-            open_place = None
-        elif is_equals(token) and open_place is None and (equation := _plain(tokens, place)) is not None:
-            equations.append(equation)
-    return equations
-
-
-def _plain(tokens: Sequence[Token], equals: int) -> Equation | None:
-    stated = _plain_result(tokens, equals)
-    if stated is None:
-        return None
-    result, goes_on = stated
-    right = tokens[result].value
-    chain = _chain(tokens, equals, right, _has_percent(tokens, result, result + 3))
-    if chain is None:
-        return None
-    has_percent = _has_percent(tokens, chain.first, result + 3)
-    is_exact = _gives(tokens, chain, right, has_percent)
-    if goes_on and not is_exact:  # 5 * 6 * 7 = 30 * 7
-        return None
-    return Equation(
-        line=tokens[equals].line,
-        first=chain.first,
-        stop=chain.stop,
-        result=result,
-        visible=None,
-        chain=None,
-        is_annotated=False,
-        has_units=chain.has_units,
-        has_percent=has_percent,
-        is_exact=is_exact,
-    )
-
-
-def _annotation(tokens: Sequence[Token], start: int, stop: int) -> Equation | None:
-    equals = max((i for i in range(start, stop) if tokens[i].text == "="), default=None)
-    if equals is None or equals + 2 != stop or tokens[equals + 1].kind != "number":
-        return None
-    value = evaluated(tokens, start + 1, equals)
-    visible = stop + 1
-    while visible < len(tokens) and tokens[visible].kind == "currency":
-        visible += 1
-    has_visible = visible < len(tokens) and tokens[visible].kind == "number"
-    before = start
-    while before and (tokens[before - 1].kind in ("space", "currency") or is_equals(tokens[before - 1])):
-        before -= 1
-    chain = _chain(tokens, before, value)
-    return Equation(
-        line=tokens[start].line,
-        first=start + 1,
-        stop=equals,
-        result=equals + 1,
-        visible=visible if has_visible else None,
-        chain=chain[:2] if chain else None,
-        is_annotated=True,
-        has_units=False,
-        has_percent=False,
-        is_exact=value is not None and value == tokens[equals + 1].value,
-    )
-
-
-def identities(tokens: Sequence[Token]) -> list[tuple[_Chain, _Chain]]:
-    """Arithmetic that is said to be other arithmetic, and is: the two sides of `5 * 6 * 7 = 30 * 7`."""
-    signs = [place for place, token in enumerate(tokens) if is_equals(token)]
-    found: list[tuple[_Chain, _Chain]] = []
-    for equals, following in pairwise(signs):
-        for right in _chains(tokens, following):
-            if right.first > equals and all(t.kind in ("space", "currency") for t in tokens[equals + 1 : right.first]):
-                value = evaluated(tokens, right.first, right.stop)
-                left = _chain(tokens, equals, value)
-                if left and value is not None and evaluated(tokens, left.first, left.stop) == value:
-                    found.append((left, right))
-    return found
-
-
-def agree(left: Fraction, right: Fraction, has_percent: bool) -> bool:
-    """Whether two sides are equal, where there is a percent sign also as a percentage and the share that it is."""
-    return left == right or (has_percent and right in (100 * left, left / 100))
+def _single(line: Sequence[Token], side: Sequence[int]) -> int | None:
+    arithmetic = [i for i in side if line[i].kind in ("number", "operator")]
+    return arithmetic[0] if len(arithmetic) == 1 and line[arithmetic[0]].kind == "number" else None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from experiments.data import data_sources
 from experiments.data.gsm8k import Split
-from experiments.pairs import audit, corruption
+from experiments.pairs import check, corruption
 
 __all__ = ["make_pairs"]
 
@@ -29,6 +29,6 @@ def make_pairs(
     problems = list(data_sources.problems(data, split, limit=num_problems or None, seed=seed))
     for place, problem in enumerate(problems, start=1):
         pair = corruption.corrupt(problem, seed=seed)
-        if isinstance(pair, corruption.Corruption) and not audit.findings(pair.record()):
+        if isinstance(pair, corruption.Corruption) and not check.findings(pair.record()):
             yield pair
         report(place, len(problems))

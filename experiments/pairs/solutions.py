@@ -1,8 +1,8 @@
-"""Step-by-step solutions taken apart: steps, the numbers in their text, and what every number stands for.
+"""Step-by-step solutions taken apart: their steps, the numbers in their text, and the origin of every number.
 
 A step is an annotation (`48/2 = <<48/2=24>>24`) or an equation in plain text (`48/2 = 24`) that holds exactly. Every
-number in the text is traced to the steps or to the question that it may come from; where several are possible all of
-them are kept, and the reader decides whether the difference matters. Nothing here changes a solution.
+number in the text is traced to its possible origins: the steps, or the question. Where there are several all are kept,
+and the caller decides whether the difference matters. Nothing here changes a solution.
 """
 
 import re
@@ -15,21 +15,21 @@ from typing import NamedTuple
 from experiments.data import gsm8k
 
 __all__ = [
-    "GIVEN",
-    "WORDS",
+    "CARDINALS",
+    "QUESTION",
     "Formula",
     "Mention",
     "Number",
+    "Origin",
     "Solution",
-    "Source",
     "Step",
     "evaluate",
     "implied",
     "read",
 ]
 
-GIVEN = -1
-"""The step of a source that is no step: the question, or common knowledge such as the days of a week."""
+QUESTION = -1
+"""The step of an origin that is no step: the question, or common knowledge such as the days of a week."""
 
 _TOKEN = re.compile(
     r"(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
@@ -45,14 +45,14 @@ _MOST_CHARACTERS = 40  # a number with more is noise, and Python refuses to read
 _TO_NINE = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-WORDS: dict[str, int] = {
+CARDINALS: dict[str, int] = {
     **{word: value for value, word in enumerate((*_TO_NINE, *_TEENS), start=2)},
     **{word: 10 * value for value, word in enumerate(_TENS, start=2)},
 }
 """Numbers that stand as one word. "One" is left out: it is a pronoun more often than a number."""
 
 _NUMBER_WORD = re.compile(
-    rf"\b({'|'.join(sorted(WORDS, key=len, reverse=True))})(?:[- ]({'|'.join(_TO_NINE)}))?"
+    rf"\b({'|'.join(sorted(CARDINALS, key=len, reverse=True))})(?:[- ]({'|'.join(_TO_NINE)}))?"
     r"(?:[- ](hundred|thousand|million|dozen))?\b",
     re.IGNORECASE,
 )
@@ -85,8 +85,8 @@ _IMPLIED = {
 _ALWAYS = (1, 2)
 
 
-class Source(NamedTuple):
-    """What a number may stand for: `scale` times the value of a step (counted from 0), or a number that is GIVEN."""
+class Origin(NamedTuple):
+    """A possible origin of a number: `scale` times the value of a step (counted from 0), or the QUESTION."""
 
     step: int
     scale: Fraction = Fraction(1)
@@ -129,14 +129,14 @@ class Formula:
     @cached_property
     def fraction_bars(self) -> frozenset[int]:
         """The symbols that are the bar of a fraction, as in 2/3 * 30, 20/100 * 30 or (4/3) * 30, and no division."""
-        found: set[int] = set()
+        bars: set[int] = set()
         for place in range(1, len(self.symbols) - 1):
             if self.symbols[place - 1 : place + 2] == ("#", "/", "#") and len(self.numbers) > 2:
                 first = self.symbols[:place].count("#") - 1
                 around = self.symbols[place - 2 : place - 1] + self.symbols[place + 2 : place + 3]
                 if self.numbers[first].value < self.numbers[first + 1].value or around == ("(", ")"):
-                    found.add(place)
-        return frozenset(found)
+                    bars.add(place)
+        return frozenset(bars)
 
     @cached_property
     def fractions(self) -> frozenset[int]:
@@ -156,11 +156,11 @@ class Step:
 
     Attributes:
         line: The line that it stands on, from 0.
-        formulas: The same formula as often as it is written: in the annotation and, where that was found, in the text.
+        formulas: The same formula as often as it is written: in the annotation and, if it stands there, in the text.
         results: The value as often as it is written: in the annotation and behind it.
         value: The value as written.
         is_annotated: Whether there is an annotation.
-        sources: For each number of the formula, what it may stand for; nothing where it comes out of nowhere.
+        origins: The possible origins of each number of the formula; none where it comes out of nowhere.
     """
 
     line: int
@@ -168,7 +168,7 @@ class Step:
     results: tuple[Number, ...]
     value: Fraction
     is_annotated: bool
-    sources: tuple[frozenset[Source], ...] = ()
+    origins: tuple[frozenset[Origin], ...] = ()
 
     @property
     def is_exact(self) -> bool:
@@ -187,12 +187,12 @@ class Mention:
 
     Attributes:
         number: The number.
-        sources: What it may stand for; nothing where it comes out of nowhere.
+        origins: The possible origins; none where the number comes out of nowhere.
         line: The line that it stands on, from 0.
     """
 
     number: Number
-    sources: frozenset[Source]
+    origins: frozenset[Origin]
     line: int
 
 
@@ -207,10 +207,10 @@ class Solution:
         mentions: Every number outside the last line, in order.
         relations: The equations and comparisons in plain text that hold, as pairs of formulas.
         numerals: The numbers of the question.
-        given: The same, and those that its words imply.
-        is_understood: Whether every annotation is one of the steps.
-        inconsistent: The lines that contradict themselves: an annotation that is not what is written in front of it,
-            or an equation in plain text that is false. A change could not be carried through them.
+        known: The same, and those that its words imply.
+        is_readable: Whether every annotation is one of the steps.
+        inconsistent: The lines that contradict themselves: an annotation with other arithmetic in front of it, or an
+            equation in plain text that is false. No change can be carried through them.
         answer: The number on the last line.
         answer_step: The step that it is the value of; None where there is none.
     """
@@ -221,17 +221,17 @@ class Solution:
     mentions: tuple[Mention, ...]
     relations: tuple[tuple[Formula, Formula], ...]
     numerals: frozenset[Fraction]
-    given: frozenset[Fraction]
-    is_understood: bool
+    known: frozenset[Fraction]
+    is_readable: bool
     inconsistent: frozenset[int]
     answer: Number
     answer_step: int | None
 
     @cached_property
-    def explained(self) -> frozenset[Fraction]:
-        """The numbers that are at hand without any step: given ones, their reciprocals, and shares of the whole."""
+    def question_values(self) -> frozenset[Fraction]:
+        """The numbers that need no step: known ones, their reciprocals, and shares of the whole."""
         shares = {share for value in self.numerals for share in (value / 100, 1 - value / 100, 1 + value / 100)}
-        return self.given | shares | {100 * share for share in shares} | {1 / value for value in self.given if value}
+        return self.known | shares | {100 * share for share in shares} | {1 / value for value in self.known if value}
 
     @cached_property
     def has_separators(self) -> bool:
@@ -303,26 +303,28 @@ class _Token(NamedTuple):
 
 
 def _tokens(text: str, start: int, end: int) -> list[_Token]:
-    """The tokens of one line, with `x` and words for operators told from other words."""
-    found: list[_Token] = []
+    """The tokens of one line; `x` and words for operators are operators only between numbers."""
+    tokens: list[_Token] = []
     for match in _TOKEN.finditer(text, start, end):
         token = _Token(match.lastgroup or "", match.start(), match.end(), match.group())
         if token.kind == "number" and len(token.text) > _MOST_CHARACTERS:
             token = token._replace(kind="other")
         elif token.kind == "word":
-            behind = bool(found) and found[-1].kind in ("number", "close", "percent", "word")
+            behind = bool(tokens) and tokens[-1].kind in ("number", "close", "percent", "word")
             ahead = text[token.end : end].lstrip(" $([")[:1]
             if token.text in _OPERATORS and behind and (ahead.isdigit() or ahead == "."):
                 token = token._replace(kind="operator")
-            elif token.text == "by" and behind and found[-1].text in ("divided", "multiplied"):
-                sign = found.pop()
+            elif token.text == "by" and behind and tokens[-1].text in ("divided", "multiplied"):
+                sign = tokens.pop()
                 token = _Token("operator", sign.start, token.end, "/" if sign.text == "divided" else "*")
             elif token.text in ("equals", "equal"):
                 token = token._replace(kind="relation")
-        elif token.text == "/" and found and found[-1].kind == "word" and text[token.end : end].lstrip()[:1].isalpha():
+        elif (
+            token.text == "/" and tokens and tokens[-1].kind == "word" and text[token.end : end].lstrip()[:1].isalpha()
+        ):
             token = token._replace(kind="word")  # miles/hour is a unit, no division
-        found.append(token)
-    return found
+        tokens.append(token)
+    return tokens
 
 
 def _number(token: _Token) -> Number:
@@ -420,40 +422,42 @@ def read(problem: gsm8k.Problem) -> Solution:
     text = problem.solution
     bounds = [(match.start(), match.end()) for match in re.finditer(r"[^\n]*(?:\n|$)", text) if match.group()]
     bounds = [(start, end - text[start:end].endswith("\n")) for start, end in bounds]
-    # Annotations are blanked, so that what is left is what a reader sees, at the same places.
-    seen = _ANNOTATION.sub(lambda match: " " * len(match.group()), text)
+    # Annotations are blanked, so that the rest, which a reader sees, keeps its places.
+    visible = _ANNOTATION.sub(lambda match: " " * len(match.group()), text)
     steps: list[Step] = []
     relations: list[tuple[Formula, Formula]] = []
     plain: list[tuple[int, Number, bool]] = []  # line, number, whether it is a label
     inconsistent: set[int] = set()
     for line, (start, end) in enumerate(bounds[:-1]):
-        tokens = _tokens(seen, start, end)
-        found = list(_relations(tokens))
-        relations += found
-        here = [step for match in _ANNOTATION.finditer(text, start, end) if (step := _annotated(line, match, tokens))]
+        tokens = _tokens(visible, start, end)
+        equations = list(_relations(tokens))
+        relations += equations
+        here = [
+            step for match in _ANNOTATION.finditer(text, start, end) if (step := _annotation_step(line, match, tokens))
+        ]
         taken = {number.start for step in here for part in step.formulas for number in part.numbers}
         taken |= {number.start for step in here for number in step.results}
-        for left, right in found:
+        for left, right in equations:
             if left.operators and right.symbols == ("#",) and not {left.start, right.start} & taken:
                 here.append(Step(line, (left,), right.numbers, right.numbers[0].value, is_annotated=False))
                 taken |= {number.start for number in (*left.numbers, *right.numbers)}
         here.sort(key=lambda step: step.results[-1].start)
         matches = _ANNOTATION.finditer(text, start, end)
         if _has_false_equation(tokens) or any(
-            _is_written_otherwise(match, tokens, seen[start:end]) for match in matches
+            _contradicts_text(match, tokens, visible[start:end]) for match in matches
         ):
             inconsistent.add(line)
         steps += here
-        plain += [(line, _number(t), _is_label(seen, t)) for t in tokens if t.kind == "number"]
-        plain += [(line, word, False) for word in _number_words(seen, start, end)]
-    given = _given(problem.question)
-    steps = _with_sources(steps, given)
+        plain += [(line, _number(t), _is_label(visible, t)) for t in tokens if t.kind == "number"]
+        plain += [(line, word, False) for word in _number_words(visible, start, end)]
+    known = _known(problem.question)
+    steps = _with_origins(steps, known)
     answer_start = text.index("####", bounds[-1][0]) + 4
     (answer,) = [_number(t) for t in _tokens(text, answer_start, len(text)) if t.kind == "number"][:1]
     value = Fraction(problem.gold)
     same = [place for place, step in enumerate(steps) if step.value == value]
-    is_open = bool(same) and same[-1] != len(steps) - 1 and value in given
-    mentions = _mentions(text, steps, plain, given)
+    is_open = bool(same) and same[-1] != len(steps) - 1 and value in known
+    mentions = _mentions(text, steps, plain, known)
     return Solution(
         text=text,
         lines=tuple(bounds),
@@ -461,8 +465,8 @@ def read(problem: gsm8k.Problem) -> Solution:
         mentions=tuple(mentions),
         relations=tuple(relations),
         numerals=_numerals(problem.question),
-        given=given,
-        is_understood=text.count("<<") == sum(len(step.results) > 1 for step in steps),
+        known=known,
+        is_readable=text.count("<<") == sum(len(step.results) > 1 for step in steps),
         inconsistent=frozenset(inconsistent),
         answer=answer,
         answer_step=same[-1] if same and not is_open else None,
@@ -472,7 +476,7 @@ def read(problem: gsm8k.Problem) -> Solution:
 def _number_words(text: str, start: int, end: int) -> Iterator[Number]:
     for match in _NUMBER_WORD.finditer(text, start, end):
         head, tail, unit = (part.lower() if part else "" for part in match.groups())
-        value = WORDS[head] + WORDS.get(tail, 0)
+        value = CARDINALS[head] + CARDINALS.get(tail, 0)
         yield Number(match.start(), match.end(), match.group(), Fraction(value * _UNITS.get(unit, 1)))
 
 
@@ -482,24 +486,24 @@ def _numerals(question: str) -> frozenset[Fraction]:
     return frozenset(digits) | {number.value for number in _number_words(question, 0, len(question))}
 
 
-def _given(question: str) -> frozenset[Fraction]:
+def _known(question: str) -> frozenset[Fraction]:
     """The numbers of a question, and those that its words imply."""
     return _numerals(question) | implied(question) | {Fraction(value) for value in _ALWAYS}
 
 
 def implied(text: str) -> frozenset[Fraction]:
     """The numbers that a text's words imply: 2 by "twice", 12 by "dozen", 60 by "hour"."""
-    found = {
+    values_of_words = {
         Fraction(value)
         for words, values in _IMPLIED.items()
         if re.search(words, text, re.IGNORECASE)
         for value in values
     }
-    return frozenset(found)
+    return frozenset(values_of_words)
 
 
-def _annotated(line: int, match: re.Match[str], tokens: Sequence[_Token]) -> Step | None:
-    """The step that an annotation is; None where it is no arithmetic, or the result behind it is not its value."""
+def _annotation_step(line: int, match: re.Match[str], tokens: Sequence[_Token]) -> Step | None:
+    """The step of an annotation; None where it is no arithmetic, or the result behind it is not its value."""
     text = match.string
     formula = _formula(_tokens(text, match.start(1), match.end(1)))
     value = [t for t in _tokens(text, match.start(2), match.end(2)) if t.kind == "number"]
@@ -514,18 +518,18 @@ def _annotated(line: int, match: re.Match[str], tokens: Sequence[_Token]) -> Ste
         before -= 1
     for visible in _formulas_before(tokens, before):
         if not formula.operators and visible.operators and visible.value == results[0].value:
-            # <<950=950>>: the text is all that tells where it comes from.
+            # <<950=950>>: only the text says where it comes from.
             return Step(line, (visible,), (*formula.numbers, *results), results[0].value, is_annotated=False)
         if visible.symbols == formula.symbols and visible.values == formula.values:
             return Step(line, (formula, visible), results, results[0].value, is_annotated=True)
     return Step(line, (formula,), results, results[0].value, is_annotated=True)
 
 
-def _is_written_otherwise(match: re.Match[str], tokens: Sequence[_Token], line: str) -> bool:
-    """Whether the arithmetic that is written in front of an annotation is not the annotation's.
+def _contradicts_text(match: re.Match[str], tokens: Sequence[_Token], line: str) -> bool:
+    """Whether the arithmetic in front of an annotation is not the annotation's.
 
     In `5*3 = <<6*3=18>>18` it has another value; in `20 - 1$5 = <<20-15=5>>5` it is none that can be read, and not all
-    of the annotation's numbers are said. What is written in words, as "half of 18 is <<18/2=9>>9", may be anything.
+    of the annotation's numbers are said. Words, as in "half of 18 is <<18/2=9>>9", may say it in any way.
     """
     formula = _formula(_tokens(match.string, match.start(1), match.end(1)))
     tokens = [token for token in tokens if token.start < match.start()]
@@ -580,95 +584,98 @@ def _has_false_equation(tokens: Sequence[_Token]) -> bool:
     return False
 
 
-def _with_sources(steps: Sequence[Step], given: frozenset[Fraction]) -> list[Step]:
-    """The steps, each number of their formulas traced to what has its value."""
-    sources: list[list[frozenset[Source]]] = []
+def _with_origins(steps: Sequence[Step], known: frozenset[Fraction]) -> list[Step]:
+    """The steps, with the possible origins of each number of their formulas."""
+    origins: list[list[frozenset[Origin]]] = []
     for place, step in enumerate(steps):
-        row: list[frozenset[Source]] = []
+        row: list[frozenset[Origin]] = []
         for number in step.formulas[0].numbers:
-            found = {Source(i) for i in range(place) if steps[i].value == number.value}
-            if number.value in given:
-                found.add(Source(GIVEN))
-            if not found:
-                found = {Source(i, Fraction(1, 100)) for i in range(place) if steps[i].value == 100 * number.value}
-            row.append(frozenset(found))
-        _share_out(row)
-        sources.append(row)
-    _use_every_step(sources)
+            possible = {Origin(i) for i in range(place) if steps[i].value == number.value}
+            if number.value in known:
+                possible.add(Origin(QUESTION))
+            if not possible:
+                possible = {Origin(i, Fraction(1, 100)) for i in range(place) if steps[i].value == 100 * number.value}
+            row.append(frozenset(possible))
+        _assign_equal_steps(row)
+        origins.append(row)
+    _use_every_step(origins)
     return [
         Step(s.line, s.formulas, s.results, s.value, s.is_annotated, tuple(row))
-        for s, row in zip(steps, sources, strict=True)
+        for s, row in zip(steps, origins, strict=True)
     ]
 
 
-def _share_out(row: list[frozenset[Source]]) -> None:
-    """Equal numbers of one formula that may each stand for as many equal steps stand for one each, in order."""
-    for choice in {found for found in row if len(found) > 1}:
-        places = [place for place, found in enumerate(row) if found == choice]
-        if len(places) == len(choice) and all(source.step != GIVEN for source in choice):
-            for place, source in zip(places, sorted(choice), strict=True):
-                row[place] = frozenset({source})
+def _assign_equal_steps(row: list[frozenset[Origin]]) -> None:
+    """Gives equal numbers of one formula one step each, in order, where as many equal steps are possible."""
+    for choice in {possible for possible in row if len(possible) > 1}:
+        places = [place for place, possible in enumerate(row) if possible == choice]
+        if len(places) == len(choice) and all(origin.step != QUESTION for origin in choice):
+            for place, origin in zip(places, sorted(choice), strict=True):
+                row[place] = frozenset({origin})
 
 
-def _use_every_step(sources: list[list[frozenset[Source]]]) -> None:
-    """A step that only one number can stand for is what that number stands for: steps are taken to be used."""
+def _use_every_step(origins: list[list[frozenset[Origin]]]) -> None:
+    """Makes a step the only origin of a number that is its only possible use: steps are assumed to be used."""
     changed = True
     while changed:
         changed = False
-        for step in range(len(sources)):
+        for step in range(len(origins)):
             uses = [
-                (row, place) for row in sources for place, found in enumerate(row) if any(s.step == step for s in found)
+                (row, place)
+                for row in origins
+                for place, possible in enumerate(row)
+                if any(s.step == step for s in possible)
             ]
             if len(uses) == 1 and len(uses[0][0][uses[0][1]]) > 1:
                 row, place = uses[0]
-                row[place] = frozenset(source for source in row[place] if source.step == step)
+                row[place] = frozenset(origin for origin in row[place] if origin.step == step)
                 changed = True
 
 
 def _mentions(
-    text: str, steps: Sequence[Step], plain: Sequence[tuple[int, Number, bool]], given: frozenset[Fraction]
+    text: str, steps: Sequence[Step], plain: Sequence[tuple[int, Number, bool]], known: frozenset[Fraction]
 ) -> list[Mention]:
     """Every number outside the last line, in order of its place."""
-    found: dict[int, Mention] = {}
+    mentions: dict[int, Mention] = {}
     for place, step in enumerate(steps):
         for formula in step.formulas:
-            for number, sources in zip(formula.numbers, step.sources, strict=True):
-                found[number.start] = Mention(number, sources, step.line)
+            for number, origins in zip(formula.numbers, step.origins, strict=True):
+                mentions[number.start] = Mention(number, origins, step.line)
         for number in step.results:
-            found[number.start] = Mention(number, frozenset({Source(place)}), step.line)
+            mentions[number.start] = Mention(number, frozenset({Origin(place)}), step.line)
     for line, number, is_label in plain:
-        if number.start not in found:
-            sources = frozenset({Source(GIVEN)}) if is_label else _in_prose(text, steps, line, number, given)
-            found[number.start] = Mention(number, sources, line)
-    return [found[start] for start in sorted(found)]
+        if number.start not in mentions:
+            origins = frozenset({Origin(QUESTION)}) if is_label else _prose_origins(text, steps, line, number, known)
+            mentions[number.start] = Mention(number, origins, line)
+    return [mentions[start] for start in sorted(mentions)]
 
 
-def _in_prose(
-    text: str, steps: Sequence[Step], line: int, number: Number, given: frozenset[Fraction]
-) -> frozenset[Source]:
-    """What a number in a sentence may stand for.
+def _prose_origins(
+    text: str, steps: Sequence[Step], line: int, number: Number, known: frozenset[Fraction]
+) -> frozenset[Origin]:
+    """The possible origins of a number in a sentence.
 
-    The numbers of the arithmetic on its line come first; then earlier steps and the question; then a later step, whose
-    result some solutions announce.
+    The numbers of the arithmetic on its line come first; then earlier steps and the question; then a later step,
+    whose result some solutions announce.
     """
     value = number.value
     here = [(place, step) for place, step in enumerate(steps) if step.line == line]
     for place, step in here:
         if step.value == value and "because" in text[number.end : step.formulas[-1].start]:
-            return frozenset({Source(place)})  # "He has 5 left because 8 - 3 = 5"
-    found = {
-        source
+            return frozenset({Origin(place)})  # "He has 5 left because 8 - 3 = 5"
+    possible = {
+        origin
         for _, step in here
-        for operand, sources in zip(step.formulas[0].numbers, step.sources, strict=True)
+        for operand, origins in zip(step.formulas[0].numbers, step.origins, strict=True)
         if operand.value == value
-        for source in sources
+        for origin in origins
     }
-    is_result = {Source(place) for place, step in here if step.value == value}
-    if not found:
-        found = {Source(place) for place, step in enumerate(steps) if step.line < line and step.value == value}
-    if value in given:
-        found.add(Source(GIVEN))
-    found |= is_result
-    if not found:
-        found = {Source(place) for place, step in enumerate(steps) if step.line > line and step.value == value}
-    return frozenset(found)
+    is_result = {Origin(place) for place, step in here if step.value == value}
+    if not possible:
+        possible = {Origin(place) for place, step in enumerate(steps) if step.line < line and step.value == value}
+    if value in known:
+        possible.add(Origin(QUESTION))
+    possible |= is_result
+    if not possible:
+        possible = {Origin(place) for place, step in enumerate(steps) if step.line > line and step.value == value}
+    return frozenset(possible)

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from experiments.config import Config
-from experiments.data.answers import wilson_interval
 from experiments.data.tokens import Batch
 from experiments.model import generation, sharding
 from experiments.model.llama import Params
@@ -111,5 +110,5 @@ class Probe:
             compute_dtype=self._config.compute_dtype,
         )
         right = sum(sample.is_right for several in samples for sample in several)
-        low, high = wilson_interval(right, len(inputs.problems))
+        low, high = generation.wilson_interval(right, len(inputs.problems))
         return Accuracy(right=right, total=len(inputs.problems), low=low, high=high)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from experiments.arms import Reduction
 from experiments.data import tokens
-from experiments.model.objectives import Reduction
 from experiments.training import batches
 
 VOCABULARY, WIDTH, NUM_LAYERS = 7, 3, 4

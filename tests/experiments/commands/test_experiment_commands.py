@@ -29,7 +29,7 @@ from experiments import files
 from experiments.commands import doctor, pairs
 from experiments.data import answers, data_sources, downloads, gsm8k, harness, tokens
 from experiments.model import decoding, generation, loading, parameters, random_model, scoring
-from experiments.pairs import audit, corruption
+from experiments.pairs import check, corruption
 from experiments.training import memory
 
 ROOT = Path(__file__).parents[3]
@@ -102,8 +102,7 @@ def test_a_wrong_call_ends_with_2_and_says_why(arguments, message, capfd):
 
 
 def test_the_names_in_the_help_are_those_of_the_modules():
-    assert pairs.SPLITS == gsm8k.SPLITS
-    assert pairs.KINDS == corruption.KINDS == audit.KINDS
+    assert corruption.KINDS == check.KINDS
 
 
 # pairs ----------------------------------------------------------------------------------------------------------------
@@ -123,7 +122,7 @@ def test_pairs_of_generated_problems(tmp_path, capfd):
     assert counted["problems"] == 60
     assert counted["pairs"] == len(records)
     assert counted["pairs"] + counted["left"] + counted.get("objected", 0) == 60
-    assert sum(counted[kind] for kind in pairs.KINDS) == len(records)
+    assert sum(counted[kind] for kind in check.KINDS) == len(records)
     assert max(map(len, said.splitlines()[:-1])) <= 80
     again = tmp_path / "again.jsonl"
     dispatcher.main(
@@ -133,14 +132,14 @@ def test_pairs_of_generated_problems(tmp_path, capfd):
 
 
 def test_only_what_changed_is_marked():
-    parts = pairs.marked("has 18 - 3 = 15.", "has 18 + 3 = 21.")
+    parts = pairs.diff("has 18 - 3 = 15.", "has 18 + 3 = 21.")
     assert [text for text, is_changed in parts if is_changed] == ["+", "21"]
     assert "".join(text for text, _ in parts) == "has 18 + 3 = 21."
 
 
-def test_what_the_auditor_objects_to_is_left_out_and_counted(tmp_path, capfd, monkeypatch):
-    found = [audit.Finding("arithmetic", "line 1: 1+1=3 is false.")]
-    monkeypatch.setattr(audit, "findings", lambda record: found if record["id"].endswith("1") else [])
+def test_what_the_check_objects_to_is_left_out_and_counted(tmp_path, capfd, monkeypatch):
+    found = [check.Finding("arithmetic", "line 1: 1+1=3 is false.")]
+    monkeypatch.setattr(check, "findings", lambda record: found if record["id"].endswith("1") else [])
     out = tmp_path / "pairs.jsonl"
     dispatcher.main(["pairs", "--data", "generated", "--limit", "40", "--out", str(out), "--show", "0"])
     assert not [line for line in out.read_text().splitlines() if json.loads(line)["id"].endswith("1")]
@@ -289,6 +288,25 @@ def test_a_line_that_cannot_be_scored_is_named(model, tmp_path, capfd, line, mes
 # evaluate -------------------------------------------------------------------------------------------------------------
 
 
+def score_bounds(right, count, z):
+    """Where the score test is just at its limit: |share - p| = z sqrt(p (1 - p) / count), found by bisection."""
+    share = right / count
+
+    def excess(p):
+        return (share - p) ** 2 - z * z * p * (1 - p) / count
+
+    def root(low, high):
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if excess(low) * excess(middle) > 0 else (low, middle)
+        return low
+
+    # A share of 0 or of 1 is itself a root: the other one lies beyond it.
+    low = 0.0 if right == 0 else root(0.0, share - 1e-9 * (right == count))
+    high = 1.0 if right == count else root(share + 1e-9 * (right == 0), 1.0)
+    return low, high
+
+
 def test_samples_are_kept_and_read_back(model, tmp_path, capfd):
     out = tmp_path / "samples.jsonl"
     arguments = ["evaluate", "--model", str(model), "--data", "generated", "--limit", "5", "--batch", "2"]
@@ -304,7 +322,7 @@ def test_samples_are_kept_and_read_back(model, tmp_path, capfd):
         assert record["is_right"] == (answer.value == Fraction(record["gold"]))
         assert record["num_tokens"] == 12 or record["is_ended"]
         assert (record["lm_eval_strict"], record["lm_eval_flexible"]) == harness.match(record["text"], record["gold"])
-    low, high = answers.wilson_interval(sum(record["is_right"] for record in made), 5)
+    low, high = score_bounds(sum(record["is_right"] for record in made), 5, 1.959963984540054)  # of 95 %
     assert f"{low:.2%} to {high:.2%}" in said
     matches = [harness.match(record["text"], record["gold"]) for record in made]
     assert f"lm-eval would count {sum(match.strict for match in matches)} by strict-match, " in said

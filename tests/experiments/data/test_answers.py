@@ -5,14 +5,11 @@ import random
 import re
 from decimal import Decimal
 from fractions import Fraction
-from itertools import product
-from math import sqrt
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
 
 from experiments.data import answers, gsm8k, reasoning
 
@@ -546,73 +543,6 @@ def test_a_model_that_repeats_itself_costs_no_time(text):
     answers.extract("\\frac{" + text * (60_000 // len(text)))
     answers.extract("#### " + text * (60_000 // len(text)))
     answers.number("1" + text * (60_000 // len(text)))
-
-
-# ---------------------------------------------------------------------------------------------------- Wilson's interval
-
-Z = 1.959963984540054
-
-
-def score_bounds(right, count, z):
-    """Where the score test is just at its limit: |share - p| = z sqrt(p (1 - p) / count), found by bisection."""
-    share = right / count
-
-    def excess(p):
-        return (share - p) ** 2 - z * z * p * (1 - p) / count
-
-    def root(low, high):
-        for _ in range(200):
-            middle = (low + high) / 2
-            low, high = (middle, high) if excess(low) * excess(middle) > 0 else (low, middle)
-        return low
-
-    # A share of 0 or of 1 is itself a root: the other one lies beyond it.
-    low = 0.0 if right == 0 else root(0.0, share - 1e-9 * (right == count))
-    high = 1.0 if right == count else root(share + 1e-9 * (right == 0), 1.0)
-    return low, high
-
-
-@pytest.mark.parametrize(
-    ("right", "count", "z"),
-    [
-        *((right, n, z) for n, z in product([1, 2, 7, 50], [1.0, Z, 3.0]) for right in range(n + 1)),
-        (19, 1319, Z),
-        (1318, 1319, Z),
-    ],
-)
-def test_wilson_bounds_solve_the_score_equation(right, count, z):
-    assert answers.wilson_interval(right, count, z) == pytest.approx(score_bounds(right, count, z), rel=1e-9, abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("right", "count", "interval"),
-    # Newcombe 1998, Statist. Med. 17, table I, method 3.
-    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718))],
-)
-def test_wilson_intervals_as_published(right, count, interval):
-    assert answers.wilson_interval(right, count) == pytest.approx(interval, abs=5e-5)
-
-
-def test_the_quantile_is_that_of_95_percent():
-    assert answers.wilson_interval(3, 10) == answers.wilson_interval(3, 10, float(norm.ppf(0.975)))
-
-
-@given(st.integers(1, 10**7).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_the_share_and_mirrors_it(trial):
-    right, count = trial
-    low, high = answers.wilson_interval(right, count)
-    assert 0 <= low <= right / count <= high <= 1
-    assert high - low <= 2 * Z / sqrt(count)
-    mirrored = answers.wilson_interval(count - right, count)
-    assert (1 - mirrored[1], 1 - mirrored[0]) == pytest.approx((low, high), abs=1e-12)
-    assert (low == 0) == (right == 0)
-    assert (high == 1) == (right == count)
-
-
-@pytest.mark.parametrize(("right", "count"), [(0, 0), (-1, 5), (6, 5), (1, -1)])
-def test_wilson_refuses_what_is_no_count(right, count):
-    with pytest.raises(ValueError, match=f"got {right} of {count}"):
-        answers.wilson_interval(right, count)
 
 
 # ----------------------------------------------------------------------------------------------------- the real answers

@@ -1,8 +1,10 @@
 """Where problems come from: a folder, made up, or the hub, of which a stand-in is played here."""
 
 import json
+import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -134,3 +136,27 @@ def test_as_many_are_generated_as_gsm8k_has(monkeypatch, split, count):
 def test_more_than_can_be_generated_is_refused_at_once():
     with pytest.raises(ValueError, match="`count` must lie in"):
         data_sources.problems("generated", "train", limit=word_problems.MOST_PROBLEMS + 1)
+
+
+def test_data_and_pairs_import_without_jax():
+    modules = [f"experiments.data.{name}" for name in ("answers", "data_sources", "harness", "reasoning")]
+    modules += [f"experiments.pairs.{name}" for name in ("check", "corruption")]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "assert not {'jax', 'numpy', 'scipy'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_a_name_of_the_table_is_a_source(monkeypatch):
+    class Empty:
+        def problems(self, split, *, limit, seed, skipped):
+            return iter([gsm8k.Problem(split, str(limit), str(seed), str(skipped))])
+
+        def count(self, split):
+            return len(split)
+
+    monkeypatch.setitem(data_sources.SOURCES, "empty", Empty())
+    assert list(data_sources.problems("empty", "test", limit=2, seed=3)) == [gsm8k.Problem("test", "2", "3", "None")]
+    assert data_sources.count("empty", "train") == 5

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.data import gsm8k, storytelling, word_problems
+from experiments.data import gsm8k, word_problems
+from experiments.pairs import check, corruption
 
 ANNOTATION = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -22,7 +23,6 @@ SPOKEN = {
     3: r"\bthird\b",
     4: r"\bquarter\b",
     5: r"\bfifth\b",
-    60: r"\bhours of reading\b",
     100: r"\d%",
 }
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
@@ -207,7 +207,7 @@ def test_the_global_generator_is_neither_read_nor_moved():
 def test_another_seed_gives_other_problems():
     first, second = ([one.question for one in word_problems.generate(1000, seed=seed)] for seed in (0, 1))
     assert len(set(first) & set(second)) < 10
-    names = {person.name for person in storytelling.PEOPLE}
+    names = {name for name, *_ in word_problems._table()[0]}
     same = [next(word for word in re.findall(r"\w+", q) if word in names) for q in first]
     others = [next(word for word in re.findall(r"\w+", q) if word in names) for q in second]
     # One in 160 by chance: the order of the keys is another one too.
@@ -237,3 +237,27 @@ def test_the_last_problem_can_be_told():
 def test_what_cannot_be_generated_is_refused_at_once(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         word_problems.generate(**{"count": 1, "seed": 0, **options})
+
+
+@pytest.mark.parametrize("kind", corruption.KINDS)
+def test_every_kind_of_error_can_be_made(some, kind):
+    assert any(isinstance(corruption.corrupt(one, seed=0, kinds=[kind]), corruption.Corruption) for one in some[:500])
+
+
+def test_most_problems_of_several_steps_become_sound_pairs():
+    problems = list(word_problems.generate(300, seed=5, min_steps=2))
+    made = [corruption.corrupt(problem, seed=0) for problem in problems]
+    pairs = [pair for pair in made if isinstance(pair, corruption.Corruption)]
+    assert len(pairs) > 0.95 * len(problems)
+    assert not [pair for pair in pairs if check.findings(pair.record())]
+
+
+def test_every_event_of_the_table_happens():
+    """Each theme in turn, until every sentence of the table was said."""
+    said = " ".join(one.question for one in word_problems.generate(8000, seed=0, min_steps=2))
+    events = [event for theme in word_problems._table()[1] for events in theme.stages.values() for event in events]
+    assert len(events) > 60
+    for event in events:
+        for sentence in event.say:
+            fixed = [re.escape(part) for part in re.split(r"\{[^}]*\}", sentence)]
+            assert re.search("[^?]{1,25}".join(fixed), said), sentence

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import arms
+from experiments.arms import Reduction
 from experiments.data import tokens
 from experiments.data.tokens import Encoded
-from experiments.model.objectives import Reduction
 from experiments.training import batches, train_step
 from experiments.training.batches import EncodedPair, PairBatch
 from tests.oracles import bag_of_words

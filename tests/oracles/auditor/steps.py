@@ -6,8 +6,8 @@ counts are admissible; it must not know which step was altered, nor how.
 
 from collections.abc import Iterable, Sequence
 
-from experiments.pairs import equations
-from experiments.pairs.equations import Equation, Token
+from tests.oracles.auditor import equations
+from tests.oracles.auditor.equations import Equation, Token
 
 __all__ = ["admits", "by_line", "is_alike", "open_places", "readings"]
 

@@ -1,22 +1,14 @@
-"""The auditor of pairs: sound pairs written by hand must pass, each damage must be named, and a law for chains."""
+"""Pairs of a right and a wrong solution, written by hand: sound ones, and each with damages that spoil it.
 
-import ast
-import json
-import os
-import re
-from fractions import Fraction
-from pathlib import Path
-from typing import get_args
+The last column of a damage is the auditor's name for it. Both readers of pairs, the check and the auditor, must object.
+"""
 
-import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.data import answers
-from experiments.pairs import audit, equations, quantities, steps, unknowns
+__all__ = ["DAMAGES", "FIELDS", "SAME_ANSWER", "SOUND", "chains", "in_both", "pair"]
 
 
-def _pair(kind: str, step: str, values: str, question: str, texts: str) -> dict[str, object]:
+def pair(kind: str, step: str, values: str, question: str, texts: str) -> dict[str, object]:
     """A record; `step` is "2/3", `values` is "old -> new", and a line "==" parts the two texts."""
     preferred, dispreferred = (text.strip() for text in texts.strip().split("\n==\n"))
     number, num_steps = map(int, step.split("/"))
@@ -29,7 +21,7 @@ def _pair(kind: str, step: str, values: str, question: str, texts: str) -> dict[
 
 
 SOUND = {
-    "slip, chain": _pair("result-slip", "1/2", "84 -> 94",
+    "slip, chain": pair("result-slip", "1/2", "84 -> 94",
         "A mill grinds 14 sacks an hour for 6 hours, then 9 more. How many sacks?", """
 It grinds 14 * 6 = <<14*6=84>>84 sacks.
 With the rest it is 84 + 9 = <<84+9=93>>93 sacks.
@@ -39,7 +31,7 @@ It grinds 14 * 6 = <<14*6=94>>94 sacks.
 With the rest it is 94 + 9 = <<94+9=103>>103 sacks.
 #### 103
 """),
-    "slip, money, commas and a restatement": _pair("result-slip", "2/3", "2850 -> 2750",
+    "slip, money, commas and a restatement": pair("result-slip", "2/3", "2850 -> 2750",
         "A boat costs $1,900 and its motor $950. It is hired out for $57 a day. After how many days is it paid?", """
 The hire brings 57*2 = $<<57*2=114>>114 in two days.
 Boat and motor cost $1,900 + $950 = $<<1900+950=2850>>2,850.
@@ -51,7 +43,7 @@ Boat and motor cost $1,900 + $950 = $<<1900+950=2750>>2,750.
 At $57 a day the $2,750 come back after $2,750 / $55 = <<2750/55=50>>50 days.
 #### 50
 """),
-    "slip, result before the arithmetic": _pair("result-slip", "1/2", "36 -> 46",
+    "slip, result before the arithmetic": pair("result-slip", "1/2", "36 -> 46",
         "Nine crates hold 4 melons each, and 5 melons lie loose. How many melons?", """
 There are 36 melons in crates because 9 x 4 = <<9*4=36>>36
 There are 41 melons in all because 36 + 5 = <<36+5=41>>41
@@ -61,7 +53,7 @@ There are 46 melons in crates because 9 x 4 = <<9*4=46>>46
 There are 51 melons in all because 46 + 5 = <<46+5=51>>51
 #### 51
 """),
-    "slip, units in the arithmetic": _pair("result-slip", "1/2", "135 -> 145",
+    "slip, units in the arithmetic": pair("result-slip", "1/2", "135 -> 145",
         "A press prints 27 pages a minute for 5 minutes; 8 pages are spoilt. How many are good?", """
 It prints 27 pages/minute * 5 minutes = <<27*5=135>>135 pages
 So 135 pages - 8 spoilt pages = <<135-8=127>>127 pages are good
@@ -71,7 +63,7 @@ It prints 27 pages/minute * 5 minutes = <<27*5=145>>145 pages
 So 145 pages - 8 spoilt pages = <<145-8=137>>137 pages are good
 #### 137
 """),
-    "slip, plain equation": _pair("result-slip", "1/2", "56 -> 54",
+    "slip, plain equation": pair("result-slip", "1/2", "56 -> 54",
         "Eight benches seat 7 people each; 20 seats are taken. How many are free?", """
 There are 8 x 7 = 56 seats.
 So 56 – 20 = <<56-20=36>>36 seats are free.
@@ -81,7 +73,7 @@ There are 8 x 7 = 54 seats.
 So 54 – 20 = <<54-20=34>>34 seats are free.
 #### 34
 """),
-    "slip, step beside the chain stays": _pair("result-slip", "2/3", "33 -> 43",
+    "slip, step beside the chain stays": pair("result-slip", "2/3", "33 -> 43",
         "Ada has 26 stamps and buys 13. Ben has 11 sheets of 3 stamps. How many have they?", """
 Ada has 26+13=<<26+13=39>>39 stamps.
 Ben has 11*3=<<11*3=33>>33 stamps.
@@ -93,7 +85,7 @@ Ben has 11*3=<<11*3=43>>43 stamps.
 Together they have 39+43=<<39+43=82>>82 stamps.
 #### 82
 """),
-    "slip, equal to a number of the question": _pair("result-slip", "1/2", "15 -> 17",
+    "slip, equal to a number of the question": pair("result-slip", "1/2", "15 -> 17",
         "A pen costs $3. Eva buys 5 pens and a $15 book. What does she pay?", """
 The pens cost 3*5=$<<3*5=15>>15
 She pays 15+15=$<<15+15=30>>30
@@ -103,7 +95,7 @@ The pens cost 3*5=$<<3*5=17>>17
 She pays 17+15=$<<17+15=32>>32
 #### 32
 """),
-    "slip, two equal steps": _pair("result-slip", "2/3", "24 -> 28",
+    "slip, two equal steps": pair("result-slip", "2/3", "24 -> 28",
         "Six trays hold 4 rolls each and three trays hold 8 buns each. How many pieces?", """
 The rolls are 6*4=<<6*4=24>>24
 The buns are 3*8=<<3*8=24>>24
@@ -115,7 +107,7 @@ The buns are 3*8=<<3*8=28>>28
 That makes 24+28=<<24+28=52>>52 pieces.
 #### 52
 """),
-    "slip, ordinal and date": _pair("result-slip", "2/2", "21 -> 22",
+    "slip, ordinal and date": pair("result-slip", "2/2", "21 -> 22",
         "A show opens on May 7th and runs for two weeks. On which day of May does it close?", """
 Two weeks are 7*2=<<7*2=14>>14 days.
 It closes on the 7+14=<<7+14=21>>21st.
@@ -125,7 +117,7 @@ Two weeks are 7*2=<<7*2=14>>14 days.
 It closes on the 7+14=<<7+14=22>>22st.
 #### 22
 """),
-    "slip, chained arithmetic": _pair("result-slip", "1/2", "18 -> 16",
+    "slip, chained arithmetic": pair("result-slip", "1/2", "18 -> 16",
         "Nine hens lay 2 eggs a day. How many eggs are that in 5 days, at 4 cents each in cents?", """
 A day brings 9*2=<<9*2=18>>18 eggs.
 So it is 18 * 5 * 4 = 90 * 4 = <<18*5*4=360>>360 cents.
@@ -135,7 +127,7 @@ A day brings 9*2=<<9*2=16>>16 eggs.
 So it is 16 * 5 * 4 = 80 * 4 = <<16*5*4=320>>320 cents.
 #### 320
 """),
-    "slip, a share and its percentage": _pair("result-slip", "1/2", "0.4 -> 0.3",
+    "slip, a share and its percentage": pair("result-slip", "1/2", "0.4 -> 0.3",
         "Of 50 seeds 20 sprout. What percentage is that?", """
 The share is 20/50 = <<20/50=0.4>>0.4
 That is 100 * 0.4 = <<100*0.4=40>>40%
@@ -145,7 +137,7 @@ The share is 20/50 = <<20/50=0.3>>0.3
 That is 100 * 0.3 = <<100*0.3=30>>30%
 #### 30
 """),
-    "slip, two units restated": _pair("result-slip", "1/2", "180 -> 240",
+    "slip, two units restated": pair("result-slip", "1/2", "180 -> 240",
         "A film of 90 minutes is shown twice; cleaning takes another 2 hours. How many hours?", """
 The films take 90 * 2 = <<90*2=180>>180 minutes, or 3 hours.
 All in all it is 3 + 2 = <<3+2=5>>5 hours.
@@ -155,7 +147,7 @@ The films take 90 * 2 = <<90*2=240>>240 minutes, or 4 hours.
 All in all it is 4 + 2 = <<4+2=6>>6 hours.
 #### 6
 """),
-    "operator": _pair("wrong-operator", "1/2", "40 -> 64",
+    "operator": pair("wrong-operator", "1/2", "40 -> 64",
         "Of 52 cards 12 are lost. The rest is dealt to 4 players. How many cards has each?", """
 There are 52 - 12 = <<52-12=40>>40 cards left.
 Each player has 40 / 4 = <<40/4=10>>10 cards.
@@ -165,7 +157,7 @@ There are 52 + 12 = <<52+12=64>>64 cards left.
 Each player has 64 / 4 = <<64/4=16>>16 cards.
 #### 16
 """),
-    "operator, letter x": _pair("wrong-operator", "2/2", "60 -> 17",
+    "operator, letter x": pair("wrong-operator", "2/2", "60 -> 17",
         "Two shelves of 6 jars each hold 5 plums a jar. How many plums?", """
 There are 2 x 6 = <<2*6=12>>12 jars.
 They hold 12 jars x 5 plums = <<12*5=60>>60 plums.
@@ -175,7 +167,7 @@ There are 2 x 6 = <<2*6=12>>12 jars.
 They hold 12 jars + 5 plums = <<12+5=17>>17 plums.
 #### 17
 """),
-    "operator, in words": _pair("wrong-operator", "1/2", "48 -> 14",
+    "operator, in words": pair("wrong-operator", "1/2", "48 -> 14",
         "A game has 6 rounds of 8 points, and 9 extra points. How many points?", """
 The rounds give 6 times 8 = <<6*8=48>>48 points.
 In all there are 48+9 = <<48+9=57>>57 points.
@@ -185,7 +177,7 @@ The rounds give 6 plus 8 = <<6+8=14>>14 points.
 In all there are 14+9 = <<14+9=23>>23 points.
 #### 23
 """),
-    "operand": _pair("wrong-operand", "2/3", "70 -> 45",
+    "operand": pair("wrong-operand", "2/3", "70 -> 45",
         "A farm has 14 cows, 9 goats and 5 pens. Each cow eats 5 bales and each goat 2. How many bales?", """
 The goats eat 9*2=<<9*2=18>>18 bales.
 The cows eat 14*5=<<14*5=70>>70 bales.
@@ -197,7 +189,7 @@ The cows eat 9*5=<<9*5=45>>45 bales.
 Together they eat 18+45=<<18+45=63>>63 bales.
 #### 63
 """),
-    "operand, percent": _pair("wrong-operand", "1/2", "80 -> 20",
+    "operand, percent": pair("wrong-operand", "1/2", "80 -> 20",
         "A coat of $400 is 20% off for all and 5% off for members. What do all pay?", """
 The rebate is 20% * $400 = $<<20*.01*400=80>>80.
 They pay $400 - $80 = $<<400-80=320>>320.
@@ -207,7 +199,7 @@ The rebate is 5% * $400 = $<<5*.01*400=20>>20.
 They pay $400 - $20 = $<<400-20=380>>380.
 #### 380
 """),
-    "operand, said in a number word elsewhere": _pair("wrong-operand", "1/1", "42 -> 18",
+    "operand, said in a number word elsewhere": pair("wrong-operand", "1/1", "42 -> 18",
         "Three boys own 14 kites each, and 6 are torn. How many kites have they?", """
 The kites are 14 * 3 = <<14*3=42>>42.
 #### 42
@@ -215,7 +207,7 @@ The kites are 14 * 3 = <<14*3=42>>42.
 The kites are 6 * 3 = <<6*3=18>>18.
 #### 18
 """),
-    "quantity swapped for a price": _pair("swapped-quantity", "1/2", "24 -> 12",
+    "quantity swapped for a price": pair("swapped-quantity", "1/2", "24 -> 12",
         "Tea costs $8 and jam costs $4. Uma buys 3 packets of tea and pays with $50. What is her change?", """
 The tea costs 3 x $8 = $<<3*8=24>>24.
 Her change is $50 - $24 = $<<50-24=26>>26.
@@ -225,7 +217,7 @@ The tea costs 3 x $4 = $<<3*4=12>>12.
 Her change is $50 - $12 = $<<50-12=38>>38.
 #### 38
 """),
-    "quantity swapped for an earlier step": _pair("swapped-quantity", "3/3", "33 -> 38",
+    "quantity swapped for an earlier step": pair("swapped-quantity", "3/3", "33 -> 38",
         "Liv ran 12 km on Monday, 7 km more on Tuesday and 2 km more than that on Wednesday. Monday and Wednesday?", """
 Tuesday: 12+7=<<12+7=19>>19 km
 Wednesday: 19+2=<<19+2=21>>21 km
@@ -237,7 +229,7 @@ Wednesday: 19+2=<<19+2=21>>21 km
 Both: 19+19=<<19+19=38>>38 km
 #### 38
 """),
-    "dropped": _pair("dropped-step", "1/2", "72 -> 18",
+    "dropped": pair("dropped-step", "1/2", "72 -> 18",
         "A roof has 4 rows of 18 tiles. 11 tiles are broken. How many are whole?", """
 There are 4 * 18 = <<4*18=72>>72 tiles.
 So 72 - 11 = <<72-11=61>>61 tiles are whole.
@@ -246,7 +238,7 @@ So 72 - 11 = <<72-11=61>>61 tiles are whole.
 So 18 - 11 = <<18-11=7>>7 tiles are whole.
 #### 7
 """),
-    "dropped in the middle": _pair("dropped-step", "2/3", "105 -> 35",
+    "dropped in the middle": pair("dropped-step", "2/3", "105 -> 35",
         "Ivo saves $5 a week for 7 weeks, his sister three times as much. They buy a tent for $22. What is left?", """
 Ivo saves 5*7=$<<5*7=35>>35.
 His sister saves 35*3=$<<35*3=105>>105.
@@ -257,7 +249,7 @@ Ivo saves 5*7=$<<5*7=35>>35.
 Of her $35 they keep 35-22=$<<35-22=13>>13.
 #### 13
 """),
-    "dropped last": _pair("dropped-step", "2/2", "52 -> 26",
+    "dropped last": pair("dropped-step", "2/2", "52 -> 26",
         "A hall has 13 rows of 2 lamps on each of 2 floors. How many lamps?", """
 A floor has 13*2=<<13*2=26>>26 lamps.
 The hall has 26*2=<<26*2=52>>52 lamps.
@@ -266,7 +258,7 @@ The hall has 26*2=<<26*2=52>>52 lamps.
 A floor has 13*2=<<13*2=26>>26 lamps.
 #### 26
 """),
-    "slip, chained arithmetic without annotation": _pair("result-slip", "1/2", "18 -> 16",
+    "slip, chained arithmetic without annotation": pair("result-slip", "1/2", "18 -> 16",
         "Nine hens lay 2 eggs a day. What do the eggs of 5 days bring at 4 cents each?", """
 A day brings 9*2=<<9*2=18>>18 eggs.
 So it is 18 * 5 * 4 = 90 * 4 = 360 cents.
@@ -276,7 +268,7 @@ A day brings 9*2=<<9*2=16>>16 eggs.
 So it is 16 * 5 * 4 = 80 * 4 = 320 cents.
 #### 320
 """),
-    "slip, an earlier step equals the answer": _pair("result-slip", "1/3", "12 -> 14",
+    "slip, an earlier step equals the answer": pair("result-slip", "1/3", "12 -> 14",
         "Of 9 red and 3 blue caps twice as many are ordered. The 12 at hand are taken off. How many come?", """
 There are 9+3=<<9+3=12>>12 caps.
 Ordered are 12*2=<<12*2=24>>24 caps.
@@ -288,7 +280,7 @@ Ordered are 14*2=<<14*2=28>>28 caps.
 So 28-12=<<28-12=16>>16 caps come.
 #### 16
 """),
-    "operand, its equal stays": _pair("wrong-operand", "2/2", "16 -> 36",
+    "operand, its equal stays": pair("wrong-operand", "2/2", "16 -> 36",
         "A bed has 4 rows of 4 tulips. Another has 2 rows of 2 roses, and 9 roses lie beside it. How many tulips?", """
 Of roses there are 2 * 2 = <<2*2=4>>4 planted.
 The 4 rows of tulips hold 4*4=<<4*4=16>>16.
@@ -298,7 +290,7 @@ Of roses there are 2 * 2 = <<2*2=4>>4 planted.
 The 4 rows of tulips hold 4*9=<<4*9=36>>36.
 #### 36
 """),
-    "quantity swapped for one with cents": _pair("swapped-quantity", "1/1", "12 -> 6",
+    "quantity swapped for one with cents": pair("swapped-quantity", "1/1", "12 -> 6",
         "Milk costs $3 and bread $1.50. What do 4 bottles of milk cost?", """
 They cost 4 x $3 = $<<4*3=12>>12.
 #### 12
@@ -306,7 +298,7 @@ They cost 4 x $3 = $<<4*3=12>>12.
 They cost 4 x $1.50 = $<<4*1.50=6>>6.
 #### 6
 """),
-    "slip, the 1 of another unit": _pair("result-slip", "1/2", "1 -> 3",
+    "slip, the 1 of another unit": pair("result-slip", "1/2", "1 -> 3",
         "Of 6 cats 5 sleep. Each cat that is awake eats 30 grams per meal. How many grams?", """
 Awake are 6-5=<<6-5=1>>1 cat.
 At 1 meal it eats 1*30=<<1*30=30>>30 grams.
@@ -316,7 +308,7 @@ Awake are 6-5=<<6-5=3>>3 cat.
 At 1 meal it eats 3*30=<<3*30=90>>90 grams.
 #### 90
 """),
-    "forms, a bracket that multiplies": _pair("result-slip", "2/3", "19 -> 23",
+    "forms, a bracket that multiplies": pair("result-slip", "2/3", "19 -> 23",
         "Rods: 7. Poles: 5 more than twice as many. How many are left without 6 of them?", """
 Rods:21/3=<<21/3=7>>7
 Poles: 5+2(7)=19 sticks
@@ -328,7 +320,7 @@ Poles: 5+2(7)=23 sticks
 Left:23-6=<<23-6=17>>17
 #### 17
 """),
-    "forms, a share that multiplies": _pair("wrong-operand", "1/2", "44 -> 20",
+    "forms, a share that multiplies": pair("wrong-operand", "1/2", "44 -> 20",
         "Of 88 bulbs half sprout, of 40 seeds too. A quarter of the bulbs that sprout are red. How many?", """
 Sprouting: (1/2) 88 = 44
 Red:44(.25)=11 bulbs
@@ -338,7 +330,7 @@ Sprouting: (1/2) 40 = 20
 Red:20(.25)=5 bulbs
 #### 5
 """),
-    "forms, brackets side by side": _pair("wrong-operand", "1/2", "54 -> 108",
+    "forms, brackets side by side": pair("wrong-operand", "1/2", "54 -> 108",
         "Each of 6 nets holds 9 pears, and 12 figs lie beside them. How many fruits?", """
 There are (9)(6)=54 pears
 With the figs there are 54+12=<<54+12=66>>66
@@ -348,7 +340,7 @@ There are (9)(12)=108 pears
 With the figs there are 108+12=<<108+12=120>>120
 #### 120
 """),
-    "forms, words for an equation": _pair("wrong-operator", "1/3", "16 -> 8",
+    "forms, words for an equation": pair("wrong-operator", "1/3", "16 -> 8",
         "Ida has 4 trays of 4 tarts and sells them at $.5 each, then spends $3. What is left?", """
 She has 16 tarts because 4 times 4 equals 16.
 She earns $8 because 16 times .5 equals <<16*.5=8>>8.
@@ -360,7 +352,7 @@ She earns $4 because 8 times .5 equals <<8*.5=4>>4.
 She keeps $1 because 4 minus 3 equals 1
 #### 1
 """),
-    "forms, mixed numbers": _pair("result-slip", "1/2", "28 -> 29",
+    "forms, mixed numbers": pair("result-slip", "1/2", "28 -> 29",
         "A walk takes 1 1/2 hours, with rests of 12 and 16 minutes. How many minutes are walked?", """
 The walk takes 1 1/2 * 60 = 90 minutes.
 The rests take 12 + 16 = <<12+16=28>>28 minutes.
@@ -372,7 +364,7 @@ The rests take 12 + 16 = <<12+16=29>>29 minutes.
 So 90 - 29 = <<90-29=61>>61 minutes are walked.
 #### 61
 """),
-    "forms, an equation in brackets": _pair("wrong-operator", "1/2", "5 -> 3",
+    "forms, an equation in brackets": pair("wrong-operator", "1/2", "5 -> 3",
         "Of 60 marbles Kim gets one share and Lu 4 shares. How many are in a share?", """
 A share is 60/(4+1=5) = <<60/5=12>>12 marbles
 #### 12
@@ -380,7 +372,7 @@ A share is 60/(4+1=5) = <<60/5=12>>12 marbles
 A share is 60/(4-1=3) = <<60/3=20>>20 marbles
 #### 20
 """),
-    "forms, a leading plus": _pair("result-slip", "1/2", "25 -> 27",
+    "forms, a leading plus": pair("result-slip", "1/2", "25 -> 27",
         "Ava works 12.5 hours, Bea twice as long, Cy 16.5 hours. How many hours?", """
 Bea 2 * 12.5 = <<2*12.5=25>>25 hours
 Total + 12.5 + 25 + 16.5 = <<+12.5+25+16.5=54>>54 hours
@@ -390,7 +382,7 @@ Bea 2 * 12.5 = <<2*12.5=27>>27 hours
 Total + 12.5 + 27 + 16.5 = <<+12.5+27+16.5=56>>56 hours
 #### 56
 """),
-    "forms, percentages": _pair("swapped-quantity", "1/3", "50 -> 200",
+    "forms, percentages": pair("swapped-quantity", "1/3", "50 -> 200",
         "20 of the fish, or 40%, are carp; 30% are perch. What share is left, and how many fish is that?", """
 There are 20 fish / 40% = 50 fish
 Left are 100% - 40% - 30% = 30%
@@ -402,7 +394,7 @@ Left are 100% - 40% - 30% = 30%
 That is 30% * 200 fish = <<30*.01*200=60>>60 fish
 #### 60
 """),
-    "forms, a share as percentage": _pair("result-slip", "1/2", "16 -> 20",
+    "forms, a share as percentage": pair("result-slip", "1/2", "16 -> 20",
         "Of 40 tools 10 are saws and 6 files. What percentage are they?", """
 They are 10 + 6 = <<10+6=16>>16 tools
 So 16 tools / 40 tools * 100% = 40%
@@ -412,7 +404,7 @@ They are 10 + 6 = <<10+6=20>>20 tools
 So 20 tools / 40 tools * 100% = 50%
 #### 50
 """),
-    "forms, two equations on a line": _pair("result-slip", "2/4", "123 -> 124",
+    "forms, two equations on a line": pair("result-slip", "2/4", "123 -> 124",
         "Boris fishes 213 days: 2 a day for 90 days, then 4 a day. How many fish?", """
 At first there are 2*90 = <<2*90=180>>180 fish.
 In the other 213 - 90 = 123 days are 4*123 = <<4*123=492>>492 fish.      So there are 180 + 492 = <<180+492=672>>672.
@@ -422,7 +414,7 @@ At first there are 2*90 = <<2*90=180>>180 fish.
 In the other 213 - 90 = 124 days are 4*124 = <<4*124=496>>496 fish.      So there are 180 + 496 = <<180+496=676>>676.
 #### 676
 """),
-    "forms, units behind and between": _pair("result-slip", "2/4", "120 -> 110",
+    "forms, units behind and between": pair("result-slip", "2/4", "120 -> 110",
         "A bed is 4 ft by 25 ft, a lawn 10 ft by 12 ft. What is left of the area without 9 square feet?", """
 The bed has 4 ft * 25 ft = 100 sq.ft. The lawn has 10ft * 12ft = <<10*12=120>>120 sq.ft.
 Both have 100 sq.ft. + 120 sq.ft. = 220 sq.ft. together.
@@ -434,7 +426,7 @@ Both have 100 sq.ft. + 110 sq.ft. = 210 sq.ft. together.
 Left are 210 sq.ft. - 9 sq.ft. = 201 sq.ft.
 #### 201
 """),
-    "forms, arithmetic that goes on behind its units": _pair("wrong-operand", "1/2", "15 -> 21",
+    "forms, arithmetic that goes on behind its units": pair("wrong-operand", "1/2", "15 -> 21",
         "Tim eats 6, Una 4 and Vic 5 slices of two pizzas with 12 slices each. What is left?", """
 They eat 6 + 4 + 5 = <<6+4+5=15>>15 slices.
 Left are 12 slices per pizza * 2 pizzas - 15 slices = 24 slices - 15 slices = <<12*2-15=9>>9 slices.
@@ -444,7 +436,7 @@ They eat 12 + 4 + 5 = <<12+4+5=21>>21 slices.
 Left are 12 slices per pizza * 2 pizzas - 21 slices = 24 slices - 21 slices = <<12*2-21=3>>3 slices.
 #### 3
 """),
-    "forms, a number word among the units": _pair("result-slip", "1/2", "37 -> 38",
+    "forms, a number word among the units": pair("result-slip", "1/2", "37 -> 38",
         "A calf gains 20 and 17 kg of the 49 kg it is to gain. How many are missing?", """
 It gains 20 + 17 = <<20+17=37>>37 kg.
 So 49 kg in all - 37 kg in the first four months = 12 kg.
@@ -454,7 +446,7 @@ It gains 20 + 17 = <<20+17=38>>38 kg.
 So 49 kg in all - 38 kg in the first four months = 11 kg.
 #### 11
 """),
-    "forms, an annotation of the result alone": _pair("result-slip", "1/3", "16 -> 19",
+    "forms, an annotation of the result alone": pair("result-slip", "1/3", "16 -> 19",
         "Abe sees 14 stars, Bo 12 and Cy 4 more than Bo. How far is Cy above the average?", """
 Cy sees 12+4=16 stars.
 The average is (14+12+16)/3 = <<14=14>>14 stars.
@@ -466,7 +458,7 @@ The average is (14+12+19)/3 = <<15=15>>15 stars.
 Thus Cy sees 19-15=4 more.
 #### 4
 """),
-    "forms, a false equation of the right solution": _pair("wrong-operator", "1/2", "96 -> 20",
+    "forms, a false equation of the right solution": pair("wrong-operator", "1/2", "96 -> 20",
         "Finn reads 8 pages on each of 12 days, two-thirds of his book. How long is it?", """
 He reads 8*12 = <<8*12=96>>96 pages
 This means: number of pages*(2/3) = 96
@@ -478,7 +470,7 @@ This means: number of pages*(2/3) = 20
 The book has 20*(3/2) = <<20*(3/2)=30>>30 pages
 #### 30
 """),
-    "forms, an unknown": _pair("result-slip", "1/2", "9 -> 10",
+    "forms, an unknown": pair("result-slip", "1/2", "9 -> 10",
         "Gus has x plums, Hal twice as many, Jo 5 more than Hal. They have 50. How many has Jo?", """
 Total:x+2x+2x+5=50
 5x+5=50
@@ -494,7 +486,7 @@ x=<<9=10>>10
 Jo has 5+2(10)=25 plums
 #### 25
 """),
-    "forms, a dropped step with an unknown": _pair("dropped-step", "1/2", "8 -> 4",
+    "forms, a dropped step with an unknown": pair("dropped-step", "1/2", "8 -> 4",
         "Kay has x beads, Lea 4 times twice as many. Kay has 10 beads. How many has Lea?", """
 Lea has 4(2x)=8x beads.
 Lea has 8(10)=<<8*10=80>>80 beads.
@@ -503,7 +495,7 @@ Lea has 8(10)=<<8*10=80>>80 beads.
 Lea has 4(10)=<<4*10=40>>40 beads.
 #### 40
 """),
-    "forms, a large number for a word": _pair("wrong-operator", "1/2", "3 -> 27",
+    "forms, a large number for a word": pair("wrong-operator", "1/2", "3 -> 27",
         "Max and two friends share 9 slices evenly and have 2 kinds of it. How many slices each?", """
 They ate three slices of each kind because 9 / 3 = <<9/3=3>>3
 They ate 6 slices each because 3 x 2 = <<3*2=6>>6
@@ -513,7 +505,7 @@ They ate 27 slices of each kind because 9 x 3 = <<9*3=27>>27
 They ate 54 slices each because 27 x 2 = <<27*2=54>>54
 #### 54
 """),
-    "forms, arithmetic said twice": _pair("result-slip", "1/2", "5 -> 4",
+    "forms, arithmetic said twice": pair("result-slip", "1/2", "5 -> 4",
         "Nan throws 6 of the 11 that she needs. The next throw and one more is?", """
 So X = 11 - 6, X = <<11-6=5>>5 points.
 One more is 5 + 1 = <<5+1=6>>6 points.
@@ -528,13 +520,7 @@ One more is 4 + 1 = <<4+1=5>>5 points.
 SAME_ANSWER = SOUND.pop("slip, money, commas and a restatement")
 SAME_ANSWER = {**SAME_ANSWER, "question": f"{SAME_ANSWER['question']} It could be $55."}
 
-
-@pytest.mark.parametrize("name", SOUND)
-def test_a_sound_pair_has_no_findings(name):
-    assert audit.findings(SOUND[name]) == []
-
-
-DAMAGES: list[tuple[str, str, str, audit.FindingId]] = [
+DAMAGES: list[tuple[str, str, str, str]] = [
     # (sound pair, text of the wrong solution, what it becomes, finding)
     ("slip, chain", "94 + 9 = <<94+9=103>>103", "94 + 9 = <<94+9=104>>104", "arithmetic"),
     ("slip, chain", "94 + 9 = <<94+9=103>>103", "84 + 9 = <<84+9=93>>93", "propagation"),
@@ -630,17 +616,7 @@ DAMAGES: list[tuple[str, str, str, audit.FindingId]] = [
     ("slip, the 1 of another unit", "3*30=<<3*30=90>>90", "1*30=<<1*30=30>>30", "propagation"),
 ]  # fmt: skip
 
-
-@pytest.mark.parametrize(("name", "text", "damaged", "expected"), DAMAGES)
-def test_a_damaged_wrong_solution_is_found_out(name, text, damaged, expected):
-    record = dict(SOUND[name])
-    assert str(record["dispreferred"]).count(text) == 1
-    record["dispreferred"] = str(record["dispreferred"]).replace(text, damaged)
-    found = audit.findings(record)
-    assert expected in {finding.id for finding in found}, found
-
-
-FIELDS: list[tuple[str, dict[str, object], audit.FindingId]] = [
+FIELDS: list[tuple[str, dict[str, object], str]] = [
     ("slip, chain", {"question": None}, "record"),
     ("slip, chain", {"step": "1"}, "record"),
     ("slip, chain", {"step": True}, "record"),
@@ -666,12 +642,7 @@ FIELDS: list[tuple[str, dict[str, object], audit.FindingId]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "fields", "expected"), FIELDS)
-def test_a_damaged_record_is_found_out(name, fields, expected):
-    assert expected in {finding.id for finding in audit.findings({**SOUND[name], **fields})}
-
-
-def _both(record: dict[str, object], old: str, new: str, new_wrong: str | None = None) -> dict[str, object]:
+def in_both(record: dict[str, object], old: str, new: str, new_wrong: str | None = None) -> dict[str, object]:
     """The record with the same words replaced in both texts, or other ones in the wrong text."""
     texts = str(record["preferred"]), str(record["dispreferred"])
     assert all(old in text for text in texts)
@@ -682,274 +653,11 @@ def _both(record: dict[str, object], old: str, new: str, new_wrong: str | None =
     }
 
 
-def test_a_missing_key_is_found_out():
-    record = dict(SOUND["slip, chain"])
-    del record["gold"]
-    assert [finding.id for finding in audit.findings(record)] == ["record"]
-
-
-def test_the_right_answer_again_is_no_wrong_answer():
-    assert "same-answer" in {finding.id for finding in audit.findings(SAME_ANSWER)}
-
-
-@pytest.mark.parametrize(
-    ("said", "is_contradicted"),
-    [("The fourteen cows", True), ("The 14 cows", True), ("The cows", False), ("The five cows", False)],
-)
-def test_a_line_that_still_says_the_right_operand_contradicts_the_wrong_one(said, is_contradicted):
-    found = {finding.id for finding in audit.findings(_both(SOUND["operand"], "The cows", said))}
-    assert found == ({"left-over-value" if "14" in said else "number-word"} if is_contradicted else set())
-
-
-@pytest.mark.parametrize("word", ["twice", "double", "half", "halves"])
-def test_a_factor_word_contradicts_another_factor(word):
-    record = _pair("wrong-operand", "1/1", "16 -> 40", f"Bo has 8 and 5 nuts, Di has {word} the 8.", f"""
-Di has {word} of it: 8*2=<<8*2=16>>16 nuts.
-#### 16
-==
-Di has {word} of it: 8*5=<<8*5=40>>40 nuts.
-#### 40
-""")  # fmt: skip
-    assert [finding.id for finding in audit.findings(record)] == ["number-word"]
-
-
-@pytest.mark.parametrize(("share", "is_known"), [("1/4 of them", False), ("a few", False), ("one of them", True)])
-def test_the_numerator_of_a_share_is_no_quantity(share, is_known):
-    record = _pair("wrong-operand", "1/1", "8 -> 32", f"Of 32 trout 4 are sold, and {share} are small.", """
-They are 32/4=<<32/4=8>>8
-#### 8
-==
-They are 32/1=<<32/1=32>>32
-#### 32
-""")  # fmt: skip
-    assert [finding.id for finding in audit.findings(record)] == ([] if is_known else ["new-number"])
-
-
-def test_a_number_of_the_question_does_not_follow_a_later_result():
-    record = _pair("wrong-operator", "1/2", "20 -> 80", "A price rises by $5 per bid, from 30 to 50. How often?", """
-At $5 per bid it rises 50 - 30 = <<50-30=20>>20 dollars.
-They bid 20 / 4 = <<20/4=5>>5 times.
-#### 5
-==
-At $5 per bid it rises 50 + 30 = <<50+30=80>>80 dollars.
-They bid 80 / 4 = <<80/4=20>>20 times.
-#### 20
-""")  # fmt: skip
-    assert audit.findings(record) == []
-    damaged = {**record, "dispreferred": str(record["dispreferred"]).replace("$5 per", "$20 per")}
-    assert [finding.id for finding in audit.findings(damaged)] == ["unrelated-change"]
-
-
-def test_a_number_in_front_of_the_arithmetic_follows_its_operand():
-    record = _pair("result-slip", "2/3", "25 -> 35", "Of 50 pupils 10 got 90 points, 15 got 80, the rest 60.", """
-These are 10 + 15 = <<10+15=25>>25 pupils.
-The rest are 50 - 25 = <<50-25=25>>25 pupils.
-If 25 pupils got 60 points, they got 60 * 25 = <<60*25=1500>>1500 points.
-#### 1500
-==
-These are 10 + 15 = <<10+15=25>>25 pupils.
-The rest are 50 - 25 = <<50-25=35>>35 pupils.
-If 35 pupils got 60 points, they got 60 * 35 = <<60*35=2100>>2100 points.
-#### 2100
-""")  # fmt: skip
-    assert audit.findings(record) == []
-    damaged = {**record, "dispreferred": str(record["dispreferred"]).replace("If 35", "If 25")}
-    assert [finding.id for finding in audit.findings(damaged)] == ["left-over-value"]
-
-
-def test_the_step_is_the_altered_one_where_its_number_is_open():
-    # Two of the three plain equations may be steps or not; so step 2 of 3 is the annotation or an equation beside it.
-    record = SOUND["forms, two equations on a line"]
-    for step, num_steps in ((2, 4), (1, 4), (2, 3)):
-        found = {finding.id for finding in audit.findings({**record, "step": step, "num_steps": num_steps})}
-        assert found == set(), (step, num_steps)
-    assert audit.findings({**record, "old": "122"})
-    assert audit.findings({**record, "new": "125"})
-    annotated = SOUND["slip, step beside the chain stays"]
-    for step, num_steps in ((1, 3), (3, 3), (2, 4), (2, 2)):
-        assert audit.findings({**annotated, "step": step, "num_steps": num_steps}), (step, num_steps)
-
-
-@pytest.mark.parametrize(
-    ("text", "solution"),
-    [
-        ("Total: x+2x+8x=1100", 100), ("1100=11x", 100), ("200=(5/4)x", 160), ("120=x+(6+2x)", 38),
-        ("5x - 10 = 80", 18), ("10x/2=80", 16),
-        ("x*x=4", None), ("x=x", None), ("x=y", None), ("4+4=8", None), ("x=", None), ("a = 5", None),
-    ],
-)  # fmt: skip
-def test_the_number_that_solves_a_line_is_found(text, solution):
-    assert unknowns.solutions(equations.tokens(text)) == ({} if solution is None else {1: Fraction(solution)})
-
-
-def test_a_left_over_number_word_is_found_out():
-    record = _both(SOUND["slip, chain"], "With the rest", "With the ninety-four and the rest")
-    assert audit.findings(record) == []
-    record = _both(SOUND["slip, chain"], "With the rest", "With the eighty-four and the rest")
-    assert [finding.id for finding in audit.findings(record)] == ["number-word"]
-
-
-def test_thousands_are_written_alike():
-    record = _pair("result-slip", "1/2", "6000 -> 7000", "Of 40 bags of 150 beads 10 beads are lost.", """
-They hold 40*150=<<40*150=6000>>6,000 beads.
-Left are 6,000-10=<<6000-10=5990>>5,990 beads.
-#### 5990
-==
-They hold 40*150=<<40*150=7000>>7,000 beads.
-Left are 7,000-10=<<7000-10=6990>>6,990 beads.
-#### 6990
-""")  # fmt: skip
-    assert audit.findings(record) == []
-    record["dispreferred"] = str(record["dispreferred"]).replace(">>6,990", ">>6990")
-    assert [finding.id for finding in audit.findings(record)] == ["number-format"]
-
-
-def test_an_operand_that_may_be_either_number_is_left_to_the_writer():
-    record = SOUND["slip, equal to a number of the question"]
-    other = {**record, "dispreferred": str(record["dispreferred"]).replace("17+15", "15+17")}
-    assert audit.findings(other) == []
-    known = {**record, "question": str(record["question"]).replace("$15", "dear")}
-    assert "propagation" in {finding.id for finding in audit.findings(known)}
-
-
-def test_an_operator_outside_the_arithmetic_stays():
-    record = _both(SOUND["slip, chain"], "With the rest", "With 3-4 more", "With 3+4 more")
-    assert [finding.id for finding in audit.findings(record)] == ["operator"]
-
-
-def test_lines_of_an_unknown_are_solved_by_one_number():
-    record = _pair("dropped-step", "1/3", "8 -> 4", "Kay has x beads, Lea 4 times twice as many. They have 90.", """
-Lea has 4(2x)=8x beads.
-90=x+8x
-90=9x
-x=<<10=10>>10
-Lea has 8(10)=<<8*10=80>>80 beads.
-#### 80
-==
-90=x+4x
-90=5x
-x=<<18=18>>18
-Lea has 4(18)=<<4*18=72>>72 beads.
-#### 72
-""")  # fmt: skip
-    said = "lines 2 and 3 no longer give the unknown the same number."
-    assert said not in {finding.sentence for finding in audit.findings(record)}
-    damaged = {**record, "dispreferred": str(record["dispreferred"]).replace("90=5x", "90=9x")}
-    assert said in {finding.sentence for finding in audit.findings(damaged)}
-
-
-def test_the_numerator_of_a_share_in_an_earlier_line_is_no_quantity():
-    record = _pair("wrong-operand", "2/2", "16 -> 13", "Of 32 trout 1/8 are small, and 12 are large.", """
-Small are 32 * 1/8 = <<32*1/8=4>>4 trout.
-Together 12 + 4 = <<12+4=16>>16 trout.
-#### 16
-==
-Small are 32 * 1/8 = <<32*1/8=4>>4 trout.
-Together 12 + 1 = <<12+1=13>>13 trout.
-#### 13
-""")  # fmt: skip
-    assert [finding.id for finding in audit.findings(record)] == ["new-number"]
-
-
-def test_an_operator_beside_the_altered_one_stays():
-    record = _both(SOUND["operator"], "There are", "Of 1/3 - 12 no word, there are", "Of 1/3 + 12 no word, there are")
-    assert audit.findings(record) == []
-    record = _both(SOUND["operator"], "There are", "Of 1-3 no word, there are", "Of 1+3 no word, there are")
-    assert [finding.id for finding in audit.findings(record)] == ["operator"]
-
-
-def test_an_inexact_original_is_a_note_and_no_finding():
-    record = _both(SOUND["slip, chain"], "With the rest", "A third is 10/3 = <<10/3=3.33>>3.33.\nWith the rest")
-    record["num_steps"] = 3
-    assert audit.findings(record) == []
-    assert [note.id for note in audit.notes(record)] == ["original-arithmetic"]
-    assert audit.notes(SOUND["slip, chain"]) == []
-    worse = {**record, "dispreferred": str(record["dispreferred"]).replace("3.33", "3.34")}
-    assert "arithmetic" in {finding.id for finding in audit.findings(worse)}
-
-
-CHANGE = _pair("result-slip", "1/3", "15 -> 16", "Ola buys rope for $4, glue for $9, nails for $2. She pays $20.", """
-The things cost 4 + 9 + 2 = $<<4+9+2=15>>15.
-She gets back $20 - $15 = $<<20-15=5>>5.
-Each of 5 gets 5 / 5 = $<<5/5=1>>1.
-#### 1
-==
-The things cost 4 + 9 + 2 = $<<4+9+2=16>>16.
-She gets back $20 - $16 = $<<20-16=4>>4.
-Each of 5 gets 4 / 5 = $<<4/5=.8>>.8.
-#### .8
-""")  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("line", "wrong_line"),
-    [
-        # A broken number, whose right half was taken for the result.
-        ("She gets back $20 - 1$5 = $<<20-15=5>>5.", "She gets back $20 - 1$4 = $<<20-16=4>>4."),
-        ("She gets back $20 - 1 5 = $<<20-15=5>>5.", "She gets back $20 - 1 4 = $<<20-16=4>>4."),
-        # Arithmetic that is not the annotation's.
-        ("She gets back $20 - $5 = $<<20-15=5>>5.", "She gets back $20 - $4 = $<<20-16=4>>4."),
-        ("She gets back $20 - $1 = $<<20-15=5>>5.", "She gets back $20 - $1 = $<<20-16=4>>4."),
-        # Another number behind the annotation than in it.
-        ("She gets back $20 - $15 = $<<20-15=5>>6.", "She gets back $20 - $16 = $<<20-16=4>>6."),
-        # A false equation beside it.
-        ("As 20 * 2 = 45, it is 20 - 15 = <<20-15=5>>5.", "As 20 * 2 = 45, it is 20 - 16 = <<20-16=4>>4."),
-    ],
-)
-def test_no_change_may_be_carried_through_a_line_that_contradicts_itself(line, wrong_line):
-    record = {
-        **CHANGE,
-        "preferred": str(CHANGE["preferred"]).replace("She gets back $20 - $15 = $<<20-15=5>>5.", line),
-        "dispreferred": str(CHANGE["dispreferred"]).replace("She gets back $20 - $16 = $<<20-16=4>>4.", wrong_line),
-    }
-    assert "inconsistent-original" in {finding.id for finding in audit.findings(record)}
-
-
-def test_a_line_that_contradicts_itself_may_stay():
-    record = _both(SOUND["slip, chain"], "With the rest", "It is 4*3 = <<40*3=120>>120 there.\nWith the rest")
-    record["num_steps"] = 3
-    record["step"] = 1
-    assert audit.findings(record) == []
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "20 - 15 = <<20-15=5>>5", "15 and 20 are <<20-15=5>>5 apart", "-15 + 20 = <<20-15=5>>5",
-        "5% of 100 = <<5*.01*100=5>>5", "20 M&Ms / 4 = <<20/4=5>>5", "$20/bag / 4 bags = $<<20/4=5>>5",
-        "half of ten = <<10/2=5>>5", "a fifth of 25 = <<25/5=5>>5", "(10 + 10)/4 = 20/4 = <<(10+10)/4=5>>5",
-        ".25*20 = <<1/4*20=5>>5", "x = <<5=5>>5", "71 + P - 66 = <<71+-66=5>>5",
-        "10 / ( 4 / 2 ) = <<10/(4/2)=5>>5", "1/2 (8) + 1 = 5", "2x + 10 = 20 gives 5", "25% of 20 = <<.25*20=5>>5",
-    ],
-)  # fmt: skip
-def test_other_forms_of_one_equation_are_no_contradiction(line):
-    text = f"It is: {line}\n#### 5"
-    record = _pair("result-slip", "1/1", "5 -> 6", "A question?", f"{text}\n==\n{text.replace('5', '6')}")
-    ids = {finding.id for finding in audit.findings(record)}
-    # An operand that is a five has changed as well, which is wrong; but all checks were made, and this one is silent.
-    assert not ids & {"inconsistent-original", "words", "line-count", "record"}
-
-
-def test_every_finding_is_shown_to_fire():
-    shown = {expected for *_, expected in (*DAMAGES, *FIELDS)}
-    shown |= {"number-word", "original-arithmetic", "inconsistent-original"}  # each in a test of its own
-    assert shown == set(get_args(audit.FindingId))
-
-
-def test_a_finding_names_the_line_and_both_values():
-    record = SOUND["slip, chain"]
-    damaged = {**record, "dispreferred": str(record["dispreferred"]).replace("94 + 9 = <<94+9", "95 + 9 = <<95+9")}
-    sentences = [finding.sentence for finding in audit.findings(damaged) if finding.id == "propagation"]
-    assert sentences == ["line 2: the operand 84 became 95."]
-
-
-# A law: what is built sound passes, and no single number of it can be put back or moved unseen ------------------------
-
 _PLACES = range(100, 1000)
 
 
 @st.composite
-def _chains(draw: st.DrawFn) -> tuple[dict[str, object], int]:
+def chains(draw: st.DrawFn) -> tuple[dict[str, object], int]:
     """A chain of sums and differences whose numbers are all unlike, with one slipped result, and the slipped step."""
     num_steps = draw(st.integers(1, 5))
     slipped = draw(st.integers(1, num_steps))
@@ -970,140 +678,4 @@ def _chains(draw: st.DrawFn) -> tuple[dict[str, object], int]:
             lines[side].append(f"From {start}: {start} {sign} {term} = <<{start}{sign}{term}={result}>>{result} coins.")
     texts = "\n==\n".join("\n".join([*side, f"#### {total}"]) for side, total in zip(lines, totals, strict=True))
     old, new = values[slipped - 1]
-    return _pair("result-slip", f"{slipped}/{num_steps}", f"{old} -> {new}", question, texts), slip
-
-
-def _is_unambiguous(record: dict[str, object]) -> bool:
-    """Whether no two steps, and no step and number of the question, are equal."""
-    values = [*re.findall(r"=(\d+)>>", str(record["preferred"])), *re.findall(r"\d+", str(record["question"]))]
-    return len(set(values)) == len(values)
-
-
-@given(_chains(), st.data())
-def test_no_number_of_a_sound_chain_can_be_moved_unseen(chain, data):
-    record, slip = chain
-    assert audit.findings(record) == []
-    text = str(record["dispreferred"])
-    number = data.draw(st.sampled_from(list(re.finditer(r"\d+", text))))
-    moved = int(number.group()) + data.draw(st.sampled_from([-slip, 1, 17]))
-    damaged = {**record, "dispreferred": text[: number.start()] + str(moved) + text[number.end() :]}
-    if _is_unambiguous(record):
-        assert audit.findings(damaged)
-
-
-@st.composite
-def _expressions(draw: st.DrawFn, depth: int = 3) -> str:
-    if not depth or draw(st.booleans()):
-        return draw(st.sampled_from(["1", "2", "7", "12", "0.5", ".25", "3.10"]))
-    parts = draw(_expressions(depth - 1)), draw(st.sampled_from("+-*/")), draw(_expressions(depth - 1))
-    return draw(st.sampled_from(["{}{}{}", "({}{}{})"])).format(*parts)
-
-
-def _python_value(expression: str) -> Fraction | None:
-    """The value by Python's own grammar."""
-    exact = re.sub(r"\d*\.?\d+", lambda match: f"Fraction('{match.group()}')", expression)
-    try:
-        return eval(exact, {"Fraction": Fraction})
-    except ZeroDivisionError:
-        return None
-
-
-@given(_expressions())
-def test_arithmetic_agrees_with_pythons_grammar(expression):
-    tokens = equations.tokens(f"<<{expression}=1>>1")
-    equation = equations.found(tokens)[0]
-    assert equations.evaluated(tokens, equation.first, equation.stop) == _python_value(expression)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("= 3,900", Fraction(3900)), ("= -3,900", Fraction(-3900)), ("= −1,234.50", Fraction(-2469, 2)),
-        ("= 1 1/2", Fraction(3, 2)), ("= -1 1/2", Fraction(-3, 2)), ("= 1 1/00", None), ("= -½", Fraction(-1, 2)),
-        (f"= {'9' * 101}", None),
-    ],
-)  # fmt: skip
-def test_numbers_are_read_as_they_are_written(text, value):
-    assert equations.tokens(text)[-1].value == value
-
-
-# Independence and real data -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("module", "allowed"),
-    [
-        (audit, {f"experiments.pairs.{name}" for name in ("equations", "quantities", "steps", "unknowns")}),
-        (equations, set()),
-        (quantities, {"experiments.pairs.equations"}),
-        (steps, {"experiments.pairs.equations"}),
-        (unknowns, {"experiments.pairs.equations"}),
-    ],
-    ids=["audit", "equations", "quantities", "steps", "unknowns"],
-)
-def test_it_imports_nothing_of_the_experiments_but_its_own_reading(module, allowed):
-    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-    # "from experiments import answers" names a module behind its import, "from experiments.equations import Token" not.
-    imported = {
-        f"experiments.pairs.{alias.name}" if node.module == "experiments.pairs" else str(node.module)
-        for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    } | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}  # fmt: skip
-    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree))
-    assert {name for name in imported if name.partition(".")[0] == "experiments"} <= allowed
-
-
-def _needed(name: str) -> set[str]:
-    """A module of the experiments and all that it imports of them, directly or not."""
-    found, left = set(), {name}
-    while left:
-        found.add(module := left.pop())
-        path = Path(audit.__file__).parents[2] / f"{module.replace('.', '/')}.py"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("experiments."):
-                inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                modules = {name for name in inner if (path.parents[2] / f"{name.replace('.', '/')}.py").is_file()}
-                left |= (modules or {str(node.module)}) - found
-    return found
-
-
-def test_it_shares_no_module_with_what_makes_the_pairs():
-    assert {"experiments.pairs.audit", "experiments.pairs.equations"} <= _needed("experiments.pairs.audit")
-    made_by = _needed("experiments.pairs.corruption")
-    assert {"experiments.pairs.corruption", "experiments.data.gsm8k", "experiments.pairs.solutions"} <= made_by
-    assert not _needed("experiments.pairs.audit") & made_by
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["5", "-5", "−5", "$1,234", "1,234,567.25", "5.00", ".5", "-.5", "1/2", "-$3", " 7 ", "3/0", "3/00", "1,23",
-     "1234,567", "", "$", "-", ".", "5.", "1/", "/2", "--5", "5 apples", "٣", "²", "1e3", "0x1", "1_000", "7" * 101],
-)  # fmt: skip
-def test_it_reads_the_same_numbers_as_the_evaluation(text):
-    assert audit._number(text) == answers.number(text)
-
-
-# What is said of a pair of which nothing was altered.
-_OF_NO_CHANGE = {"same-answer", "step-value", "slip", "record"}
-
-
-@pytest.mark.skipif("GSM8K_DATA" not in os.environ, reason="GSM8K_DATA names no folder")
-def test_a_real_solution_beside_itself_has_only_the_findings_of_no_change():
-    path = Path(os.environ["GSM8K_DATA"]) / "train.jsonl"
-    num_read = 0
-    for line in path.read_text(encoding="utf-8").splitlines()[::5]:
-        problem = json.loads(line)
-        text = problem["answer"].strip()
-        gold = text.rpartition("#### ")[2].replace(",", "")
-        annotated = re.findall(r"=([^=<>]*)>>", text)
-        plain = [part for part in text.split("\n")[:-1] if "<<" not in part and "=" in part]
-        if not annotated or plain:
-            continue
-        num_read += 1
-        record = {
-            "id": "train-1", "question": problem["question"], "preferred": text, "dispreferred": text, "gold": gold,
-            "wrong": gold, "kind": "result-slip", "step": 1, "num_steps": len(annotated), "old": annotated[0],
-            "new": annotated[0],
-        }  # fmt: skip
-        assert {finding.id for finding in audit.findings(record)} <= _OF_NO_CHANGE, text
-    assert num_read > 1000
+    return pair("result-slip", f"{slipped}/{num_steps}", f"{old} -> {new}", question, texts), slip

@@ -2,7 +2,8 @@
 
 A pair is sound if one step was altered as the record says, everything that depends on the step followed, and nothing
 else moved. This is decided from the two texts alone, token beside token. It must not know how wrong solutions are made:
-it shares no code with the modules that make them, so that their agreement means something.
+it shares no code with the modules that make them, nor with the check that the runs use, so that their agreement means
+something.
 """
 
 import re
@@ -12,8 +13,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
-from experiments.pairs import equations, quantities, steps, unknowns
-from experiments.pairs.equations import Equation, Token
+from tests.oracles.auditor import equations, quantities, steps, unknowns
+from tests.oracles.auditor.equations import Equation, Token
 
 __all__ = ["KINDS", "Finding", "FindingId", "Kind", "findings", "notes"]
 

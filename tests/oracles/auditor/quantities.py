@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from fractions import Fraction
 
-from experiments.pairs import equations
+from tests.oracles.auditor import equations
 
 __all__ = ["ARTICLES", "CONVERSIONS", "FACTORS", "LABELS", "ONES", "given", "implied"]
 

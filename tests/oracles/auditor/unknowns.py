@@ -7,8 +7,8 @@ what the numbers mean or which of them changed: it says only which number a line
 from collections.abc import Sequence
 from fractions import Fraction
 
-from experiments.pairs import equations
-from experiments.pairs.equations import Token
+from tests.oracles.auditor import equations
+from tests.oracles.auditor.equations import Token
 
 __all__ = ["solutions"]
 

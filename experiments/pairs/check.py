@@ -1,0 +1,396 @@
+"""A check of pairs before they are used: is the wrong solution wrong in one step, and nowhere else?
+
+The two texts are laid beside each other, token by token. Five facts must then hold.
+
+- The texts are equal outside the numbers and the operator of the altered step.
+- Every equation that is true in the right text is true in the wrong one, but for a slipped result.
+- Every other number that changed is the new value of a step, and none is still the old value of one.
+- The operands of the altered step come from the question or from the text before it.
+- The last line follows from the steps.
+
+The check shares no module with those that make pairs, so that its agreement with them means something.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import zip_longest
+from typing import Literal, NamedTuple, get_args
+
+from experiments.pairs import equations
+from experiments.pairs.equations import Equation, Token, number
+
+__all__ = ["KINDS", "Finding", "FindingId", "Kind", "findings"]
+
+Kind = Literal["result-slip", "wrong-operator", "wrong-operand", "swapped-quantity", "dropped-step"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+FindingId = Literal[
+    "record",  # a key is missing, of the wrong type, or of no known kind
+    "last-line",  # a solution does not end in `#### N` with the answer of the record
+    "same-answer",  # the wrong answer is the right one
+    "words",  # something besides numbers and the operator of the altered step differs
+    "altered-step",  # no step went from the old value to the new one in the way of its kind
+    "arithmetic",  # an equation is false that was true, or changed although it was false
+    "new-number",  # a number became one that is no new value of a step; an operand comes from nowhere
+    "left-over-value",  # a number is still the old value of a changed step
+    "number-format",  # a changed number is written in another way than it was, or is no whole number any more
+    "final-answer",  # the answer is not the value of the step that gives it
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault of a pair.
+
+    Attributes:
+        id: Its kind, from a closed list.
+        sentence: The line (from 1) and the values.
+    """
+
+    id: FindingId
+    sentence: str
+
+
+def findings(record: Mapping[str, object]) -> list[Finding]:
+    """The faults of a pair, each once; none where it is sound.
+
+    Args:
+        record: `id, question, preferred, dispreferred, gold, wrong, kind, step, num_steps, old, new`; text, except the
+            whole numbers `step` (from 1) and `num_steps`. A step is an annotation or an equation in plain text.
+
+    Returns:
+        The faults. After a broken record, or texts that cannot be laid beside each other, nothing else is checked.
+    """
+    faults = list(dict.fromkeys(_record_faults(record)))
+    if not faults:
+        check = _Check(_Pair(**{key: record[key] for key in _Pair._fields}))  # type: ignore[arg-type]
+        faults = list(dict.fromkeys(check.faults()))
+    return faults
+
+
+class _Pair(NamedTuple):
+    id: str
+    question: str
+    preferred: str
+    dispreferred: str
+    gold: str
+    wrong: str
+    kind: str
+    step: int
+    num_steps: int
+    old: str
+    new: str
+
+
+def _record_faults(record: Mapping[str, object]) -> Iterator[Finding]:
+    for key, kind in _Pair.__annotations__.items():
+        value = record.get(key)
+        if type(value) is not kind or value == "":
+            rule = "a whole number" if kind is int else "a text"
+            yield Finding("record", f"{key} must be {rule}; got {value!r:.60}.")
+        elif key in ("gold", "wrong", "old", "new") and number(str(value)) is None:
+            yield Finding("record", f"{key} must be a number; got {value!r:.60}.")
+    step, num_steps = record.get("step"), record.get("num_steps")
+    if isinstance(step, int) and isinstance(num_steps, int) and not 1 <= step <= num_steps:
+        yield Finding("record", f"step must lie in 1 ... num_steps; got {step} of {num_steps}.")
+    if record.get("kind") not in KINDS:
+        yield Finding("record", f"kind must be one of {', '.join(KINDS)}; got {record.get('kind')!r:.60}.")
+
+
+_Both = tuple[Token, Token]  # a token of the right text, and the one in its place in the wrong text
+_LABELS = ("step", "day", "week", "month", "year", "grade", "level", "chapter", "part", "number", "room", "#")
+
+
+def _is_alike(right: Token, wrong: Token, is_operator_free: bool) -> bool:
+    if right.value is not None or wrong.value is not None:
+        return right.value is not None and wrong.value is not None
+    is_free = is_operator_free and right.kind == wrong.kind == "operator"
+    return right.text == wrong.text or is_free
+
+
+class _Check:
+    """One pair while it is checked: both texts token by token, and the equations of the right one."""
+
+    def __init__(self, pair: _Pair) -> None:
+        self.pair = pair
+        self.texts = [[equations.tokens(line) for line in text.split("\n")] for text in pair[2:4]]
+        self.equations = [e for row, line in enumerate(self.texts[0]) for e in equations.found(row, line)]
+        self.old, self.new = number(pair.old), number(pair.new)
+        self.numerals = equations.numerals(pair.question)
+        self.rows: list[list[_Both]] = []
+        # The value that an equation had and the one that it has, where it changed.
+        self.changes: list[tuple[Equation, Fraction, Fraction]] = []
+
+    def faults(self) -> Iterator[Finding]:
+        pair = self.pair
+        for text, answer in ((pair.preferred, pair.gold), (pair.dispreferred, pair.wrong)):
+            mark, last = text.rpartition("\n")[2][:5], text.rpartition("\n")[2][5:]
+            if mark != "#### " or number(last) is None or number(last) != number(answer):
+                yield Finding("last-line", f"the last line must be '#### {answer}'; got {mark + last!r:.60}.")
+        self.gold, self.wrong = number(pair.gold), number(pair.dispreferred.rpartition("#### ")[2])
+        if self.gold in (self.wrong, number(pair.wrong)):
+            yield Finding("same-answer", f"wrong is {pair.wrong}, which is the right answer {pair.gold}.")
+        steps = [e for e in self.equations if self._value(e) == self.old and self._may_be_step(e)]
+        is_dropped = pair.kind == "dropped-step"
+        dropped = [e for e in steps if is_dropped and self._is_only_step(e) and self._unlike(e.row) is None]
+        unlike = self._unlike(dropped[0].row if dropped else None)
+        if unlike is not None:
+            yield Finding("words", f"line {unlike + 1} differs in more than numbers and the operator of the step.")
+            return
+        wrongs = self.texts[1]
+        if dropped:
+            wrongs = [*wrongs[: dropped[0].row], self.texts[0][dropped[0].row], *wrongs[dropped[0].row :]]
+        self.rows = [list(zip(*lines, strict=True)) for lines in zip(self.texts[0], wrongs, strict=True)]
+        self.dropped = dropped[0].row if dropped else None
+        altered = dropped if is_dropped else [e for e in steps if self._is_altered(e)]
+        if not altered:
+            yield Finding("altered-step", f"no step went from {pair.old} to {pair.new} by a {pair.kind}.")
+            return
+        self.step = altered[0]
+        for e in self.equations:
+            is_named = e.row == self.dropped and self._value(e) == self.old
+            old, new = self._value(e), self.new if is_named else self._value(e, side=1)
+            if old is not None and new is not None and old != new:
+                self.changes.append((e, old, new))
+        yield from self._step_faults()
+        yield from self._equation_faults()
+        yield from self._number_faults()
+        yield from self._answer_faults()
+
+    # Laying the texts beside each other -------------------------------------------------------------------------------
+
+    def _unlike(self, dropped: int | None) -> int | None:
+        """The first line, from 0, where the texts differ in more than they may."""
+        rights, wrongs = [row for i, row in enumerate(self.texts[0]) if i != dropped], self.texts[1]
+        is_free = self.pair.kind == "wrong-operator"
+        for i, (right, wrong) in enumerate(zip(rights, wrongs, strict=False)):
+            if len(right) != len(wrong) or not all(map(_is_alike, right, wrong, [is_free] * len(right))):
+                return i
+        return None if len(rights) == len(wrongs) else min(len(rights), len(wrongs))
+
+    def _both(self, e: Equation, places: Sequence[int]) -> list[_Both]:
+        return [self.rows[e.row][i] for i in places]
+
+    def _value(self, e: Equation, side: int = 0) -> Fraction | None:
+        """The value of the right side, in the right text (0) or the wrong one (1), where it is one number."""
+        if e.result is None:
+            return None
+        return self.texts[0][e.row][e.result].value if not side else self.rows[e.row][e.result][side].value
+
+    # The altered step -------------------------------------------------------------------------------------------------
+
+    def _may_be_step(self, e: Equation) -> bool:
+        """Whether the number of the step agrees: annotations count as steps, visible equations may count."""
+        places = [(o.row, o.left) for o in self.equations if o.is_annotation]
+        ahead, behind = (sum(map(test, places)) for test in ((e.row, e.left).__gt__, (e.row, e.left).__lt__))
+        # A visible equation that ends behind an annotation is the annotation's.
+        alone = [self.texts[0][o.row][(o.result or 2) - 2 : o.result] for o in self.equations if not o.is_annotation]
+        num_alone = sum(all(token.text != ">>" for token in ahead_of) for ahead_of in alone)
+        step, num_steps = self.pair.step, self.pair.num_steps
+        return ahead < step and behind <= num_steps - step and num_steps <= len(places) + num_alone
+
+    def _is_only_step(self, e: Equation) -> bool:
+        return sum(o.is_annotation for o in self.equations if o.row == e.row) <= 1
+
+    def _is_altered(self, e: Equation) -> bool:
+        """Whether an equation went from the old value to the new one in the way of the record's kind."""
+        left, kind = self._both(e, e.left), self.pair.kind
+        is_operator = any(a.meaning != b.meaning for a, b in left if a.kind == "operator")
+        is_operand = any(a.value != b.value for a, b in left)
+        return (
+            self._value(e, side=1) == self.new
+            and is_operator == (kind == "wrong-operator")
+            and is_operand == (kind in ("wrong-operand", "swapped-quantity"))
+            and self._holds(e) == (kind != "result-slip")
+        )
+
+    def _holds(self, e: Equation) -> bool:
+        left, right = (equations.evaluated([b for _, b in self._both(e, side)]) for side in (e.left, e.right))
+        return left is not None and right is not None and left == right * (e.ratio or 1)
+
+    def _says_step(self, e: Equation) -> bool:
+        """Whether an equation is the altered step: its annotation, or the same arithmetic or result in plain text."""
+        step = self.step
+        if e.row in (self.dropped, -1) or e.row != step.row or self._value(e) != self.old:
+            return False
+        values = [sorted(a.value for a, _ in self._both(o, o.left) if a.value is not None) for o in (e, step)]
+        # Between the result in an annotation and the one behind it stand >> and $.
+        return abs((e.result or 0) - (step.result or 0)) <= len(">>$") or values[0] == values[1]
+
+    def _step_faults(self) -> Iterator[Finding]:
+        """Operands from nowhere; a stand-in that is no number of the dropped step."""
+        pair, step = self.pair, self.step
+        line = self.texts[0][step.row]
+        if self.dropped is not None:
+            if self.new not in {token.value for token in line}:
+                yield Finding("new-number", f"line {step.row + 1}: {pair.new} is no number of the dropped step.")
+            return
+        before = [*self.texts[0][: step.row], line[: step.left[0]]]
+        known = {
+            token.value
+            for row in before
+            for token, behind in zip_longest(row, row[1:])
+            if token.value is not None and not (token.value == 1 and behind and behind.text == "/")
+        }
+        known |= self.numerals | equations.implied(pair.question)
+        known |= {a.value for a, _ in self._both(step, step.left) if a.value is not None}
+        known |= {value / 100 for value in known}
+        may_change = pair.kind in ("wrong-operand", "swapped-quantity")
+        for e in filter(self._says_step, self.equations):
+            for a, b in self._both(e, e.left):
+                if a.value != b.value and not (may_change and b.value in known):
+                    yield Finding("new-number", f"line {e.row + 1}: the operand {a.text} became {b.text}.")
+
+    # Equations --------------------------------------------------------------------------------------------------------
+
+    def _equation_faults(self) -> Iterator[Finding]:
+        """Equations that are false; results and arithmetic in plain text that are not those of the annotation."""
+        for e in self.equations:
+            both = self._both(e, (*e.left, *e.right))
+            said = f"line {e.row + 1}: {''.join(b.text for _, b in both)}"
+            is_slip = self.pair.kind == "result-slip" and self._says_step(e)
+            if e.ratio is None and any(a.text != b.text for a, b in both):
+                yield Finding("arithmetic", f"{said} changed, and was false before.")
+            elif e.ratio is not None and not self._holds(e) and not is_slip:
+                yield Finding("arithmetic", f"{said} is false.")
+            if e.is_annotation:
+                old, new = self._value(e), self._value(e, side=1)
+                for a, b in self._behind(e):
+                    if old and new and a.value is not None and b.value != new * a.value / old:
+                        yield Finding("arithmetic", f"{said}, but behind it stands {b.text}.")
+                said_now = {tuple(b.meaning for _, b in self._both(e, copy)) for copy in self._copies(e)}
+                if len(said_now) > 1:
+                    yield Finding("arithmetic", f"{said}, but the line says it twice, and not the same.")
+
+    def _behind(self, e: Equation) -> list[_Both]:
+        """The number behind an annotation."""
+        after = [both for both in self.rows[e.row][e.right[-1] + 2 : e.right[-1] + 4] if both[0].text != "$"]
+        return after[:1] if after and after[0][0].kind == "number" else []
+
+    def _copies(self, e: Equation) -> list[list[int]]:
+        """The places of the arithmetic of an annotation, and of the same arithmetic elsewhere on its line."""
+        line = self.texts[0][e.row]
+        own, places = (
+            [i for i in side if line[i].kind in ("number", "operator")] for side in (e.left, range(len(line)))
+        )
+        parts = [places[k : k + len(own)] for k in range(len(places) - len(own) + 1) if len(own) >= len("1+1")]
+        return [own, *(part for part in parts if [line[i].meaning for i in part] == [line[i].meaning for i in own])]
+
+    # Numbers ----------------------------------------------------------------------------------------------------------
+
+    def _number_faults(self) -> Iterator[Finding]:
+        """Numbers beside the equations that changed to no new value of a step, or are still an old value of one."""
+        operands = {(e.row, i) for e in self.equations for i in e.left}
+        # Judged as equations: results, the altered step, the number behind an annotation, the middle of 5*6*7=30*7=210.
+        judged = {(e.row, i) for e in self.equations if e.ratio is not None for i in e.right}
+        judged |= {
+            (e.row, i) for e in self.equations if e.is_annotation for i in range(e.right[-1] + 2, e.right[-1] + 4)
+        }
+        says_step = [e for e in self.equations if self._says_step(e)]
+        step = {(e.row, i) for e in says_step for places in (e.left, *self._copies(e)) for i in places}
+        judged |= step | {(e.row, i) for e in self.equations if self._continues(e) for i in e.left}
+        for row, line in enumerate(self.rows[:-1]):
+            for i, (a, b) in enumerate(line):
+                if a.kind == "operator" and a.meaning != b.meaning and (row, i) not in step:
+                    yield Finding("words", f"line {row + 1}: {a.text} became {b.text} outside the altered step.")
+                if a.value is None or b.value is None or row == self.dropped:
+                    continue
+                said = f"line {row + 1}: {a.text} became {b.text}"
+                if a.text != b.text and self._is_written_otherwise(a, b, row):
+                    yield Finding("number-format", f"{said}.")
+                if (row, i) in judged:
+                    continue
+                is_operand = (row, i) in operands or self._has_operator_beside(row, i)
+                if a.value == b.value:
+                    if self._is_left_over(row, i, is_operand):
+                        yield Finding("left-over-value", f"line {row + 1} still says {a.text}.")
+                    continue
+                is_factor = (row, i) not in operands and any(equations.is_unknown(t) for t, _ in line[i + 1 : i + 2])
+                became = self._became(a.value, row, is_operand) | self._operands_became(row, is_step=True).get(
+                    a.value, set()
+                )
+                if is_factor or b.value not in became:
+                    yield Finding("new-number", f"{said}.")
+
+    def _continues(self, e: Equation) -> bool:
+        """Whether a visible equation begins behind the equals sign of another one."""
+        ahead = [a.kind for a, _ in self.rows[e.row][: e.left[0]] if a.kind != "space" and a.text != "$"]
+        return not e.is_annotation and ahead[-1:] == ["equals"]
+
+    def _has_operator_beside(self, row: int, i: int) -> bool:
+        line = [token for token in self.texts[0][row] if token.kind != "space" and token.text != "$"]
+        place = next(k for k, token in enumerate(line) if token is self.texts[0][row][i])
+        beside = line[max(0, place - 1) : place + 2]
+        return any(token.kind == "operator" for token in beside) or any(map(equations.is_unknown, beside[-1:]))
+
+    def _became(self, value: Fraction, row: int, is_operand: bool) -> set[Fraction]:
+        """The new values of a number. An operand, or a number of the question, comes from a line up to its own."""
+        return {
+            new * ratio
+            for e, old, new in self.changes
+            for ratio in equations.RATIOS
+            if old * ratio == value and (e.row <= row or not (is_operand or value in self.numerals))
+        }
+
+    def _operands_became(self, row: int, *, is_step: bool) -> dict[Fraction | None, set[Fraction | None]]:
+        """The values in the places of each operand of a line, or of the altered step where it stands on that line."""
+        became: dict[Fraction | None, set[Fraction | None]] = {}
+        for e in [self.step] if is_step else self.equations:
+            for a, b in self._both(e, e.left) if e.row == row else ():
+                became.setdefault(a.value, set()).add(b.value)
+        return became
+
+    def _is_left_over(self, row: int, i: int, is_operand: bool) -> bool:
+        """Whether a number that stays can only be the old value of a step, or of an operand of the altered step."""
+        line = self.texts[0][row]
+        value = line[i].value
+        if self._is_label(row, i):
+            return False
+        if not is_operand and value != 1 and value not in self._operands_became(row, is_step=False).get(value, {value}):
+            step = self._operands_became(row, is_step=True)
+            return value not in self.numerals or (value in step and value not in set().union(*step.values()))
+        sources = [e for e, old, _ in self.changes if old == value and e.row <= row]
+        if not sources or value in self.numerals or (value == 1 and not is_operand):
+            return False
+        text = "".join(token.text for token in (line if is_operand else line[i + 1 : i + 3]))
+        if value in equations.implied(text + self.pair.question * is_operand):
+            return False
+        changed = [e for e, _, _ in self.changes]
+        kept = [
+            e for e in self.equations if self._value(e) == value and e not in changed and (e.row, e.result) != (row, i)
+        ]
+        first = min(e.row for e in sources)
+        is_older = any(token.value == value for other in self.texts[0][:first] for token in other)
+        return not is_older and not any(e.row <= row for e in kept)
+
+    def _is_label(self, row: int, i: int) -> bool:
+        """Whether a number counts or names rather than measures: "Day 2", "2.", "100%"."""
+        line = self.texts[0][row]
+        before = [token.text.lower() for token in line[max(0, i - 2) : i] if token.kind != "space"]
+        after = line[i + 1].text if i + 1 < len(line) else ""
+        is_whole = line[i].value == 100 and after == "%"
+        return is_whole or (before[-1] in _LABELS if before else after in (".", ")", ":"))
+
+    def _is_written_otherwise(self, a: Token, b: Token, row: int) -> bool:
+        """Whether a number is written in a way that shows which text is the wrong one."""
+        if a.value is None or b.value is None:
+            return False
+        decimals = [len(token.text.partition(".")[2]) for token in (a, b)]
+        is_operand = b.value in self._operands_became(row, is_step=True).get(a.value, ())
+        return (
+            a.value == b.value
+            or b.value <= 0
+            or decimals[1] > max(decimals[0], len("00"))
+            or (b.kind == "cardinal" != a.kind)
+            or (a.value >= 1000 <= b.value and ("," in a.text) != ("," in b.text))
+            or (a.value.denominator == 1 != b.value.denominator and not is_operand)
+        )
+
+    def _answer_faults(self) -> Iterator[Finding]:
+        if self.gold is None or self.wrong is None:
+            return
+        sources = [e for e in self.equations if self._value(e) == self.gold]
+        became = {new for e, _, new in self.changes if e in sources[-1:]} or ({self.gold} if sources else set())
+        if self.wrong not in (became or self._became(self.gold, len(self.rows), is_operand=False)):
+            yield Finding("final-answer", f"the last line says {self.wrong}; the steps do not give it.")
