@@ -13,8 +13,6 @@ from hypothesis import Phase, settings
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
-# The losses of the tests are so small that compiling is all that takes time.
-jax.config.update("jax_disable_most_optimizations", True)
 # Every annotation of a shape is checked at every call; so this stands before anything imports these packages.
 MODULES = [
     "numerics",

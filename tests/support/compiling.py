@@ -27,6 +27,8 @@ def environment() -> dict[str, str]:
     before = filter(None, os.environ.get("PYTHONWARNINGS", "").split(","))
     cut_off = (f"ignore:Error {act} persistent compilation cache entry" for act in ("reading", "writing"))
     return {
+        # The losses of the tests are so small that compiling is all that takes time.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(CACHE / _machine()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",  # however small: most programs are one operation

@@ -23,7 +23,6 @@ import numerics
 from numerics import averages, comparison, optimizers, problems, schedules
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_disable_most_optimizations", True)
 
 ROOM = Path(numerics.__file__).parent
 NUM_RANDOM = 200

@@ -49,7 +49,6 @@ def start(cache, *arguments, num_devices=1, before=(), **options):
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "XLA_FLAGS": compiling.flags(f"--xla_force_host_platform_device_count={num_devices}"),
     }
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
