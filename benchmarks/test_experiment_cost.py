@@ -21,6 +21,7 @@ from experiments.model import objectives, parameters, pretrained
 from experiments.model.llama import Architecture
 from experiments.training import arm_update, batches, train_step
 from numerics import updates
+from numerics.epoch import Epoch
 from numerics.schedules import Schedule
 
 LIMIT = 1.05
@@ -53,7 +54,9 @@ def test_measurements(name, capsys):
 
     def alone(state, halves):
         schedule = Schedule(numbers, np.ones(numbers.shape))
-        made = arm_update.update(arm, rule, rate, told, halves, schedule, state.params, state.rule, None)
+        losses = arm_update.losses_of(arm, rate, told, halves)
+        epoch = Epoch(losses, schedule, arm_update.optimizer(arm, rule), state.params, state.rule)
+        made = arm_update.update(arm, rule, rate, epoch)
         return train_step.State(updates.displaced(state.params, made.displacement), made.state, None)
 
     plain = jax.jit(alone)

@@ -25,10 +25,22 @@ from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from numerics import averages, comparison, drift, figures, losses, optimizers, problems, schedules, updates
-from numerics.averages import RandomOrder
-from numerics.compare import PROBLEMS
+from numerics import (
+    averages,
+    comparison,
+    drift,
+    figures,
+    losses,
+    optimizers,
+    problems,
+    random_schedules,
+    schedules,
+    updates,
+)
+from numerics.catalogue import PROBLEMS
+from numerics.epoch import Epoch
 from numerics.problems import Problem
+from numerics.random_schedules import RandomSchedule
 from numerics.types import Params
 
 MAX_RATIO = 5.0  # predictions in units of the epoch that they predict
@@ -38,7 +50,7 @@ MAX_HELP = 1.0  # seconds, for `--help`
 FIGURE = Path(__file__).parents[1] / "out" / "benchmarks" / "numerics_cost.svg"
 Dtype = Literal["float32", "float64"]
 
-ORDER = RandomOrder("joint", "random")
+ORDER = RandomSchedule("joint", "random")
 WIDTHS = (64, 256, 256, 64)  # 98,880 parameters
 STEP_SIZE = 1e-3  # steps cost the same whatever their size, as long as nothing overflows
 
@@ -81,7 +93,7 @@ def summary(request: pytest.FixtureRequest) -> Iterator[Summary]:
     yield found
     if found.curves:
         FIGURE.parent.mkdir(parents=True, exist_ok=True)
-        FIGURE.write_bytes(figures.rendered(drawn(found.curves), FIGURE.suffix))
+        FIGURE.write_bytes(figures.render(drawn(found.curves), FIGURE.suffix))
         found.sections["cost against size"].append(f"figure: {'/'.join(FIGURE.parts[-3:])}")
 
 
@@ -154,7 +166,7 @@ def predicted(problem: Problem) -> Params:
 def stepped(problem: Problem) -> Params:
     schedule = schedules.interleaved(problem.losses.num_pairs, first="-")
     rule = optimizers.gradient_descent()
-    return updates.sequential(problem.losses, schedule, rule, problem.params, step_size=STEP_SIZE).displacement
+    return updates.sequential(Epoch(problem.losses, schedule, rule, problem.params), step_size=STEP_SIZE).displacement
 
 
 # 1. Against the epoch that is predicted -------------------------------------------------------------------------------
@@ -252,7 +264,7 @@ def enumerated(problem: Problem) -> Params:
     def of_word(schedule: schedules.Schedule) -> Params:
         return drift.closed_form(problem.losses, schedule, problem.params, frame="accumulated", order=2)[1]
 
-    return averages.enumerated(of_word, ORDER, problem.losses.num_pairs)
+    return averages.exact_mean(of_word, ORDER, problem.losses.num_pairs)
 
 
 def assert_equal_to_round_off(first: Params, second: Params) -> None:
@@ -274,7 +286,7 @@ def compared(benchmark, summary, problem, name, function, rounds) -> None:
     found = ratio(times["instead"], times["closed form"])
     benchmark.extra_info["instead / closed form"] = found
     n = problem.losses.num_pairs
-    words = averages.num_words(ORDER, n) if name == "enumeration" else ""
+    words = random_schedules.num_words(ORDER, n) if name == "enumeration" else ""
     summary.add(
         INSTEAD,
         INSTEAD_HEADING,
@@ -422,7 +434,7 @@ def test_first_comparison(benchmark, summary, problem, optimizer):
     rule = optimizers.parse(optimizer)
     start, start_cpu = perf_counter(), process_time()
     benchmark.pedantic(
-        lambda: comparison.compare(made.losses, schedule, rule, made.params, frame="accumulated"),
+        lambda: comparison.compare(Epoch(made.losses, schedule, rule, made.params), frame="accumulated"),
         rounds=1,
         iterations=1,
     )

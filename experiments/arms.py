@@ -13,6 +13,7 @@ from pydantic import Field
 
 from console.command import nearest
 from experiments.typed import checked
+from numerics import catalogue
 
 __all__ = [
     "BY_NAME",
@@ -23,7 +24,6 @@ __all__ = [
     "RATES",
     "Arm",
     "Hyperparams",
-    "OptimizerName",
     "Rate",
     "Reduction",
     "parse",
@@ -42,8 +42,8 @@ sqrt-rule  the post's step, with the decay rates and the epsilon of Adam for a b
            (Malladi et al. 2022)
 """
 
-OptimizerName = Literal["sgd", "heavy-ball", "adamw", "frozen-adamw"]
-OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
+OPTIMIZERS = tuple(name for name, entry in catalogue.OPTIMIZERS.items() if "max_norm" not in entry.options)
+"""The optimizers of arms, by the names of the numerics; an arm says apart where it clips."""
 
 Reduction = Literal["token-union", "token-half", "sequence", "sum"]
 """The average that the loss of a half is.
@@ -83,7 +83,7 @@ class Arm:
     first: Literal["+", "-", "random"] = "+"
     sides: Literal["both", "preferred"] = "both"
     rate: Rate = "eta"
-    optimizer: OptimizerName = "adamw"
+    optimizer: str = "adamw"
     clipping: Literal["none", "update", "step"] = "none"
     decay: Literal["step", "update"] = "step"
     reduction: Reduction = "token-half"
@@ -92,6 +92,11 @@ class Arm:
     def __post_init__(self) -> None:
         if not self.name or not all(letter.isalnum() or letter in "-+=.,_" for letter in self.name):
             raise ValueError(f"arm.name must be of letters, digits and -+=.,_; got {self.name!r}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"arm.optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer[:60]!r}."
+                f"{nearest(self.optimizer, OPTIMIZERS)}"
+            )
         if self.term and (self.update != "accumulated" or self.sides != "both"):
             raise ValueError(
                 f"arm.term must be 0 unless the update is accumulated from both sides; got {self.term} for {self.name}."
@@ -114,6 +119,11 @@ class Arm:
         return RATES[self.rate]
 
     @property
+    def needs_second_moment(self) -> bool:
+        """Whether the optimizer is built from a second moment that is measured at the start."""
+        return catalogue.OPTIMIZERS[self.optimizer].needs_second_moment
+
+    @property
     def side_weight(self) -> float:
         """The weight of the loss of each half: an accumulated update is of their mean."""
         return 0.5 if self.update == "accumulated" and self.sides == "both" else 1.0
@@ -124,7 +134,7 @@ KEYS = tuple(field.name for field in fields(Arm) if field.name != "name")  # pyr
 
 CHOICES = MappingProxyType(
     {
-        key: ", ".join(map(str, get_args(kind))) or "a number"
+        key: ", ".join(OPTIMIZERS if key == "optimizer" else map(str, get_args(kind))) or "a number"
         for key, kind in get_type_hints(Arm).items()
         if key != "name"
     }

@@ -26,9 +26,10 @@ from experiments.records import CHECKPOINTS
 from experiments.training import arm_update, checkpoint, inputs, train_step
 from experiments.training.batches import PairBatch
 from experiments.training.inputs import Show
-from numerics import attribution, order, updates
+from numerics import attribution, catalogue, convergence, optimizers, updates
+from numerics.convergence import Fit
+from numerics.epoch import Epoch
 from numerics.losses import require_finite
-from numerics.order import Fit
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Scalar
 
@@ -101,7 +102,7 @@ class UpdateComparison:
 def load_setup(
     config: Config,
     folder: Path,
-    optimizer: arms.OptimizerName,
+    optimizer: str,
     update: int | None,
     num_pairs: int | None,
     rate: arms.Rate,
@@ -138,7 +139,7 @@ def load_setup(
     config = replace(config, num_pairs=num_pairs or config.num_pairs, num_parts=1)
     run_inputs = inputs.load(config, show)
     # Only shapes and places count here: the second moment has those of the parameters.
-    second = run_inputs.params if config.arm.optimizer == "frozen-adamw" else None
+    second = run_inputs.params if config.arm.needs_second_moment else None
     like = train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
     if update is None:
         found = checkpoint.newest(place, like)
@@ -181,18 +182,15 @@ class _Maps:
     def _unit(
         self, arm: Arm, params: Params, state: optax.OptState, batch: PairBatch, numbers: Array, read: Scalar
     ) -> Params:
-        setup = self._setup
-        made = arm_update.losses_of(arm, 0.0, setup.loss, batch)
-        return updates.unit_displacement(
-            made,
+        epoch = Epoch(
+            arm_update.losses_of(arm, 0.0, self._setup.loss, batch),
             Schedule(numbers, np.ones(numbers.shape)),
-            arm_update.optimizer(arm, setup.hyperparams),
+            arm_update.optimizer(arm, self._setup.hyperparams),
             params,
             state,
-            read,
-            grouping="step" if arm.update == "sequential" else "schedule",
-            reduction="sum",
-        ).displacement
+        )
+        grouping = "step" if arm.update == "sequential" else "schedule"
+        return updates.unit_displacement(epoch, read, grouping=grouping, reduction="sum").displacement
 
     @cached_property
     def _sequential(self) -> Callable[..., Params]:
@@ -326,8 +324,10 @@ def compare(
         "round_off": eta * noise,
     }
     fits = (
-        order.fit(eta, columns["remainder_first"], columns["round_off"], eta * rate * float(_norm(frozen)), theory=2),
-        order.fit(eta, columns["remainder_second"], columns["round_off"], second, theory=3),
+        convergence.fit(
+            eta, columns["remainder_first"], columns["round_off"], eta * rate * float(_norm(frozen)), theory=2
+        ),
+        convergence.fit(eta, columns["remainder_second"], columns["round_off"], second, theory=3),
     )
     twin = UpdateComparison(setup, {name: values.tolist() for name, values in columns.items()}, fits, None)
     on_gap(twin)
@@ -425,17 +425,8 @@ def attribute(setup: Setup, learning_rate: float, *, num_warm_up: int = 10) -> t
         For every cause the norm of its part, and its share, the projection on the gap over the gap's squared norm
         (shares add up to 1); and all of it as JSON.
     """
-    own = setup.hyperparams
-    if setup.sequential.optimizer == "adamw":
-        stages = attribution.adamw_stages(
-            max_norm=None, b1=own.b1, b2=own.b2, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
-        )
-    else:
-        stages = {"learning rate": attribution.adamw_stages(
-            max_norm=None, b1=own.b1, b2=own.b2, eps=own.eps, weight_decay=0.0
-        )["learning rate"]}  # fmt: skip
-        if setup.sequential.optimizer == "heavy-ball":
-            stages["memory"] = arm_update.optimizer(setup.sequential, own)
+    name, own = setup.sequential.optimizer, setup.hyperparams
+    stages = optimizers.stages(name, {key: getattr(own, key) for key in catalogue.OPTIMIZERS[name].options})
     both = arm_update.losses_of(setup.sequential, 0.0, setup.loss, setup.batch)
     found = attribution.gap(
         both,

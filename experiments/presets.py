@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from console.command import nearest
 from experiments import arms
-from experiments.arms import Arm, OptimizerName
+from experiments.arms import Arm
 from experiments.config import Config, Measures, MeshShape, with_settings
 
 __all__ = ["BY_NAME", "Preset", "config"]
@@ -23,11 +23,11 @@ class Preset(NamedTuple):
     """
 
     meaning: str
-    rates: Mapping[OptimizerName, float]
+    rates: Mapping[str, float]
     base: Config
 
 
-def _preset(name: str, meaning: str, rates: dict[OptimizerName, float], **values: object) -> Preset:
+def _preset(name: str, meaning: str, rates: dict[str, float], **values: object) -> Preset:
     config = Config(preset=name, arm=arms.BY_NAME["accumulated"], learning_rate=rates["adamw"], **values)  # pyright: ignore[reportArgumentType]
     return Preset(meaning, MappingProxyType(rates), config)
 

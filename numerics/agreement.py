@@ -1,43 +1,38 @@
 """Arguments that must fit together: a schedule and losses, losses and parameters, a rule and parameters.
 
-Functions are traced for their shapes, once for each, and never run. What each argument is by itself is known to be
-right here (`numerics.kinds`).
+Functions are traced for their shapes, once for each, and never run. Each argument by itself has been checked
+(`numerics.kinds`).
 """
 
 import inspect
 import re
 from collections.abc import Callable, Hashable
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import PyTreeDef
 from jaxtyping import PyTree
 
 from numerics import kinds, rules
 from numerics.contents import Snapshot
+from numerics.rules import Shapes, abstract, shapes_of
 from numerics.types import Params
 
 if TYPE_CHECKING:
     from numerics.losses import Losses
     from numerics.schedules import Schedule
 
-__all__ = ["family", "losses_at", "rule_at", "together", "word"]
+__all__ = ["losses_at", "rule_at", "together", "word"]
 
 
 def word(schedule: "Schedule", num_losses: int | None = None) -> None:
-    """Refuses a schedule that cannot be stepped.
-
-    Args:
-        schedule: The schedule.
-        num_losses: The number of losses there are; None where they are not known yet.
-    """
+    """Refuses a schedule that cannot be stepped; `num_losses` is None where the losses are not known yet."""
     losses, scales = schedule
     for part in (losses, scales):
-        if not hasattr(part, "dtype"):
-            raise TypeError(f"schedule must hold arrays; got {kinds.shown(part)}. Build it with schedules.steps.")
+        fix = " Build it with schedules.steps."
+        kinds.require(hasattr(part, "dtype"), "schedule", "hold arrays", part, fix=fix)
     if np.ndim(losses) != 1 or np.shape(losses) != np.shape(scales):
         raise ValueError(
             f"schedule must have one loss and one scale per step; got shapes {np.shape(losses)}, {np.shape(scales)}."
@@ -59,103 +54,37 @@ def word(schedule: "Schedule", num_losses: int | None = None) -> None:
         )
 
 
-Described = tuple[tuple[tuple[int, ...], Hashable], ...]
-
-
-def _described(tree: object) -> tuple[PyTreeDef, Described]:  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves)
-
-
-def _abstract(structure: PyTreeDef, described: Described) -> PyTree:  # pyright: ignore[reportInvalidTypeForm]
-    return structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in described])
-
-
-def family(
-    functions: object, batches: object, names: object, has_aux: object
-) -> tuple[tuple[Callable, ...], tuple[object, ...], tuple[str, ...]]:
-    """The parts of a list of losses as tuples; refuses lists that do not fit, and stacks that are none.
-
-    Args:
-        functions: One per kind of loss.
-        batches: One stack per kind.
-        names: One per kind, all different.
-        has_aux: Whether the functions return a pair.
-    """
-    for name, value in (("functions", functions), ("batches", batches), ("names", names)):
-        if not isinstance(value, (tuple, list)):
-            raise TypeError(f"{name} must be a tuple with one entry per kind of loss; got {kinds.shown(value)}.")
-    functions, batches, names = (tuple(value) for value in (functions, batches, names))  # type: ignore[arg-type]
-    if not len(functions) == len(batches) == len(names):
-        raise ValueError(
-            f"losses must have one stack and one name per function; got {len(functions)} functions, "
-            f"{len(batches)} stacks and {len(names)} names."
-        )
-    kinds.sequence("functions", functions, kinds.function)
-    kinds.distinct("names", names)
-    kinds.flag("has_aux", has_aux)
-    for name, stack in zip(names, batches, strict=True):
-        leaves = jax.tree.leaves(stack)
-        if any(not np.shape(leaf) or not hasattr(leaf, "dtype") for leaf in leaves) or (
-            len({np.shape(leaf)[0] for leaf in leaves}) > 1
-        ):
-            raise ValueError(
-                f"the batches of loss {name!r} must be arrays with the losses along the first axis of every leaf; got "
-                f"{[np.shape(leaf) if hasattr(leaf, 'dtype') else type(leaf).__name__ for leaf in leaves]}."
-            )
-        if leaves and not np.shape(leaves[0])[0]:
-            raise ValueError(f"the batches of loss {name!r} must hold at least one batch; got none.")
-    return functions, batches, names
-
-
 def losses_at(losses: "Losses", params: Params) -> None:
-    """Refuses losses that no update of these parameters can be computed for. Traces them once per shape; runs none.
-
-    Args:
-        losses: The losses.
-        params: Where they will be stepped.
-
-    Raises:
-        TypeError: If a loss does not return a real scalar, or two return different dtypes.
-        ValueError: If a stack has leaves of different lengths.
-    """
-    outcomes = {}
+    """Refuses losses that are no real scalars of one dtype at these parameters. Traces each once per shape."""
+    outputs = {}
     for name, function, stack in zip(losses.names, losses.functions, losses.batches, strict=True):
-        leaves, structure = jax.tree.flatten(stack)
         for path, leaf in jax.tree.leaves_with_path(stack):
             kinds.digits(f"the batches of loss {name!r}{jax.tree_util.keystr(path)}", leaf)
-        members = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
-        outcomes[name] = _outcome(name, Snapshot(function), losses.has_aux, *_described(params), structure, members)
+        structure, shapes = shapes_of(stack)
+        members = structure, tuple((shape[1:], dtype) for shape, dtype in shapes)
+        outputs[name] = _output(name, Snapshot(function), losses.has_aux, shapes_of(params), members)
     for part, meaning in enumerate(("dtype", "structure, shapes and dtypes beside the loss")):
-        first, *others = outcomes
+        first, *others = outputs
         for other in others:
-            if outcomes[first][part] != outcomes[other][part]:
+            if outputs[first][part] != outputs[other][part]:
                 raise TypeError(
-                    f"losses must return one {meaning}; got {outcomes[first][part]} of {first!r} and "
-                    f"{outcomes[other][part]} of {other!r}. Cast what one of them returns."
+                    f"losses must return one {meaning}; got {outputs[first][part]} of {first!r} and "
+                    f"{outputs[other][part]} of {other!r}. Cast what one of them returns."
                 )
 
 
 def _shapes(function: Callable, *arguments: PyTree) -> PyTree:
-    """What a function returns, in shapes; JAX keeps traces by function, and one of a new one is new."""
+    """The shapes that a function returns; JAX keeps traces by function, and one of a new one is new."""
     return jax.eval_shape(lambda *these: function(*these), *arguments)  # noqa: PLW0108
 
 
 @lru_cache(maxsize=1024)
-def _outcome(
-    name: str,
-    function: Snapshot,
-    has_aux: bool,
-    structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]
-    described: Described,
-    stack_structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]
-    members: Described,
-) -> tuple[Hashable, Hashable]:
-    """The dtype of a loss, and the structure, shapes and dtypes of what it tells beside its value."""
-    params, batch = _abstract(structure, described), _abstract(stack_structure, members)
+def _output(name: str, function: Snapshot, has_aux: bool, params: Shapes, batch: Shapes) -> tuple[Hashable, Hashable]:
+    """The dtype of a loss, and the structure, shapes and dtypes of its auxiliary outputs."""
+    arguments = abstract(params), abstract(batch)
     loss = cast("Callable", function.value)
     try:
-        inspect.signature(loss).bind(params, batch)
+        inspect.signature(loss).bind(*arguments)
     except TypeError as error:
         raise TypeError(
             f"loss {name!r} must take the parameters and one batch; got one for which this fails: {error}. For a "
@@ -164,19 +93,19 @@ def _outcome(
     except ValueError:
         pass  # some callables have no signature
     try:
-        out = _shapes(loss, params, batch)
+        out = _shapes(loss, *arguments)
     except Exception as error:
         raise TypeError(
             f"loss {name!r} must be computable, by JAX, from params and its batches; got "
-            f"{type(error).__name__} for shapes {[shape for shape, _ in described]} and "
-            f"{[shape for shape, _ in members]}: {kinds.first_line(error)}"
+            f"{type(error).__name__} for shapes {[shape for shape, _ in params[1]]} and "
+            f"{[shape for shape, _ in batch[1]]}: {kinds.first_line(error)}"
         ) from error
     aside: Hashable = None
     if has_aux:
         if not isinstance(out, tuple) or len(out) != 2:
             raise TypeError(f"loss {name!r} must return a pair, as has_aux says; got {out}.")
         out, aux = out
-        aside = _described(aux)
+        aside = shapes_of(aux)
     if not isinstance(out, jax.ShapeDtypeStruct) or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
         raise TypeError(
             f"loss {name!r} must return a real scalar; got {out}. Reduce it inside the loss, and say there whether by "
@@ -190,72 +119,57 @@ def _outcome(
     return out.dtype, aside
 
 
-def rule_at(name: str, optimizer: rules.Rule, params: Params, state: object = None) -> None:
+def rule_at(name: str, rule: rules.Rule, params: Params, state: object = None) -> None:
     """Refuses a rule that makes no update from a gradient, its state and the parameters alone, or not by its rate.
 
-    Args:
-        name: The name of the argument.
-        optimizer: The rule.
-        params: The parameters.
-        state: A state of the rule, or None for the one that it starts from.
-
-    Raises:
-        TypeError: If the rule fails on such arguments, or changes the shape of its state.
-        ValueError: If the state is not one of the rule, or the updates of a rule at rate 1 are not proportional to it.
+    `name` is that of the argument. `state` is a state of the rule; None for that of its `init`.
     """
-    structure, described = _described(params)
-    expected = _state_of(name, Snapshot(optimizer), structure, described)
-    rules.check(optimizer, params)
+    expected = _state_of(name, Snapshot(rule), shapes_of(params))
+    rules.check(rule, params)
     if state is None:
         return
     try:
-        is_own = _described(jax.eval_shape(lambda: state)) == expected
+        is_own = shapes_of(jax.eval_shape(lambda: state)) == expected
     except TypeError:
         is_own = False
     if not is_own:
         raise ValueError(
-            f"state must be that of {name} for these parameters: optimizer.init(params), or the state of an update; "
+            f"state must be that of {name} for these parameters: {name}.init(params), or the state of an update; "
             f"got {jax.tree.structure(state)}."
         )
 
 
 @lru_cache(maxsize=256)
-def _state_of(
-    name: str,
-    optimizer: Snapshot,
-    structure: PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]
-    described: Described,
-) -> tuple[PyTreeDef, Described]:  # pyright: ignore[reportInvalidTypeForm]
-    params = _abstract(structure, described)
-    rule = cast("rules.Rule", optimizer.value)
-    rate = jax.ShapeDtypeStruct((), jnp.result_type(*(dtype for _, dtype in described)))
-    rules_made: list[object] = []
+def _state_of(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
+    params = abstract(like)
+    rule = cast("rules.Rule", snapshot.value)
+    rate = jax.ShapeDtypeStruct((), jnp.result_type(*(dtype for _, dtype in like[1])))
+    at_rates: list[object] = []
     try:
         if rules.is_function_of_rate(rule):
-            _shapes(lambda rate: rules_made.append(rules.at_rate(rule, rate)), rate)
+            _shapes(lambda rate: at_rates.append(rules.at_rate(rule, rate)), rate)
     except Exception as error:
         raise TypeError(_refusal(name, error)) from error
-    if not all(hasattr(each, "init") and hasattr(each, "update") for each in rules_made):
-        raise TypeError(
-            f"{name} must be a rule, or a function of the rate that returns one; got one that returns "
-            f"{kinds.shown(rules_made[0])}."
-        )
+    for item in at_rates:
+        must = "be a rule, or a function of the rate that returns one"
+        if not kinds.is_rule(item):
+            raise TypeError(f"{name} must {must}; got one that returns {kinds.brief(item)}.")
     try:
-        state = _shapes(lambda rate, start: rules.at_rate(rule, rate).init(start), rate, params)
-        made, after = _shapes(
+        state = _shapes(lambda rate, params: rules.at_rate(rule, rate).init(params), rate, params)
+        update, after = _shapes(
             lambda rate, *these: rules.at_rate(rule, rate).update(*these), rate, params, state, params
         )
     except Exception as error:
         raise TypeError(_refusal(name, error)) from error
-    shapes = [leaf.shape for leaf in jax.tree.leaves(made)]
-    if jax.tree.structure(made) != structure or shapes != [shape for shape, _ in described]:
-        raise TypeError(f"{name} must return updates with the structure and the shapes of params; got {made}.")
-    if _described(after) != _described(state):
+    structure, shapes = like[0], [shape for shape, _ in like[1]]
+    if jax.tree.structure(update) != structure or [leaf.shape for leaf in jax.tree.leaves(update)] != shapes:
+        raise TypeError(f"{name} must return updates with the structure and the shapes of params; got {update}.")
+    if shapes_of(after) != shapes_of(state):
         raise TypeError(
             f"{name} must keep the structure, shapes and dtypes of its state; got {after} after one update for "
             f"{state} before. Give its options as the types that they stand for."
         )
-    return _described(state)
+    return shapes_of(state)
 
 
 # Optax names the part that fails, and users know the rule: Optax 0.2.8.
@@ -297,56 +211,46 @@ def _refusal(name: str, error: Exception) -> str:
     )
 
 
-def together(values: dict[str, object]) -> None:
-    """What arguments that are there together must agree in; each of them has been checked by itself."""
-    losses = cast("Losses | None", values.get("losses"))
-    params = values.get("params")
+def together(values: dict[str, Any]) -> None:
+    """Refuses arguments that do not fit each other; each of them has been checked by itself."""
+    losses, schedule = values.get("losses"), values.get("schedule")
+    params = values["epoch"].params if "epoch" in values else values.get("params")
     has_losses = hasattr(losses, "num_losses")
-    schedule, order = values.get("schedule"), values.get("order")
-    if schedule is not None and hasattr(schedule, "scales"):
-        word(cast("Schedule", schedule), losses.num_losses if has_losses and losses is not None else None)
-    elif has_losses and losses is not None and (hasattr(schedule, "pairs") or hasattr(order, "pairs")):
-        _ = losses.num_pairs
-    if has_losses and losses is not None and params is not None:
-        losses_at(losses, params)
-    if params is not None and "optimizer" in values and values["optimizer"] is not None:
-        rule_at("optimizer", cast("rules.Rule", values["optimizer"]), params, values.get("state"))
-    for stage, rule in cast("dict[str, rules.Rule]", values.get("stages", {})).items():
+    if hasattr(schedule, "scales"):
+        word(cast("Schedule", schedule), cast("Losses", losses).num_losses if has_losses else None)
+    elif has_losses and schedule is not None:  # random: of pairs
+        _ = cast("Losses", losses).num_pairs
+    if has_losses and params is not None:
+        losses_at(cast("Losses", losses), params)
+    if "rule" in values:
+        rule_at("rule", values["rule"], params, values.get("state"))
+    for stage, rule in values.get("stages", {}).items():
         rule_at(f"stages[{stage!r}]", rule, params)
-    for power, tree in enumerate(cast("tuple", values.get("coefficients") or ())):
-        if params is not None:
-            kinds.alike(f"coefficients[{power}]", tree, "params", params)
     if (index := values.get("index")) is not None and kinds.is_known(index):
-        owner = cast("Losses", values["self"])
-        losses_at(owner, params)
-        if not 0 <= cast("int", index) < owner.num_losses:
-            raise ValueError(f"index must be one of 0 ... {owner.num_losses - 1}; got {index}.")
-    for one, other in (("displacement", "params"), ("second_moment", "params")):
-        if one in values and other in values:
-            kinds.alike(one, values[one], other, values[other])
+        losses_at(values["self"], params)
+        last = values["self"].num_losses - 1
+        kinds.require(bool(0 <= index <= last), "index", f"be one of 0 ... {last}", index, error=ValueError)
+    trees = {f"coefficients[{power}]": tree for power, tree in enumerate(values.get("coefficients") or ())}
+    trees |= {name: values[name] for name in ("displacement", "second_moment") if name in values}
+    for name, tree in trees.items() if params is not None else ():
+        kinds.alike(name, tree, "params", params)
     if "minus" in values and not callable(values["minus"]):
         kinds.alike("plus", values["plus"], "minus", values["minus"])
-    if params is not None and (values.get("each") or values.get("observe")):
-        _of_gradients(
-            cast("Callable | None", values.get("each")), cast("Callable | None", values.get("observe")), params
-        )
-    for name in ("remainders", "floors", "terms", "is_usable"):
-        if values.get(name) is not None and len(values[name]) != len(values["step_sizes"]):  # type: ignore[arg-type]
-            raise ValueError(f"{name} must be one per step size; got {len(values[name])}.")  # type: ignore[arg-type]
+    if params is not None:
+        _of_gradients(values, shapes_of(params))
 
 
-def _of_gradients(each: Callable | None, observe: Callable | None, params: Params) -> None:
+def _of_gradients(values: dict[str, Any], like: Shapes) -> None:
     """Refuses functions of the gradient that do not return one, or nothing that JAX can keep."""
-    like = _abstract(*_described(params))
-    for name, function, arguments_ in (("each", each, (like,)), ("observe", observe, (like, like))):
-        if function is None:
+    for name, num_trees in (("transform_gradient", 1), ("gradient_stats", 2)):
+        if values.get(name) is None:
             continue
         try:
-            out = _shapes(function, *arguments_)
+            out = _shapes(values[name], *[abstract(like)] * num_trees)
         except Exception as error:
             raise TypeError(
-                f"{name} must take {len(arguments_)} tree{'s' * (len(arguments_) > 1)} like params and return arrays; "
+                f"{name} must take {num_trees} tree{'s' * (num_trees > 1)} like params and return arrays; "
                 f"got {type(error).__name__}: {kinds.first_line(error)}"
             ) from error
-        if name == "each" and _described(out) != _described(like):
-            raise TypeError(f"each must return a gradient of the structure, shapes and dtypes of params; got {out}.")
+        if name == "transform_gradient" and shapes_of(out) != like:
+            raise TypeError(f"{name} must return a gradient of the structure, shapes and dtypes of params; got {out}.")

@@ -1,9 +1,10 @@
-"""Alignment: the inner product g+ . g- of the two gradients, and what an update does to it.
+"""Alignment: the inner product g+ . g- of the two gradients, and its change by an update.
 
 Two numbers go by that name and behave differently (claim `bias-sign`): the mean over pairs E_k[g+_k . g-_k], and the
-product of the mean gradients. Each function says which it is given.
+product of the mean gradients.
 """
 
+from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
@@ -12,8 +13,8 @@ import optax
 from jaxtyping import Array, Int
 
 from numerics import causes, checks, contents, schedules, updates
+from numerics.epoch import Epoch
 from numerics.losses import Losses
-from numerics.rules import Rule
 from numerics.schedules import Schedule
 from numerics.types import Params, Scalar
 from numerics.updates import Grouping, displaced
@@ -29,7 +30,7 @@ def _product(first: Params, second: Params) -> Scalar:
 
 
 class Alignment(NamedTuple):
-    """How two gradients lie to each other. NaN where a gradient is zero: there is no angle.
+    """Inner product, cosine and norms of two gradients. NaN where a gradient is zero: there is no angle.
 
     Attributes:
         product: g+ . g-.
@@ -61,35 +62,14 @@ def of_gradients(minus: Params, plus: Params) -> Alignment:
 
 @checks.arguments
 def of_products(product: Scalar, norm_minus: Scalar, norm_plus: Scalar) -> Alignment:
-    """The alignment of two gradients of this inner product and these norms.
-
-    Args:
-        product: g+ . g-.
-        norm_minus: |g-|.
-        norm_plus: |g+|.
-    """
-    return Alignment(
-        product,
-        product / (norm_minus * norm_plus),
-        norm_minus,
-        norm_plus,
-        product / norm_minus**2,
-        product / norm_plus**2,
-    )
-
-
-def _gradients(losses: Losses, params: Params, k: Int[Array, ""]) -> tuple[Params, Params]:
-    return losses.gradient(params, k), losses.gradient(params, losses.num_pairs + k)
+    """The alignment of two gradients of this inner product and these norms."""
+    cosine = product / (norm_minus * norm_plus)
+    return Alignment(product, cosine, norm_minus, norm_plus, product / norm_minus**2, product / norm_plus**2)
 
 
 def _side_means(losses: Losses, params: Params) -> tuple[Params, Params]:
-    def add(sums: tuple[Params, Params], k: Int[Array, ""]) -> tuple[tuple[Params, Params], None]:
-        minus, plus = _gradients(losses, params, k)
-        return (displaced(sums[0], minus), displaced(sums[1], plus)), None
-
-    zero = jax.tree.map(jnp.zeros_like, params)
-    sums, _ = jax.lax.scan(add, (zero, zero), jnp.arange(losses.num_pairs))
-    minus, plus = (jax.tree.map(lambda leaf: leaf / losses.num_pairs, total) for total in sums)
+    sums = losses.sum_over_pairs(lambda k: losses.pair_gradients(params, k))
+    minus, plus = jax.tree.map(lambda leaf: leaf / losses.num_pairs, sums)
     return minus, plus
 
 
@@ -100,15 +80,15 @@ def measured(losses: Losses, params: Params) -> tuple[Alignment, Alignment]:
 
     Source: claims `entanglement`, `bias-sign`.
     """
-    each = jax.lax.map(lambda k: of_gradients(*_gradients(losses, params, k)), jnp.arange(losses.num_pairs))
+    each = jax.lax.map(lambda k: of_gradients(*losses.pair_gradients(params, k)), jnp.arange(losses.num_pairs))
     return of_gradients(*_side_means(losses, params)), each
 
 
-# What drives it -------------------------------------------------------------------------------------------------------
+# Its cause ------------------------------------------------------------------------------------------------------------
 
 
 class Split(NamedTuple):
-    """E_k[H+_k g-_k] = gradient_part + bracket: what a fixed start with L- adds per pair and step_size^2.
+    """E_k[H+_k g-_k] = gradient_part + bracket: the effect of a fixed start with L-, per pair and step_size^2.
 
     Attributes:
         gradient_part: E_k[H+_k g-_k + H-_k g+_k] / 2, which a random start keeps. For losses it is
@@ -125,14 +105,13 @@ class Split(NamedTuple):
 def _split(losses: Losses, params: Params) -> Split:
     n = losses.num_pairs
 
-    def add(sums: tuple[Params, Params], k: Int[Array, ""]) -> tuple[tuple[Params, Params], None]:
-        minus, plus = _gradients(losses, params, k)
+    def products(k: Int[Array, ""]) -> tuple[Params, Params]:
+        minus, plus = losses.pair_gradients(params, k)
         _, minus_plus = jax.jvp(lambda at: losses.gradient(at, k), (params,), (plus,))
         _, plus_minus = jax.jvp(lambda at: losses.gradient(at, n + k), (params,), (minus,))
-        return (displaced(sums[0], minus_plus), displaced(sums[1], plus_minus)), None
+        return minus_plus, plus_minus
 
-    zero = jax.tree.map(jnp.zeros_like, params)
-    (minus_plus, plus_minus), _ = jax.lax.scan(add, (zero, zero), jnp.arange(n))
+    minus_plus, plus_minus = losses.sum_over_pairs(products)
     return Split(
         jax.tree.map(lambda a, b: (a + b) / (2 * n), plus_minus, minus_plus),
         jax.tree.map(lambda a, b: (a - b) / (2 * n), plus_minus, minus_plus),
@@ -144,18 +123,17 @@ def split(losses: Losses, params: Params) -> Split:
     """The gradient part and the bracket of E_k[H+_k g-_k], a mean over pairs.
 
     Raises:
-        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
         ValueError: If the losses are not pairs.
         FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claims `fixed-start`, `bracket-curl`.
     """
-    found = _split(losses, params)
-    causes.require_finite(found, losses, params)
-    return found
+    parts = _split(losses, params)
+    causes.require_finite(parts, losses, params)
+    return parts
 
 
-# What an update does to it --------------------------------------------------------------------------------------------
+# Its change by an update ----------------------------------------------------------------------------------------------
 
 
 class Change(NamedTuple):
@@ -194,11 +172,7 @@ def _value(losses: Losses, params: Params, quantity: Quantity) -> Scalar:
     if quantity == "mean-gradients":
         return _product(*_side_means(losses, params))
 
-    def add(total: Scalar, k: Int[Array, ""]) -> tuple[Scalar, None]:
-        return total + _product(*_gradients(losses, params, k)), None
-
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
-    return jax.lax.scan(add, zero, jnp.arange(losses.num_pairs))[0] / losses.num_pairs
+    return losses.sum_over_pairs(lambda k: _product(*losses.pair_gradients(params, k))) / losses.num_pairs
 
 
 def _difference(losses: Losses, params: Params, displacement: Params, quantity: Quantity) -> Scalar:
@@ -212,32 +186,23 @@ def _difference(losses: Losses, params: Params, displacement: Params, quantity: 
     if quantity == "mean-gradients":
         return products(_side_means(losses, params), _side_means(losses, there))
 
-    def add(total: Scalar, k: Int[Array, ""]) -> tuple[Scalar, None]:
-        return total + products(_gradients(losses, params, k), _gradients(losses, there, k)), None
+    def of_pair(k: Int[Array, ""]) -> Scalar:
+        return products(losses.pair_gradients(params, k), losses.pair_gradients(there, k))
 
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
-    return jax.lax.scan(add, zero, jnp.arange(losses.num_pairs))[0] / losses.num_pairs
+    return losses.sum_over_pairs(of_pair) / losses.num_pairs
 
 
-@contents.compiled(static=("optimizer", "grouping", "quantity"))
-def _change(
-    losses: Losses,
-    schedule: Schedule,
-    backwards: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None,
-    step_size: Scalar | float,
-    grouping: Grouping,
-    quantity: Quantity,
-) -> Change:
-    def series(word: Schedule) -> tuple[Params, ...]:
-        return updates.series(losses, word, optimizer, params, state, grouping=grouping, reduction="sum", order=2)
+@contents.compiled(static=("grouping", "quantity"))
+def _change(epoch: Epoch, step_size: Scalar | float, grouping: Grouping, quantity: Quantity) -> Change:
+    losses, params = epoch.losses, epoch.params
+
+    def series(schedule: Schedule) -> tuple[Params, ...]:
+        return updates.series(replace(epoch, schedule=schedule), grouping=grouping, reduction="sum", order=2)
 
     zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
     one = jnp.ones_like(zero)
-    first, second = series(schedule)
-    _, mirrored = series(backwards)
+    first, second = series(epoch.word)
+    _, mirrored = series(schedules.reverse(epoch.word))
 
     def along(direction: Params, at: Scalar) -> Scalar:
         return _value(losses, displaced(params, direction, at), quantity)
@@ -247,9 +212,7 @@ def _change(
 
     of_first, curvature = jax.jvp(lambda t: slope(first, t), (zero,), (one,))
     size = jnp.asarray(step_size, zero.dtype)
-    unit = updates.unit_displacement(
-        losses, schedule, optimizer, params, state, size, grouping=grouping, reduction="sum"
-    )
+    unit = updates.unit_displacement(epoch, size, grouping=grouping, reduction="sum")
     real = jax.tree.map(lambda by: size * by, unit.displacement)
     return Change(
         measured=_difference(losses, params, real, quantity),
@@ -261,41 +224,25 @@ def _change(
 
 
 @checks.arguments
-def change(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None = None,
-    *,
-    step_size: Scalar | float,
-    grouping: Grouping,
-    quantity: Quantity,
-) -> Change:
+def change(epoch: Epoch, *, step_size: Scalar | float, grouping: Grouping, quantity: Quantity) -> Change:
     """The change of an alignment under an update, predicted to second order and measured.
 
     Args:
-        losses: n pairs.
-        schedule: The steps.
-        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
-        params: The start.
-        state: The state of the rule; that of its `init` unless given.
+        epoch: The epoch; its losses are n pairs.
         step_size: The step size of the measured update.
         grouping: "step" for sequential updates, "pair" or "schedule" for accumulated ones, whose gradients are added
             up.
-        quantity: Which alignment: "pair-mean" or "mean-gradients", both over all n pairs.
+        quantity: The alignment: "pair-mean" or "mean-gradients", both over all n pairs.
 
     Raises:
-        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
-        ValueError: If the losses are not pairs, the schedule does not fit, or there is no such quantity.
+        ValueError: If the losses are not pairs, or the number of steps does not fit the grouping.
         FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claim `bias-sign`.
     """
-    updates.group_size(grouping, len(schedule.losses))
-    _ = losses.num_pairs
-    updates.check_expansion(losses, schedule, optimizer, params, state)
-    backwards = schedules.reverse(schedule)
-    found = _change(losses, schedule, backwards, optimizer, params, state, step_size, grouping, quantity)
-    causes.require_finite(found, losses, params, optimizer, has_steps=True)
-    return found
+    updates.group_size(grouping, len(epoch.word.losses))
+    _ = epoch.losses.num_pairs
+    updates.check_expansion(epoch)
+    result = _change(epoch, step_size, grouping, quantity)
+    causes.require_finite(result, epoch.losses, epoch.params, epoch.rule, has_steps=True)
+    return result

@@ -1,24 +1,27 @@
 """Where the gap between a sequential and an accumulated run comes from: first order by cause, second order by kind.
 
-First order is what is left when gradients are frozen at the start: rates that do not match, clipping, memory,
-normalisation, weight decay. It is taken apart by building the rule up, one cause at a time, and reading how the frozen
-gap changes; causes interact, so the order in which they enter is part of the answer. Second order is what frozen
-gradients cannot show, split by reversing the schedule.
+First order is the gap when gradients are frozen at the start: rates that do not match, clipping, memory, normalisation,
+weight decay. The rule is built up, one cause at a time (`optimizers.stages`), and the change of the frozen gap is read;
+causes interact, so the order in which they enter is part of the answer. Second order is absent with frozen gradients;
+it is split by reversing the schedule.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from numerics import causes, checks, contents, drift, optimizers, schedules, updates
+from numerics import causes, checks, contents, drift, schedules, updates
+from numerics.epoch import Epoch
 from numerics.losses import Losses
+from numerics.rules import at_rate
 from numerics.schedules import Schedule
 from numerics.types import Params, Reduction, Scalar
 
-__all__ = ["Attribution", "adamw_stages", "gap"]
+__all__ = ["Attribution", "gap"]
 
 
 class Attribution(NamedTuple):
@@ -26,14 +29,14 @@ class Attribution(NamedTuple):
 
     Attributes:
         total: The measured gap, of real updates.
-        first_order: By stage: what this cause adds to the gap with frozen gradients; power 1 of the step size.
+        first_order: By stage: the change of the gap with frozen gradients by this cause; power 1 of the step size.
         gradient_part: The mean of the second orders of the schedule and of its reversal, both from the state that this
             arm is in; power 2. For gradient descent a gradient that does not know the order: alignment and gradient
             norms. Under another rule it need not be a gradient.
         bracket: The other half, which changes sign if the schedule is reversed and the state kept; power 2. For
             gradient descent a sum of brackets. A rule with memory keeps brackets in the first half too (claim
             `heavy-ball`).
-        remainder: What is left; power 3.
+        remainder: The rest; power 3.
     """
 
     total: Params
@@ -43,74 +46,26 @@ class Attribution(NamedTuple):
     remainder: Params
 
 
-@checks.arguments
-def adamw_stages(
-    *,
-    max_norm: float | None,
-    b1: float,
-    b2: float,
-    eps: float,
-    eps_root: float = 0.0,
-    weight_decay: float,
-) -> dict[str, optax.GradientTransformation]:
-    """Gradient descent built up to clipped AdamW, at learning rate 1: the stages of `gap`.
-
-    Args:
-        max_norm: The clip of the global norm; None leaves the stage out.
-        b1: The decay of the first moment.
-        b2: The decay of the second moment.
-        eps: Adam's epsilon.
-        eps_root: Adam's epsilon under the root.
-        weight_decay: Decoupled; 0 leaves the stage out.
-    """
-    clip = [] if max_norm is None else [optax.clip_by_global_norm(max_norm)]
-    stages = {"learning rate": optimizers.gradient_descent()}
-    if clip:
-        stages["clipping"] = optax.chain(*clip, optax.scale(-1.0))
-    stages["memory"] = optax.chain(*clip, optax.ema(b1, debias=True), optax.scale(-1.0))
-    stages["normalisation"] = optax.chain(*clip, optax.adam(1.0, b1=b1, b2=b2, eps=eps, eps_root=eps_root))
-    if weight_decay:
-        stages["weight decay"] = optax.chain(
-            *clip, optax.adamw(1.0, b1=b1, b2=b2, eps=eps, eps_root=eps_root, weight_decay=weight_decay)
-        )
-    return stages
-
-
-@contents.compiled(static=("optimizer", "reduction", "num_warm_up"))
-def _frozen(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: optax.GradientTransformation,
-    params: Params,
-    reduction: Reduction,
-    num_warm_up: int,
-) -> tuple[updates.Update, updates.Update]:
+@contents.compiled(static=("reduction", "num_warm_up"))
+def _frozen(epoch: Epoch, reduction: Reduction, num_warm_up: int) -> tuple[updates.Update, updates.Update]:
     """Both arms with frozen gradients, each after its own warm-up: (the states before are in `state`)."""
 
     def one(state: optax.OptState, grouping: updates.Grouping) -> updates.Update:
-        return updates.unit_displacement(
-            losses, schedule, optimizer, params, state, 0.0, grouping=grouping, reduction=reduction
-        )
+        return updates.unit_displacement(replace(epoch, state=state), 0.0, grouping=grouping, reduction=reduction)
 
     def arm(grouping: updates.Grouping) -> updates.Update:
         def warm(state: optax.OptState, _: None) -> tuple[optax.OptState, None]:
             return one(state, grouping).state, None
 
-        state, _ = jax.lax.scan(warm, optimizer.init(params), None, length=num_warm_up)
+        state, _ = jax.lax.scan(warm, at_rate(epoch.rule, 1.0).init(epoch.params), None, length=num_warm_up)
         return one(state, grouping)._replace(state=state)
 
     return arm("step"), arm("schedule")
 
 
-@contents.compiled(static=("optimizer",))
-def _derivative(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: optax.GradientTransformation,
-    params: Params,
-    state: optax.OptState,
-) -> Params:
-    return drift.taylor_coefficients(losses, schedule, optimizer, params, state, "start", order=2)[1]
+@jax.jit
+def _derivative(epoch: Epoch) -> Params:
+    return drift.taylor_coefficients(epoch, "start", order=2)[1]
 
 
 @checks.arguments
@@ -142,16 +97,15 @@ def gap(
             its own and no longer that of the first step. 0 compares the first update of a training.
 
     Raises:
-        TypeError: If a loss is not a real scalar, a parameter is not float32 or float64, or a stage is a function of
-            the rate.
-        ValueError: If there is no stage, the schedule does not fit, or the warm-up is negative.
+        TypeError: If a stage is a function of the rate.
         FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claims `lr-match`, `optimizer-map`, `adamw-alternation`.
     """
     dtype = jnp.result_type(*jax.tree.leaves(params))
     size, ratio = jnp.asarray(step_size, dtype), jnp.asarray(rate, dtype)
-    arms = [_frozen(losses, schedule, rule, params, reduction, num_warm_up) for rule in stages.values()]
+    epochs = [Epoch(losses, schedule, rule, params) for rule in stages.values()]
+    arms = [_frozen(epoch, reduction, num_warm_up) for epoch in epochs]
     gaps = [
         jax.tree.map(lambda s, a: size * (ratio * s - a), sequential.displacement, accumulated.displacement)
         for sequential, accumulated in arms
@@ -162,16 +116,15 @@ def gap(
         for name, after, previous in zip(stages, gaps, before, strict=True)
     }
     # From here on the rule itself, and gradients that are not frozen.
-    *_, optimizer = stages.values()
     sequential, accumulated = arms[-1]
-    forwards = _derivative(losses, schedule, optimizer, params, sequential.state)
-    mirrored = _derivative(losses, schedules.reverse(schedule), optimizer, params, sequential.state)
+    epoch = replace(epochs[-1], state=sequential.state)
+    forwards, mirrored = _derivative(epoch), _derivative(replace(epoch, schedule=schedules.reverse(schedule)))
     square = (size * ratio) ** 2
     gradient_part = jax.tree.map(lambda a, b: square * (a + b) / 2, forwards, mirrored)
     bracket = jax.tree.map(lambda a, b: square * (a - b) / 2, forwards, mirrored)
-    real = updates.sequential(losses, schedule, optimizer, params, sequential.state, step_size=size * ratio)
+    real = updates.sequential(epoch, step_size=size * ratio)
     total = jax.tree.map(lambda s, a: s - size * a, real.displacement, accumulated.displacement)
     explained = jax.tree.map(lambda *parts: sum(parts), gaps[-1], gradient_part, bracket)
-    found = Attribution(total, first_order, gradient_part, bracket, jax.tree.map(jnp.subtract, total, explained))
-    causes.require_finite(found, losses, params, optimizer, has_steps=True)
-    return found
+    result = Attribution(total, first_order, gradient_part, bracket, jax.tree.map(jnp.subtract, total, explained))
+    causes.require_finite(result, losses, params, epoch.rule, has_steps=True)
+    return result

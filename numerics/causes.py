@@ -1,4 +1,4 @@
-"""Why a result is not finite, read from the losses and the rule at the start; looked for only where one is not."""
+"""The cause of a result that is not finite, read from the losses and the rule at the start."""
 
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
@@ -23,19 +23,19 @@ def require_finite(
     result: object,
     losses: "Losses",
     params: Params,
-    optimizer: Rule | None = None,
+    rule: Rule | None = None,
     *,
     has_steps: bool = False,
     remedy: str = "",
 ) -> None:
-    """Refuses a result that is not finite, and says why it is not: only then anything is computed.
+    """Refuses a result that is not finite, with the cause; inside a transformation there is nothing to look at yet.
 
     Args:
-        result: A tree; inside a transformation there is nothing to look at yet.
+        result: A tree.
         losses: The losses.
         params: The start.
-        optimizer: The rule; None stands for gradient descent.
-        has_steps: Whether steps were made, which may have been too large.
+        rule: The rule; None stands for gradient descent.
+        has_steps: Whether there were steps, which may have been too large.
         remedy: A last sentence, of a cause that the losses and the rule do not show.
 
     Raises:
@@ -45,13 +45,13 @@ def require_finite(
         if kinds.is_known(leaf) and not np.isfinite(np.asarray(leaf)).all():
             what = "displacements and derivatives" if has_steps else "derivatives"
             place = jax.tree_util.keystr(path) or "the value"
-            cause = _cause(losses, params, optimizer, has_steps=has_steps)
+            cause = _cause(losses, params, rule, has_steps=has_steps)
             raise FloatingPointError(
                 f"{what} must be finite; got NaN or infinity in {place}. {cause} {remedy}".rstrip()
             )
 
 
-def _cause(losses: "Losses", params: Params, optimizer: Rule | None, *, has_steps: bool) -> str:
+def _cause(losses: "Losses", params: Params, rule: Rule | None, *, has_steps: bool) -> str:
     """Why a derivative is not finite, as far as the start shows it."""
     leaves = jax.tree.leaves((losses, params))
     if any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -70,10 +70,10 @@ def _cause(losses: "Losses", params: Params, optimizer: Rule | None, *, has_step
                 "logarithm of zero: begin elsewhere, or mend the loss."
             )
     smaller = " Or take smaller steps." if has_steps else ""
-    if optimizer is None or not have_zeros.any():
-        of_rule = "" if optimizer is None else " or of the rule"
+    if rule is None or not have_zeros.any():
+        of_rule = "" if rule is None else " or of the rule"
         return f"Two derivatives of the losses are finite at the start; a higher one{of_rule} is not.{smaller}"
-    state = jax.eval_shape(lambda: at_rate(optimizer, 1.0).init(params))
+    state = jax.eval_shape(lambda: at_rate(rule, 1.0).init(params))
     fields = {str(getattr(key, "name", "")) for path, _ in jax.tree.leaves_with_path(state) for key in path}
     number = int(np.argmax(have_zeros))
     at_zero = (

@@ -1,16 +1,15 @@
-"""The checks of arguments: the signature of every public function of this room is held to, where data enter.
+"""The checks of arguments: the signature of every public function of this room is checked, where data enter.
 
-`arguments` wraps a function and reads its signature. The annotation says what a parameter is, its name says which range
-it has (`numerics.kinds`), and names that stand together must fit together (`numerics.agreement`). Nothing is
-converted, and nothing is checked anywhere else; but for what a function knows alone.
+`arguments` wraps a function and reads its signature. The annotation of a parameter has its kind, its name has its range
+(`numerics.kinds`), and names that stand together must fit together (`numerics.agreement`). Nothing is converted.
 """
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from types import NoneType, UnionType
-from typing import Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin
+from typing import Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
@@ -23,94 +22,76 @@ __all__ = ["arguments"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_count = partial(kinds.whole, least=1)
-_fraction = partial(kinds.real, least=0.0, below=1.0)
-_not_negative = partial(kinds.real, least=0.0)
 
-_BY_NAME: dict[str, Check] = {
-    "b1": _fraction,
-    "b2": _fraction,
-    "coefficients": kinds.trees,
-    "counts": lambda name, value: kinds.sequence(name, value, _count),
-    "displacement": lambda name, value: None,  # compared with the parameters, in whatever dtype a rule makes it
-    "each": kinds.function,
-    "eps": _not_negative,
-    "eps_root": _not_negative,
-    "fourth_differences": partial(kinds.vector, num_axes=(1, 2)),
-    "functions": lambda name, value: kinds.sequence(name, value, kinds.function),
-    "floors": kinds.vector,
-    "index": lambda name, value: None if hasattr(value, "dtype") else kinds.whole(name, value),
-    "is_usable": partial(kinds.vector, dtype=np.bool_),
-    "key": kinds.key,
-    "largest_step": partial(kinds.real, above=0.0),
-    "length": _count,
-    "max_norm": partial(kinds.real, above=0.0),
-    "names": kinds.distinct,
-    "noise": partial(kinds.real, may_be_nan=True),
-    "norm_minus": partial(kinds.real, may_be_nan=True),
-    "norm_plus": partial(kinds.real, may_be_nan=True),
-    "num_halvings": _count,
-    "num_layers": _count,
-    "num_pairs": _count,
+def _anything(name: str, value: object) -> None:
+    """No check."""
+
+
+def _function(name: str, value: object) -> None:
+    kinds.require(callable(value), name, "be a function", value)
+
+
+_count = partial(kinds.whole, least=1)
+_CHECKS: dict[str, Check] = {
+    # A tree may be anything (`require_finite` looks at its leaves); states are compared with those of the rule; batches
+    # are looked at together with their function; a displacement is compared with the parameters, in any dtype.
+    "self state tree batch minus_batches plus_batches sizes displacement": _anything,
+    "length num_halvings num_layers num_pairs num_steps num_losses num_tokens theory width": _count,
+    "num_warm_up seed": kinds.whole,
     "num_samples": partial(kinds.whole, least=2),
-    "num_steps": _count,
-    "num_losses": _count,
-    "num_tokens": _count,
-    "num_warm_up": kinds.whole,
-    "observe": kinds.function,
-    "optimizer": kinds.optimizer,
-    "params": kinds.params,
-    "product": partial(kinds.real, may_be_nan=True),
-    "rate": _not_negative,
-    "read": kinds.real,
-    "remainders": kinds.vector,
-    "scale": kinds.real,
-    "scales": partial(kinds.numbers, kind="real"),
-    "seed": kinds.whole,
-    "stages": kinds.stages,
-    "step_size": _not_negative,
+    "b1 b2": partial(kinds.real, least=0.0, below=1.0),
+    "eps eps_root rate step_size weight_decay": partial(kinds.real, least=0.0),
+    "largest_step max_norm tolerance": partial(kinds.real, above=0.0),
+    "read_scale scale time": kinds.real,
+    "noise norm_minus norm_plus product": partial(kinds.real, may_be_nan=True),
+    "floors remainders terms": kinds.vector,
+    "fourth_differences": partial(kinds.vector, num_axes=(1, 2)),
+    "is_usable": partial(kinds.vector, dtype=np.bool_),
     "step_sizes": kinds.descending,
-    "terms": kinds.vector,
-    "theory": _count,
-    "time": kinds.real,
-    "tolerance": partial(kinds.real, above=0.0),
-    "weight_decay": _not_negative,
-    "width": _count,
+    "scales": partial(kinds.numbers, kind="real"),
+    "counts": lambda name, value: kinds.sequence(name, value, _count),
     "widths": lambda name, value: kinds.sequence(name, value, _count, least=2),
+    "functions": lambda name, value: kinds.sequence(name, value, _function),
+    "names": kinds.distinct,
+    "index": lambda name, value: None if hasattr(value, "dtype") else kinds.whole(name, value),
+    "key": kinds.key,
+    "options": lambda name, value: kinds.require(isinstance(value, Mapping), name, "be a mapping to numbers", value),
+    "coefficients": kinds.trees,
+    "params": kinds.start,
+    "rule": kinds.rule,
+    "stages": kinds.stages,
+    "gradient_stats transform_gradient": _function,
 }
-# A tree may be anything (`require_finite` looks at its leaves); states are compared with what the rule makes; batches
-# are looked at together with their function.
-_FREE = {"state", "tree", "batch", "minus_batches", "plus_batches", "sizes"}
+_BY_NAME = {name: check for names, check in _CHECKS.items() for name in names.split()}
 
 
 def _by_annotation(name: str, annotation: object) -> Check:
     """The check that an annotation asks for."""
-    if annotation is Params:
-        return kinds.tree
     options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     options = tuple(option for option in options if option is not NoneType)
-    if len(options) == 1 and options[0] is Params:
+    first = options[0]
+    if first is Params:
         return kinds.tree
-    if len(options) == 1 and get_origin(options[0]) is Literal:
-        return partial(kinds.literal, options=get_args(options[0]))
+    if get_origin(first) is Literal:
+        return partial(kinds.literal, options=get_args(first))
     if options == (int,):
         return kinds.power if name == "order" else kinds.whole
-    plain: dict[object, Check] = {bool: kinds.flag, str: kinds.text, float: kinds.real}
-    if len(options) == 1 and options[0] in plain:
-        return plain[options[0]]
+    nouns = {bool: ((bool, np.bool_), "be True or False"), str: (str, "be a string")}
+    if options == (first,) and first in nouns:
+        classes, must = nouns[first]
+        return lambda name, value: kinds.require(isinstance(value, classes), name, must, value)
     if any(get_origin(option) is Callable for option in options):
-        return kinds.function
+        return _function
     items = [get_args(option)[0] for option in options if get_origin(option) is Sequence]
     if items:
         return partial(kinds.numbers, kind="whole" if items == [int] else "real")
-    if all(isinstance(option, type) for option in options):
-        return partial(kinds.instance, classes=cast("tuple[type, ...]", options))
+    classes = [option for option in options if isinstance(option, type)]
+    if len(classes) == len(options):
+        return lambda name, value: kinds.instance(name, value, *classes)
     raise TypeError(f"{name} has no check for the annotation {annotation}.")
 
 
-def _check_of(parameter: inspect.Parameter) -> Check | None:
-    if parameter.name in _FREE or parameter.name == "self":
-        return None
+def _check_of(parameter: inspect.Parameter) -> Check:
     check = _BY_NAME.get(parameter.name) or _by_annotation(parameter.name, parameter.annotation)
     if parameter.default is None or NoneType in get_args(parameter.annotation):
         return lambda name, value: None if value is None else check(name, value)
@@ -137,8 +118,7 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError:
             return function(*args, **kwargs)  # Python says what is missing
         if not checks:
-            found = {parameter.name: _check_of(parameter) for parameter in signature.parameters.values()}
-            checks.update({name: check or (lambda name, value: None) for name, check in found.items()})
+            checks.update({parameter.name: _check_of(parameter) for parameter in signature.parameters.values()})
         for name, value in values.items():
             checks[name](name, value)
         agreement.together(values)

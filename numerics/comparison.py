@@ -1,6 +1,6 @@
 """Predicted against measured drift over a range of step sizes: the remainder, its order, and whether theory is met."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -9,11 +9,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from numerics import averages, causes, checks, contents, drift, flow, optimizers, order, smoothness, updates
-from numerics.averages import RandomOrder, Words
-from numerics.losses import Losses
-from numerics.order import Fit
-from numerics.rules import Rule, at_rate, is_function_of_rate
+from numerics import averages, causes, checks, contents, convergence, drift, flow, random_schedules, rules, updates
+from numerics.convergence import Fit
+from numerics.epoch import Epoch
+from numerics.random_schedules import RandomSchedule, Words
+from numerics.rules import at_rate, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Frame, Params, Scalar
 
@@ -30,16 +30,16 @@ class Comparison:
     """Norms over step sizes; the Euclidean norm over all parameters.
 
     Attributes:
-        frame: What the drift is relative to.
+        frame: The reference of the drift.
         step_sizes: Descending.
         measured: |drift| of real updates.
         predicted: |prediction| through order 1, 2, 3: one row each.
         remainders: |measured - predicted|, one row for each.
-        round_off: What round-off alone may make of a drift, estimated from the drift's own difference table; in the
+        round_off: The round-off in a drift, estimated from the drift's own difference table; in the
             frame of the gradient flow at least the error of its integrator.
         fits: The observed order of each remainder; in theory 2, 3 and 4.
         kink: The smallest interval of step sizes in which the update map is seen not to be smooth, or None; orders are
-            fitted below it. Of a random order only the word with the pairs as numbered is looked at.
+            fitted below it. Of a random schedule only the word with the pairs as numbered is looked at.
     """
 
     frame: Frame
@@ -58,48 +58,39 @@ class Comparison:
 
 
 @checks.arguments
-def predicted(
-    losses: Losses,
-    schedule: Schedule | RandomOrder,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None = None,
-    *,
-    frame: Frame,
-) -> tuple[Params, Params, Params]:
-    """The coefficients c_1, c_2, c_3 of the drift, or of its mean over a random order.
+def predicted(epoch: Epoch, *, frame: Frame) -> tuple[Params, Params, Params]:
+    """The coefficients c_1, c_2, c_3 of the drift, or of its mean over a random schedule.
 
     For gradient descent by closed forms, of the mean in O(n) to second order; else, and at third order of a mean, by
     forward derivatives and enumeration.
     """
-    is_descent = optimizer is optimizers.gradient_descent()
+    is_descent = rules.is_gradient_descent(epoch.rule, epoch.params)
+    losses, schedule, params = epoch.losses, epoch.schedule, epoch.params
     if isinstance(schedule, Schedule):
         if is_descent:
-            found = drift.closed_form(losses, schedule, params, frame=frame, order=3)
+            first, second, third = drift.closed_form(losses, schedule, params, frame=frame, order=3)
         else:
-            found = drift.taylor(losses, schedule, optimizer, params, state, frame=frame, order=3)
-    else:
-        updates.check_expansion(losses, averages.first_word(schedule, losses.num_pairs), optimizer, params, state)
-        words = averages.all_words(schedule, losses.num_pairs)
-        found = _mean_coefficients(losses, words, optimizer, params, state, frame)
-        if is_descent and schedule.pairs != "fixed":
-            found = (*averages.closed_form(losses, schedule, params, frame=frame), found[2])
-        causes.require_finite(found, losses, params, optimizer)
-    first, second, third = found
+            first, second, third = drift.taylor(epoch, frame=frame, order=3)
+        return first, second, third
+    updates.check_expansion(_first_word(epoch))
+    first, second, third = _mean_coefficients(epoch, random_schedules.chunks(schedule, losses.num_pairs), frame)
+    if is_descent and schedule.pairs != "fixed":
+        first, second = averages.closed_form(losses, schedule, params, frame=frame)
+    causes.require_finite((first, second, third), losses, params, epoch.rule)
     return first, second, third
 
 
-@contents.compiled(static=("optimizer", "frame"))
-def _mean_coefficients(
-    losses: Losses,
-    words: Words,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None,
-    frame: Frame,
-) -> tuple[Params, ...]:
+def _first_word(epoch: Epoch) -> Epoch:
+    """The epoch itself, or that of one word of its random schedule."""
+    if isinstance(epoch.schedule, Schedule):
+        return epoch
+    return replace(epoch, schedule=random_schedules.first_word(epoch.schedule, epoch.losses.num_pairs))
+
+
+@contents.compiled(static=("frame",))
+def _mean_coefficients(epoch: Epoch, words: Words, frame: Frame) -> tuple[Params, ...]:
     def coefficients(schedule: Schedule) -> tuple[Params, ...]:
-        return drift.taylor_coefficients(losses, schedule, optimizer, params, state, frame, order=3)
+        return drift.taylor_coefficients(replace(epoch, schedule=schedule), frame, order=3)
 
     return averages.mean_over(coefficients, words)
 
@@ -118,7 +109,7 @@ class _Readings(NamedTuple):
 
 def _readings(length: Scalar, unit: Params, coefficients: tuple[Params, ...], size: Scalar) -> _Readings:
     predictions = [
-        jax.tree.map(lambda leaf: leaf / size, drift.evaluated(coefficients[:k], size))
+        jax.tree.map(lambda leaf: leaf / size, drift.evaluate(coefficients[:k], size))
         for k in range(1, len(coefficients) + 1)
     ]
     remainders = [jax.tree.map(jnp.subtract, unit, prediction) for prediction in predictions]
@@ -130,21 +121,14 @@ def _readings(length: Scalar, unit: Params, coefficients: tuple[Params, ...], si
     )
 
 
-@contents.compiled(static=("optimizer", "frame"))
+@contents.compiled(static=("frame",))
 def _read_word(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None,
-    coefficients: tuple[Params, ...],
-    points: Float[Array, "k 17"],
-    frame: Frame,
+    epoch: Epoch, coefficients: tuple[Params, ...], points: Float[Array, "k 17"], frame: Frame
 ) -> tuple[_Readings, Float[Array, "k 13"]]:
     """For every row of points the readings at its last, and the norms of its fourth differences."""
 
     def at(size: Scalar) -> tuple[Scalar, Params]:
-        sequential, of_frame = drift.unit_parts(losses, schedule, optimizer, params, state, size, frame)
+        sequential, of_frame = drift.unit_parts(epoch, size, frame)
         unit = jax.tree.map(jnp.subtract, sequential.displacement, of_frame)
         return jnp.sum(sequential.info.update_norms), unit
 
@@ -158,22 +142,15 @@ def _read_word(
     return jax.lax.map(row, points)
 
 
-@contents.compiled(static=("optimizer", "frame"))
+@contents.compiled(static=("frame",))
 def _read_mean(
-    losses: Losses,
-    words: Words,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None,
-    coefficients: tuple[Params, ...],
-    step_sizes: Float[Array, " k"],
-    frame: Frame,
+    epoch: Epoch, words: Words, coefficients: tuple[Params, ...], step_sizes: Float[Array, " k"], frame: Frame
 ) -> _Readings:
-    """The readings of the exact mean over the words of a random order."""
+    """The readings of the exact mean over the words of a random schedule."""
 
     def at(size: Scalar) -> _Readings:
         def of(word: Schedule) -> Params:
-            return drift.unit_drift(losses, word, optimizer, params, state, size, frame)
+            return drift.unit_drift(replace(epoch, schedule=word), size, frame)
 
         unit = averages.mean_over(of, words)
         return _readings(jnp.zeros_like(size), unit, coefficients, size)
@@ -218,58 +195,39 @@ def _last_term(
 
 @checks.arguments
 def compare(
-    losses: Losses,
-    schedule: Schedule | RandomOrder,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None = None,
+    epoch: Epoch,
     *,
     frame: Frame,
     coefficients: tuple[Params, Params, Params] | None = None,
     largest_step: float | None = None,
     num_halvings: int = NUM_HALVINGS,
 ) -> Comparison:
-    """Sets a prediction against real updates over halved step sizes and fits the order of what is left.
+    """A prediction beside real updates over halved step sizes, and the fitted order of the remainder.
 
     Args:
-        losses: The losses.
-        schedule: The steps, or a random order whose exact mean is compared.
-        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
-        params: The start.
-        state: The state of the rule; that of its `init` unless given.
-        frame: What the displacement is compared with.
+        epoch: The epoch; of a random schedule the exact mean is compared.
+        frame: The reference of the displacement.
         coefficients: The prediction; that of `predicted` unless given.
         largest_step: The largest step size; a share of that at which one order is as large as the next unless
             given.
-        num_halvings: How often it is halved.
+        num_halvings: The number of times that it is halved.
 
     Raises:
-        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
-        ValueError: If the schedule does not fit the losses or the frame, the coefficients do not fit the parameters, or
-            the largest step is not positive.
+        ValueError: If the frame does not fit the schedule or the rule.
         FloatingPointError: If a derivative is NaN or infinite at the start.
     """
-    is_word = isinstance(schedule, Schedule)
-    first_word = schedule if is_word else averages.first_word(schedule, losses.num_pairs)
-    drift.check_frame(frame, first_word, optimizer)
+    word, params = _first_word(epoch), epoch.params
+    drift.check_frame(word, frame)
     if coefficients is None:
-        coefficients = predicted(losses, schedule, optimizer, params, state, frame=frame)
+        coefficients = predicted(epoch, frame=frame)
     elif len(coefficients) != 3:
         raise ValueError(f"coefficients must be three trees; got {len(coefficients)}.")
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def read(largest: float) -> tuple[_Readings, Float[np.ndarray, "rows 13"], Float[np.ndarray, " k"]]:
         step_sizes = largest * 0.5 ** np.arange(num_halvings + 1)
-        readings, differences = _read_word(
-            losses,
-            first_word,
-            optimizer,
-            params,
-            state,
-            coefficients,
-            jnp.asarray(smoothness.points(step_sizes, is_one_sided=is_function_of_rate(optimizer)), dtype),
-            frame,
-        )
+        points = convergence.points(step_sizes, is_one_sided=is_function_of_rate(epoch.rule))
+        readings, differences = _read_word(word, coefficients, jnp.asarray(points, dtype), frame)
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), readings), np.asarray(differences), step_sizes
 
     second, third = map(_norm, coefficients[1:])
@@ -280,22 +238,24 @@ def compare(
     limit = _convergent_step(length, second, third)
     if largest_step is None and share * limit < step_sizes[0]:
         readings, differences, step_sizes = read(share * limit)
+    state = at_rate(epoch.rule, limit).init(params) if epoch.state is None else epoch.state
     noise = max(
-        smoothness.round_off(differences[-1]),
-        _coarsest(params, at_rate(optimizer, limit).init(params) if state is None else state) * length,
+        convergence.round_off(differences[-1]),
+        _coarsest(params, state) * length,
         # Parameters are read to half a unit in the last place, and the Hessian is about |c_2| / |D|.
         float(jnp.finfo(dtype).eps) * _norm(params) * second / length if length > 0 else 0.0,
     )
-    kink = smoothness.first_kink(step_sizes, differences, noise)
-    if is_word:
-        readings = jax.tree.map(lambda leaf: leaf[:-1], readings)
-    else:
-        words = averages.all_words(schedule, losses.num_pairs)
-        means = _read_mean(losses, words, optimizer, params, state, coefficients, jnp.asarray(step_sizes, dtype), frame)
+    kink = convergence.first_kink(step_sizes, differences, noise)
+    if isinstance(epoch.schedule, RandomSchedule):
+        words = random_schedules.chunks(epoch.schedule, epoch.losses.num_pairs)
+        means = _read_mean(epoch, words, coefficients, jnp.asarray(step_sizes, dtype), frame)
         readings = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), means)
+    else:
+        readings = jax.tree.map(lambda leaf: leaf[:-1], readings)
     frame_errors = np.zeros_like(step_sizes)
     if frame == "gradient-flow":  # the same for every word
-        frame_errors = np.array([flow.error(losses, first_word, params, size) for size in step_sizes.astype(dtype)])
+        sizes = step_sizes.astype(dtype)
+        frame_errors = np.array([flow.error(epoch.losses, word.word, params, size) for size in sizes])
     with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest number there is no verdict
         measured = step_sizes * readings.measured
         remainders = step_sizes * readings.remainders.T
@@ -305,7 +265,7 @@ def compare(
         if kink is not None and kink[0] < limit:
             is_usable, excluded = step_sizes <= kink[0], "the update map has a kink: there is no expansion beyond"
         fits = tuple(
-            order.fit(
+            convergence.fit(
                 step_sizes,
                 row,
                 round_off,

@@ -1,4 +1,4 @@
-"""The content of a callable: what it computes from beside its arguments, in a form that can be compared.
+"""The content of a callable: the values that it reads beside its arguments, in a form that can be compared.
 
 JAX keeps a compiled program by the callable that it was traced from, and a callable may read more than its arguments:
 the variables that a closure holds, the attributes of a method's object, globals. Where these change, the program is out
@@ -9,8 +9,8 @@ Seen: closures, defaults, `functools.partial`, attributes of objects (dataclasse
 what they hold; numbers, strings and containers by value, NumPy arrays by a digest of their bytes, JAX arrays by object,
 for they cannot change. Globals and class attributes count where the code that reads them is not of an installed
 package. Not seen: state outside Python (files, random generators, tensors of other libraries, data behind a C
-extension), what is computed where it is read (descriptors, `__getattr__`, `globals()`, context variables), and what a
-function under a `jax.jit` of its own reads: JAX traces that once and keeps it.
+extension), values that are computed where they are read (descriptors, `__getattr__`, `globals()`, context variables),
+and values that a function under a `jax.jit` of its own reads: JAX traces that once and keeps it.
 """
 
 import enum
@@ -129,7 +129,7 @@ def _names(code: CodeType) -> tuple[str, ...]:
 
 
 class _Walk:
-    """One walk over everything that a value holds; what was met before is named by its number."""
+    """One walk over everything that a value holds; a value that was met before is named by its number."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
@@ -189,13 +189,13 @@ class _Walk:
     def _globals(self, code: CodeType, scope: dict[str, object]) -> list[object]:
         names = _names(code)
         # A module that is imported inside the function is no global of it.
-        found = [scope.get(name, sys.modules.get(name)) for name in names if name in scope or name in sys.modules]
+        values = [scope.get(name, sys.modules.get(name)) for name in names if name in scope or name in sys.modules]
         seen: list[ModuleType] = []
-        for value in found:  # grows: a module may be reached through another
+        for value in values:  # grows: a module may be reached through another
             if isinstance(value, ModuleType) and value not in seen and not _is_library_module(value):
                 seen.append(value)
-                found += [vars(value)[name] for name in names if name in vars(value)]
-        return found
+                values += [vars(value)[name] for name in names if name in vars(value)]
+        return values
 
     def _attributes(self, value: object) -> Hashable:
         kept = [(kind, kind.__dict__.get("__slots__", ())) for kind in type(value).__mro__]

@@ -1,33 +1,31 @@
-"""Drift: what an update does beyond its frame; predicted in powers of the step size, and measured.
+"""Drift: the displacement of an update minus that of its frame; predicted in powers of the step size, and measured.
 
 The prediction is computed in two ways that share no step. `closed_form` writes down the tree sums of gradient descent
 with Hessian-vector products and prefix sums. `taylor` knows no tree: it differentiates the update map of any Optax rule
-forward in the one scalar that says how far the parameters are read from the start. `measured` takes the steps.
+forward in the one scalar that scales the reads of the parameters. `measured` takes the steps.
 
 A drift has coefficients c_1, c_2, c_3: step_size * c_1 + step_size^2 * c_2 + step_size^3 * c_3 + O(step_size^4).
 Relative to the accumulated or the pair-accumulated frame, or to the flow, c_1 is zero for gradient descent.
 """
 
 from functools import partial
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array
 
-from numerics import causes, checks, contents, flow, optimizers, updates
+from numerics import causes, checks, contents, flow, rules, updates
+from numerics.epoch import Epoch
 from numerics.losses import Losses
-from numerics.rules import Rule, is_function_of_rate
+from numerics.rules import is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import Frame, Params, Scalar
 from numerics.updates import Grouping, displaced
 
 __all__ = [
-    "FRAMES",
     "check_frame",
     "closed_form",
-    "evaluated",
+    "evaluate",
     "measured",
     "taylor",
     "taylor_coefficients",
@@ -35,31 +33,23 @@ __all__ = [
     "unit_parts",
 ]
 
-FRAMES: tuple[Frame, ...] = get_args(Frame)
 _GROUPING: dict[Frame, Grouping] = {"accumulated": "schedule", "pair-accumulated": "pair"}
-HIGHEST_ORDER = 3
 
 
 @checks.arguments
-def check_frame(frame: Frame, schedule: Schedule, optimizer: Rule | None, order: int = HIGHEST_ORDER) -> None:
-    """Refuses a frame that does not fit.
-
-    Args:
-        frame: The frame.
-        schedule: The steps.
-        optimizer: The rule; None stands for gradient descent.
-        order: The highest power asked for.
+def check_frame(epoch: Epoch, frame: Frame) -> None:
+    """Refuses a frame that does not fit an epoch.
 
     Raises:
-        ValueError: If there is no such frame or order, if the number of steps is odd in the pair-accumulated frame, or
-            if the flow is asked for under another rule than `optimizers.gradient_descent()`.
+        ValueError: If the number of steps is odd in the pair-accumulated frame, or the frame is the flow under another
+            rule than gradient descent.
     """
-    if frame in _GROUPING:
-        updates.group_size(_GROUPING[frame], schedule.losses.shape[-1])
-    if frame == "gradient-flow" and optimizer not in (None, optimizers.gradient_descent()):
+    updates.group_size(_GROUPING.get(frame, "step"), len(epoch.word.losses))
+    if frame == "gradient-flow" and not rules.is_gradient_descent(epoch.rule, epoch.params):
         raise ValueError(
-            "frame must be start, accumulated or pair-accumulated for this optimizer; got gradient-flow. The flow of "
-            "the losses is what optimizers.gradient_descent() approximates; another rule follows another flow."
+            "frame must be start, accumulated or pair-accumulated for this rule; got gradient-flow. The flow of the "
+            "losses is the limit of gradient descent at learning rate 1, optax.sgd(1.0); another rule follows another "
+            "flow."
         )
 
 
@@ -68,7 +58,7 @@ def _minus(first: Params, second: Params) -> Params:
 
 
 @checks.arguments
-def evaluated(coefficients: tuple[Params, ...], step_size: Scalar | float) -> Params:
+def evaluate(coefficients: tuple[Params, ...], step_size: Scalar | float) -> Params:
     """step_size * c_1 + step_size^2 * c_2 + ..."""
 
     def total(*leaves: Array) -> Array:
@@ -97,7 +87,6 @@ def _tree_sums(losses: Losses, schedule: Schedule, params: Params, size: int, or
 
     def one_step(before: tuple[Params, ...], sums: tuple[Params, ...], step: tuple[Array, Array]) -> tuple:
         number, scale = step
-
         prefix, *corrections = before
 
         def gradient(at: Params) -> Params:
@@ -159,24 +148,16 @@ def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Fr
     As many again where the frame has a second order of its own.
     c_2 in the accumulated frame is the correction  C_w = sum over b1 > b2 of s_b1 s_b2 H_b1 g_b2.
 
-    Args:
-        losses: The losses.
-        schedule: The steps.
-        params: The start, where all derivatives are taken.
-        frame: What the displacement is compared with.
-        order: The highest power of the step size, 1 to 3.
-
     Returns:
-        The coefficients c_1 ... c_order; sums over steps.
+        The coefficients c_1 ... c_order; sums over steps. All derivatives are taken at `params`.
 
     Raises:
-        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
-        ValueError: If the schedule is empty, or the frame does not fit it.
+        ValueError: If the number of steps is odd in the pair-accumulated frame.
         FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claims `m-step`, `order-three`.
     """
-    check_frame(frame, schedule, None, order)
+    updates.group_size(_GROUPING.get(frame, "step"), len(schedule.losses))
     coefficients = _closed_form(losses, schedule, params, frame, order)
     causes.require_finite(coefficients, losses, params)
     return coefficients
@@ -186,96 +167,59 @@ def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Fr
 
 
 @checks.arguments
-def unit_parts(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None,
-    read: Scalar | float,
-    frame: Frame,
-) -> tuple[updates.Update, Params]:
-    """The sequential update and the frame's displacement, both divided by the step size, as functions of `read`.
+def unit_parts(epoch: Epoch, read_scale: Scalar | float, frame: Frame) -> tuple[updates.Update, Params]:
+    """The sequential update and the frame's displacement, both divided by the step size, as functions of `read_scale`.
 
-    To be transformed, so it validates nothing.
+    To be transformed.
     """
 
     def update(grouping: Grouping) -> updates.Update:
         # One accumulated update reads the start, whatever the step size; its rate may still be in the rule.
-        place = 0.0 if grouping == "schedule" and not is_function_of_rate(optimizer) else read
-        return updates.unit_displacement(
-            losses, schedule, optimizer, params, state, place, grouping=grouping, reduction="sum"
-        )
+        place = 0.0 if grouping == "schedule" and not is_function_of_rate(epoch.rule) else read_scale
+        return updates.unit_displacement(epoch, place, grouping=grouping, reduction="sum")
 
     match frame:
         case "start":
-            of_frame = jax.tree.map(jnp.zeros_like, params)
+            of_frame = jax.tree.map(jnp.zeros_like, epoch.params)
         case "gradient-flow":
-            of_frame = flow.unit_displacement(losses, schedule, params, read)
+            of_frame = flow.unit_displacement(epoch.losses, epoch.word, epoch.params, read_scale)
         case _:
             of_frame = update(_GROUPING[frame]).displacement
     return update("step"), of_frame
 
 
 @checks.arguments
-def unit_drift(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None,
-    read: Scalar | float,
-    frame: Frame,
-) -> Params:
-    """The drift divided by the step size, as a function of `read`; to be transformed, so it validates nothing."""
-    sequential, of_frame = unit_parts(losses, schedule, optimizer, params, state, read, frame)
+def unit_drift(epoch: Epoch, read_scale: Scalar | float, frame: Frame) -> Params:
+    """The drift divided by the step size, as a function of `read_scale`; to be transformed."""
+    sequential, of_frame = unit_parts(epoch, read_scale, frame)
     return _minus(sequential.displacement, of_frame)
 
 
 @checks.arguments
-def taylor_coefficients(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None,
-    frame: Frame,
-    order: int,
-) -> tuple[Params, ...]:
-    """What `taylor` returns; to be transformed, so it validates nothing."""
+def taylor_coefficients(epoch: Epoch, frame: Frame, order: int) -> tuple[Params, ...]:
+    """The coefficients of `taylor`; to be transformed."""
 
     def series(grouping: Grouping, order: int) -> tuple[Params, ...]:
-        return updates.series(
-            losses, schedule, optimizer, params, state, grouping=grouping, reduction="sum", order=order
-        )
+        return updates.series(epoch, grouping=grouping, reduction="sum", order=order)
 
     sequential = series("step", order)
     match frame:
         case "start":
             return sequential
         case "gradient-flow":
-            of_frame = flow.coefficients(losses, schedule, params)[:order]
-        case "accumulated" if not is_function_of_rate(optimizer):  # linear in the step size
+            of_frame = flow.coefficients(epoch.losses, epoch.word, epoch.params)[:order]
+        case "accumulated" if not is_function_of_rate(epoch.rule):  # linear in the step size
             return _minus(sequential[0], series("schedule", 1)[0]), *sequential[1:]
         case _:
             of_frame = series(_GROUPING[frame], order)
     return tuple(map(_minus, sequential, of_frame))
 
 
-_taylor = contents.compiled(static=("optimizer", "frame", "order"))(taylor_coefficients)
+_taylor = contents.compiled(static=("frame", "order"))(taylor_coefficients)
 
 
 @checks.arguments
-def taylor(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None = None,
-    *,
-    frame: Frame,
-    order: int,
-) -> tuple[Params, ...]:
+def taylor(epoch: Epoch, *, frame: Frame, order: int) -> tuple[Params, ...]:
     """The drift of any rule by forward derivatives in the step: c_1 = D(0), c_2 = D'(0), c_3 = D''(0)/2.
 
     D(0) is the displacement with frozen gradients; of a function of the rate the derivatives are those of the
@@ -284,84 +228,57 @@ def taylor(
     (`comparison.compare` looks).
 
     Args:
-        losses: The losses.
-        schedule: The steps.
-        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
-        params: The start.
-        state: The state of the rule; that of its `init` unless given. It is held fixed.
-        frame: What the displacement is compared with, under the same rule and the same step size.
+        epoch: The epoch; its state is held fixed.
+        frame: The reference of the displacement, under the same rule and the same step size.
         order: The highest power of the step size, 1 to 3.
 
     Returns:
         The coefficients c_1 ... c_order; sums over steps.
 
     Raises:
-        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
-        ValueError: If the schedule is empty, or the frame does not fit it or the rule.
+        ValueError: If the frame does not fit the schedule or the rule.
         FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claim `optimizer-map`.
     """
-    check_frame(frame, schedule, optimizer, order)
-    updates.check_expansion(losses, schedule, optimizer, params, state)
-    coefficients = _taylor(losses, schedule, optimizer, params, state, frame, order)
-    causes.require_finite(coefficients, losses, params, optimizer)
+    check_frame(epoch, frame)
+    updates.check_expansion(epoch)
+    coefficients = _taylor(epoch, frame, order)
+    causes.require_finite(coefficients, epoch.losses, epoch.params, epoch.rule)
     return coefficients
 
 
 # Real updates ---------------------------------------------------------------------------------------------------------
 
 
-@contents.compiled(static=("optimizer", "frame"))
-def _measured(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None,
-    step_size: Scalar | float,
-    frame: Frame,
-) -> Params:
-    drift = unit_drift(losses, schedule, optimizer, params, state, step_size, frame)
+@contents.compiled(static=("frame",))
+def _measured(epoch: Epoch, step_size: Scalar | float, frame: Frame) -> Params:
+    drift = unit_drift(epoch, step_size, frame)
     return jax.tree.map(lambda by: jnp.asarray(step_size, by.dtype) * by, drift)
 
 
 @checks.arguments
-def measured(
-    losses: Losses,
-    schedule: Schedule,
-    optimizer: Rule,
-    params: Params,
-    state: optax.OptState | None = None,
-    *,
-    step_size: Scalar | float,
-    frame: Frame,
-) -> Params:
-    """The drift that real updates of this step size make: sequential displacement minus that of the frame.
+def measured(epoch: Epoch, *, step_size: Scalar | float, frame: Frame) -> Params:
+    """The drift of real updates of this step size: sequential displacement minus that of the frame.
 
-    Both are carried in units of the step size, so what round-off costs is about the machine epsilon over the step size,
-    relative to the drift.
+    Both are carried in units of the step size, so the cost of round-off is about the machine epsilon over the step
+    size, relative to the drift.
 
     Args:
-        losses: The losses.
-        schedule: The steps.
-        optimizer: The rule, at learning rate 1 or as a function of the rate (`numerics.rules`).
-        params: The start.
-        state: The state of the rule; that of its `init` unless given.
+        epoch: The epoch.
         step_size: The step size epsilon.
-        frame: What the displacement is compared with, under the same rule and the same step size.
+        frame: The reference of the displacement, under the same rule and the same step size.
 
     Returns:
         The drift, of the structure of the parameters; leading power 2 for gradient descent except in the frame
         "start".
 
     Raises:
-        TypeError: If a loss is not a real scalar, or a parameter is not float32 or float64.
-        ValueError: If the schedule is empty, or the frame does not fit it or the rule.
+        ValueError: If the frame does not fit the schedule or the rule.
         FloatingPointError: If a gradient is NaN or infinite on the way, or the flow of the frame cannot be integrated.
     """
-    check_frame(frame, schedule, optimizer, 1)
-    drift = _measured(losses, schedule, optimizer, params, state, step_size, frame)
+    check_frame(epoch, frame)
+    drift = _measured(epoch, step_size, frame)
     remedy = flow.REMEDY if frame == "gradient-flow" else ""
-    causes.require_finite(drift, losses, params, optimizer, has_steps=True, remedy=remedy)
+    causes.require_finite(drift, epoch.losses, epoch.params, epoch.rule, has_steps=True, remedy=remedy)
     return drift

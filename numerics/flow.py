@@ -29,7 +29,7 @@ REMEDY = (
     "The flow of the gradient-flow frame can also run off to infinity, or need more than "
     f"{MAX_STEPS:,} steps of its integrator: take smaller steps."
 )
-"""What to do where a result that a flow has part in is not finite, for whatever else may be the cause."""
+"""The last sentence of a refusal, where a result of a flow is not finite."""
 
 
 @checks.arguments
@@ -51,16 +51,9 @@ def unit_displacement(
     """The displacement of the flow after this time, divided by it.
 
     Divided, it is of order one for every time, and carried as it is no digit of a small displacement is lost. To be
-    transformed, forwards only; it validates nothing. NaN where the integrator gives up: the flow runs off to infinity,
-    or the time is very long beside 1/|H|.
-
-    Args:
-        losses: The losses.
-        schedule: The steps.
-        params: The start.
-        time: The time epsilon.
-        tolerance: The error of one step of the integrator relative to the displacement (root mean square over the
-            parameters), in units of the machine epsilon.
+    transformed, forwards only. NaN where the integrator gives up: the flow runs off to infinity, or the time is very
+    long beside 1/|H|. `tolerance` is the error of one step of the integrator relative to the displacement (root mean
+    square over the parameters), in units of the machine epsilon.
     """
 
     def field(_: object, reached: Params, args: None) -> Params:
@@ -93,8 +86,8 @@ def unit_displacement(
 def error(losses: Losses, schedule: Schedule, params: Params, time: Scalar | float) -> Scalar:
     """The norm of the error of `unit_displacement`, estimated.
 
-    The difference from a run with a coarser tolerance; zero where both are one step. What is narrower than a step of
-    the integrator, it does not see.
+    The difference from a run with a coarser tolerance; zero where both are one step. It does not see features that are
+    narrower than a step of the integrator.
     """
     fine, coarse = (
         unit_displacement(losses, schedule, params, time, tolerance=tolerance)

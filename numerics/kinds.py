@@ -16,25 +16,24 @@ from jax.core import Tracer
 __all__ = [
     "Check",
     "alike",
+    "brief",
     "descending",
     "digits",
     "distinct",
     "first_line",
-    "flag",
-    "function",
     "instance",
     "is_known",
+    "is_rule",
     "key",
     "literal",
     "numbers",
-    "optimizer",
-    "params",
     "power",
     "real",
+    "require",
+    "rule",
     "sequence",
-    "shown",
     "stages",
-    "text",
+    "start",
     "tree",
     "trees",
     "vector",
@@ -44,7 +43,7 @@ __all__ = [
 Check = Callable[[str, object], None]
 
 
-def shown(value: object) -> str:
+def brief(value: object) -> str:
     """A value in few words."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
@@ -58,13 +57,31 @@ def shown(value: object) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says."""
+    """The first line of the text of an error."""
     return (str(error).splitlines() or [""])[0]
 
 
 def is_known(value: object) -> bool:
     """Whether a value is there: under a transformation it is not."""
     return not isinstance(value, Tracer)
+
+
+def require(
+    is_right: bool | np.bool_, name: str, must: str, value: object, *, fix: str = "", error: type[Exception] = TypeError
+) -> None:
+    """Raises `name` must RULE; got VALUE. FIX."""
+    if not is_right:
+        raise error(f"{name} must {must}; got {brief(value)}.{fix}")
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    """Whether a value without an axis is of one of these kinds of NumPy dtypes."""
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if hasattr(value, "dtype"):
+        is_scalar = getattr(value, "shape", None) == ()
+        return is_scalar and any(jnp.issubdtype(cast("np.ndarray", value).dtype, kind) for kind in kinds)
+    return isinstance(value, int if kinds == (jnp.integer,) else (int, float))
 
 
 def real(
@@ -77,107 +94,79 @@ def real(
     may_be_nan: bool = False,
 ) -> None:
     """A real number: of Python, NumPy or JAX, without an axis."""
-    dtype = getattr(value, "dtype", None)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, (bool, np.bool_))
-    if dtype is not None:
-        kinds = jnp.floating, jnp.integer
-        is_number = getattr(value, "shape", None) == () and any(jnp.issubdtype(dtype, kind) for kind in kinds)
-    if not is_number:
-        raise TypeError(f"{name} must be a real number; got {shown(value)}.")
+    require(_is_number(value, jnp.floating, jnp.integer), name, "be a real number", value)
     if not is_known(value):
         return
     number = float(cast("float", value))
     if isnan(number) and may_be_nan:
         return
     bounds = f" and at least {least:g}" * (least > -inf and least != 0) + " and not negative" * (least == 0)
-    bounds += " and positive" * (above == 0) + f" and below {below:g}" * (below < inf)
-    if not (-inf < number < inf and least <= number < below and number > above):
-        must = "be positive and finite" if bounds == " and positive" else f"be finite{bounds}"
-        raise ValueError(f"{name} must {must}; got {value}.")
+    bounds += f" and below {below:g}" * (below < inf)
+    must = "be positive and finite" if above == 0 else f"be finite{bounds}"
+    is_within = -inf < number < inf and least <= number < below and number > above
+    require(is_within, name, must, value, error=ValueError)
 
 
 def whole(name: str, value: object, *, least: int = 0) -> None:
     """A whole number of Python or NumPy, at least this large."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number; got {shown(value)}.")
-    if value < least:
-        must = "not be negative" if least == 0 else f"be at least {least}"
-        raise ValueError(f"{name} must {must}; got {value}.")
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    require(is_whole, name, "be a whole number", value)
+    must = "not be negative" if least == 0 else f"be at least {least}"
+    require(cast("int", value) >= least, name, must, value, error=ValueError)
 
 
 def power(name: str, value: object) -> None:
     """A power of the step size: 1, 2 or 3."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value not in (1, 2, 3):
-        raise ValueError(f"{name} must be 1, 2 or 3; got {shown(value)}.")
+    is_power = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value in (1, 2, 3)
+    require(is_power, name, "be 1, 2 or 3", value, error=ValueError)
 
 
 def literal(name: str, value: object, options: Sequence[str]) -> None:
     """One of a few strings."""
-    if not isinstance(value, str) or value not in options:
-        quoted = [f'"{option}"' for option in options]
-        listed = f"{', '.join(quoted[:-1])} or {quoted[-1]}" if len(options) < 4 else f"one of {', '.join(options)}"
-        raise ValueError(f"{name} must be {listed}; got {shown(value)}.")
+    quoted = [f'"{option}"' for option in options]
+    listed = f"{', '.join(quoted[:-1])} or {quoted[-1]}" if len(options) < 4 else f"one of {', '.join(options)}"
+    require(isinstance(value, str) and value in options, name, f"be {listed}", value, error=ValueError)
 
 
-def instance(name: str, value: object, classes: tuple[type, ...]) -> None:
+def instance(name: str, value: object, *classes: type) -> None:
     """An object of one of these classes."""
-    if not isinstance(value, classes):
-        names = " or ".join(f"{kind.__module__.split('.')[-1]}.{kind.__name__}" for kind in classes)
-        raise TypeError(f"{name} must be a {names}; got {shown(value)}.")
+    nouns = [f"a {kind.__module__.split('.')[-1]}.{kind.__name__}" for kind in classes]
+    require(isinstance(value, classes), name, f"be {' or '.join(nouns)}", value)
 
 
-def flag(name: str, value: object) -> None:
-    """True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False; got {shown(value)}.")
-
-
-def text(name: str, value: object) -> None:
-    """A string."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string; got {shown(value)}.")
-
-
-def function(name: str, value: object) -> None:
-    """Something that can be called."""
-    if not callable(value):
-        raise TypeError(f"{name} must be a function; got {shown(value)}.")
-
-
-def _is_rule(value: object) -> bool:
+def is_rule(value: object) -> bool:
+    """Whether an object has `init` and `update`, as those of Optax."""
     return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
 
 
-def optimizer(name: str, value: object) -> None:
+def rule(name: str, value: object) -> None:
     """An Optax rule: an object with `init` and `update`, or a function that makes one of a rate."""
-    if not _is_rule(value) and not callable(value):
-        raise TypeError(
-            f"{name} must be an optax.GradientTransformation at learning rate 1, such as optax.adam(1.0), or a "
-            f"function of the rate, such as optax.adam; got {shown(value)}."
-        )
+    must = (
+        "be an optax.GradientTransformation at learning rate 1, such as optax.adam(1.0), or a function of the rate, "
+        "such as optax.adam"
+    )
+    require(is_rule(value) or callable(value), name, must, value)
 
 
 def stages(name: str, value: object) -> None:
     """Rules by name, one at least; none is a function of its rate."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping from names to rules; got {shown(value)}.")
-    if not value:
-        raise ValueError(f"{name} must hold at least one rule; got none.")
-    for stage, rule in value.items():
-        text(f"a name of {name}", stage)
-        if not _is_rule(rule):
-            raise TypeError(
-                f"{name}[{stage!r}] must be an optax.GradientTransformation at learning rate 1, such as "
-                f"optax.adam(1.0): with frozen gradients it is read at rate 1; got {shown(rule)}."
-            )
+    require(isinstance(value, Mapping), name, "be a mapping from names to rules", value)
+    require(len(cast("Mapping", value)) > 0, name, "hold at least one rule", value, error=ValueError)
+    for stage, item in cast("Mapping[object, object]", value).items():
+        require(isinstance(stage, str), f"a name of {name}", "be a string", stage)
+        must = (
+            "be an optax.GradientTransformation at learning rate 1, such as optax.adam(1.0): with frozen gradients it "
+            "is read at rate 1"
+        )
+        require(is_rule(item), f"{name}[{stage!r}]", must, item)
 
 
 def key(name: str, value: object) -> None:
     """A random key of JAX."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     is_typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    if not is_typed and not (dtype == np.uint32 and shape is not None and len(shape) == 1):
-        raise TypeError(f"{name} must be a random key, such as jax.random.key(0); got {shown(value)}.")
+    is_raw = dtype == np.uint32 and shape is not None and len(shape) == 1
+    require(is_typed or is_raw, name, "be a random key, such as jax.random.key(0)", value)
 
 
 def tree(name: str, value: object) -> None:
@@ -204,7 +193,7 @@ def digits(place: str, leaf: object) -> None:
         )
 
 
-def params(name: str, value: object) -> None:
+def start(name: str, value: object) -> None:
     """A tree of floating-point arrays without NaN and infinity."""
     tree(name, value)
     for path, leaf in jax.tree.leaves_with_path(value):
@@ -213,54 +202,55 @@ def params(name: str, value: object) -> None:
 
 
 def trees(name: str, value: object) -> None:
-    """A tuple of trees that are built alike."""
-    if not isinstance(value, tuple) or not value:
-        raise TypeError(f"{name} must be a tuple of trees, one per power of the step size; got {shown(value)}.")
-    for k, one in enumerate(value):
-        tree(f"{name}[{k}]", one)
-        alike(f"{name}[{k}]", one, f"{name}[0]", value[0])
+    """A tuple of trees of one structure."""
+    is_tuple = isinstance(value, tuple) and len(value) > 0
+    require(is_tuple, name, "be a tuple of trees, one per power of the step size", value)
+    for k, item in enumerate(cast("tuple", value)):
+        tree(f"{name}[{k}]", item)
+        alike(f"{name}[{k}]", item, f"{name}[0]", cast("tuple", value)[0])
 
 
 def sequence(name: str, value: object, check: Check, *, least: int = 1) -> None:
     """A list, each entry of which passes a check."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)) or np.ndim(value) == 0:
-        raise TypeError(f"{name} must be a list; got {shown(value)}.")
-    if len(value) < least:
-        raise ValueError(f"{name} must be at least {('none', 'one', 'two')[least]}; got {len(value) or 'none'}.")
-    for k, item in enumerate(value):
+    is_list = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes)) and np.ndim(value) > 0
+    require(is_list, name, "be a list", value)
+    items = cast("Sequence", value)
+    if len(items) < least:
+        raise ValueError(f"{name} must be at least {('none', 'one', 'two')[least]}; got {len(items) or 'none'}.")
+    for k, item in enumerate(items):
         check(f"{name}[{k}]", item)
 
 
 def distinct(name: str, value: object) -> None:
-    """Refuses names that are not different strings."""
-    sequence(name, value, text, least=0)
+    """Different strings, none empty."""
+    sequence(name, value, lambda place, item: require(isinstance(item, str), place, "be a string", item), least=0)
     names = list(cast("Sequence[str]", value))
-    if "" in names or len(set(names)) < len(names):
-        raise ValueError(f"{name} must be different and not empty, or a word means one loss by two; got {names}.")
+    must = "be different and not empty, or a word means one loss by two"
+    require("" not in names and len(set(names)) == len(names), name, must, names, error=ValueError)
 
 
 def numbers(name: str, value: object, kind: Literal["whole", "real"]) -> None:
-    """Refuses what is not an array or a list of whole or of real numbers, along one axis."""
+    """An array or a list of whole or of real numbers, along one axis."""
     is_array = hasattr(value, "dtype") and hasattr(value, "shape")
-    if not is_array and (isinstance(value, (str, bytes)) or not isinstance(value, Sequence)):
-        raise TypeError(f"{name} must be a list of {kind} numbers; got {shown(value)}.")
+    must = f"be a list of {kind} numbers"
+    is_list = is_array or (isinstance(value, Sequence) and not isinstance(value, (str, bytes)))
+    require(is_list, name, must, value)
     try:
-        array = value if is_array else np.asarray(value)
+        array = cast("np.ndarray", value) if is_array else np.asarray(value)
     except (ValueError, TypeError, jax.errors.JAXTypeError):
-        raise TypeError(f"{name} must be a list of {kind} numbers; got {shown(value)}.") from None
-    shape, dtype = np.shape(array), cast("np.ndarray", array).dtype  # type: ignore[arg-type]
-    if len(shape) != 1:
-        raise ValueError(f"{name} must have one axis; got shape {shape}.")
+        raise TypeError(f"{name} must {must}; got {brief(value)}.") from None
+    if np.ndim(array) != 1:
+        raise ValueError(f"{name} must have one axis; got shape {np.shape(array)}.")
     kinds = (jnp.integer,) if kind == "whole" else (jnp.integer, jnp.floating)
-    if shape[0] and not any(jnp.issubdtype(dtype, k) for k in kinds):
-        raise TypeError(f"{name} must be {kind} numbers; got {dtype if is_array else shown(value)}.")
+    is_right = not len(array) or any(jnp.issubdtype(array.dtype, k) for k in kinds)
+    require(is_right, name, f"be {kind} numbers", value)
 
 
 def vector(name: str, value: object, *, num_axes: tuple[int, ...] = (1,), dtype: type = np.floating) -> None:
     """A NumPy array with one axis, or with one of these numbers of axes."""
-    if not isinstance(value, np.ndarray) or value.ndim not in num_axes or not np.issubdtype(value.dtype, dtype):
-        axes = " or ".join(map(str, num_axes))
-        raise TypeError(f"{name} must be a NumPy array of {dtype.__name__}, of {axes} axes; got {shown(value)}.")
+    is_right = isinstance(value, np.ndarray) and value.ndim in num_axes and np.issubdtype(value.dtype, dtype)
+    axes = " or ".join(map(str, num_axes))
+    require(is_right, name, f"be a NumPy array of {dtype.__name__}, of {axes} axes", value)
 
 
 def descending(name: str, value: object) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
-from numerics import agreement, checks, contents
+from numerics import checks, contents, kinds
 from numerics.types import Batch, LossFn, Params, Scalar
 from numerics.vector_fields import as_computed
 
@@ -22,23 +22,28 @@ __all__ = ["Losses", "check", "negated", "of_params", "pairs", "require_finite"]
 SIDES = ("-", "+")
 
 
+@checks.arguments
+def _check(functions: tuple[LossFn, ...], names: tuple[str, ...], has_aux: bool) -> None:
+    """Refuses parts of losses that are not of their kind; `checks.arguments` does it."""
+
+
 @jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True)
 class Losses:
     """A list of losses, numbered from 0: all members of the first stack, then all of the second, and so on.
 
-    What is compiled for them is kept by the functions and their content (`numerics.contents`): a function may read
-    variables and attributes that change between two calls, and is then compiled anew. It must not read state that
-    Python cannot see, such as files, random generators, or what a function under its own `jax.jit` has captured. Data
-    that change belong into the batches, where nothing is compiled anew.
+    Compiled programs are kept by the functions and their content (`numerics.contents`): a function may read variables
+    and attributes that change between two calls, and is then compiled anew. It must not read state that Python cannot
+    see: files, random generators, captures of a function under its own `jax.jit`. Data that change belong into the
+    batches, where nothing is compiled anew.
 
     Attributes:
         functions: One `loss(params, batch)` per kind of loss; any callable, hashable or not.
         batches: One stack per kind: every leaf has the losses of this kind along its first axis. None stands for one
             loss that reads nothing but the parameters.
         names: One name per kind, by which words of a schedule call it.
-        has_aux: Whether the functions return a pair, as under `jax.value_and_grad(..., has_aux=True)`: the loss, and
-            what else a reader wants of the same pass, built alike for all kinds. Updates hand it on in their `info`.
+        has_aux: Whether the functions return a pair, as under `jax.value_and_grad(..., has_aux=True)`: the loss and
+            auxiliary outputs, of one structure for all kinds. Updates return them in their `info`.
     """
 
     functions: tuple[LossFn, ...]
@@ -48,10 +53,29 @@ class Losses:
 
     def __post_init__(self) -> None:
         """Refuses lists that do not fit, and makes every function hashable."""
-        functions, batches, names = agreement.family(self.functions, self.batches, self.names, self.has_aux)
-        object.__setattr__(self, "functions", tuple(map(contents.hashable, functions)))
-        object.__setattr__(self, "batches", batches)
-        object.__setattr__(self, "names", names)
+        lists = {"functions": self.functions, "batches": self.batches, "names": self.names}
+        for name, value in lists.items():
+            must = "be a tuple with one entry per kind of loss"
+            kinds.require(isinstance(value, (tuple, list)), name, must, value)
+            object.__setattr__(self, name, tuple(value))
+        if not len(self.functions) == len(self.batches) == len(self.names):
+            raise ValueError(
+                f"losses must have one stack and one name per function; got {len(self.functions)} functions, "
+                f"{len(self.batches)} stacks and {len(self.names)} names."
+            )
+        _check(self.functions, self.names, self.has_aux)
+        for name, stack in zip(self.names, self.batches, strict=True):
+            leaves = jax.tree.leaves(stack)
+            if any(not np.shape(leaf) or not hasattr(leaf, "dtype") for leaf in leaves) or (
+                len({np.shape(leaf)[0] for leaf in leaves}) > 1
+            ):
+                raise ValueError(
+                    f"the batches of loss {name!r} must be arrays with the losses along the first axis of every leaf; "
+                    f"got {[np.shape(x) if hasattr(x, 'dtype') else type(x).__name__ for x in leaves]}."
+                )
+            if leaves and not np.shape(leaves[0])[0]:
+                raise ValueError(f"the batches of loss {name!r} must hold at least one batch; got none.")
+        object.__setattr__(self, "functions", tuple(map(contents.hashable, self.functions)))
 
     def tree_flatten_with_keys(self) -> tuple[tuple, tuple]:
         """The batches, and beside them the functions with their content at this moment."""
@@ -95,13 +119,24 @@ class Losses:
             )
         return self.counts[0]
 
+    def sum_over_pairs(self, function: Callable[[Int[Array, ""]], PyTree]) -> PyTree:
+        """The sum of a tree that is a function of the number of the pair; one after another, at constant memory."""
+        numbers = jnp.arange(self.num_pairs)
+        shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((), numbers.dtype))
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.scan(lambda sums, k: (jax.tree.map(jnp.add, sums, function(k)), None), zero, numbers)[0]
+
+    def pair_gradients(self, params: Params, k: Int[Array, ""]) -> tuple[Params, Params]:
+        """The gradients of L-_k and L+_k."""
+        return self.gradient(params, k), self.gradient(params, self.num_pairs + k)
+
     def _applied(
         self, transform: Callable[[LossFn], Callable[[Params, Batch], tuple]], params: Params, index: Int[Array, ""]
     ) -> tuple:
         """`transform(function)(params, batch)` for the loss with this number: a pair, the first linear in the function.
 
         Where all kinds are one function up to sign on batches of one shape, it is traced once and the batch is chosen;
-        else the function is. The second of the pair has no sign: what a loss tells beside its value.
+        else the function is. The second of the pair, the auxiliary outputs, has no sign.
         """
         index = jnp.asarray(index)
         kind = jnp.zeros((), jnp.int32)
@@ -156,15 +191,12 @@ class Losses:
 
     @checks.arguments
     def value_gradient_and_aux(self, params: Params, index: Int[Array, ""]) -> tuple[Scalar, Params, PyTree]:
-        """The loss with this number, its gradient, and what it tells beside its value; None where it tells nothing.
-
-        Derivatives of the gradient are as in `gradient`.
-        """
+        """The loss with this number, its gradient as in `gradient`, and its auxiliary outputs or None."""
 
         def transform(function: LossFn) -> Callable[[Params, Batch], tuple]:
             def read(at: Params, batch: Batch) -> tuple:
-                found, gradient = jax.value_and_grad(function, has_aux=self.has_aux)(at, batch)
-                value, aux = found if self.has_aux else (found, None)
+                output, gradient = jax.value_and_grad(function, has_aux=self.has_aux)(at, batch)
+                value, aux = output if self.has_aux else (output, None)
                 return (value, gradient), aux
 
             return as_computed(read)
@@ -177,9 +209,6 @@ class Losses:
 def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch, *, has_aux: bool = False) -> Losses:
     """n pairs (L-_k, L+_k): ascent on a function is descent on its negative, so L- of a reward is `negated(reward)`.
 
-    What the functions read beside their arguments may change between calls, as far as Python can see it: `Losses`
-    says what it cannot.
-
     Args:
         minus: L-, as `loss(params, batch)`.
         minus_batches: The stack for L-; every leaf has n along its first axis.
@@ -190,18 +219,14 @@ def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch
     Raises:
         ValueError: If the two stacks are not of the same length.
     """
-    made = Losses((minus, plus), (minus_batches, plus_batches), SIDES, has_aux)
-    _ = made.num_pairs
-    return made
+    losses = Losses((minus, plus), (minus_batches, plus_batches), SIDES, has_aux)
+    _ = losses.num_pairs
+    return losses
 
 
 @checks.arguments
 def of_params(functions: Sequence[Callable[[Params], Scalar]], names: Sequence[str] | None = None) -> Losses:
-    """Losses without data, each a function of the parameters alone; named a, b, c, ... unless told otherwise.
-
-    What the functions read beside their arguments may change between calls, as far as Python can see it: `Losses`
-    says what it cannot.
-    """
+    """Losses without data, each a function of the parameters alone; the default names are a, b, c, ..."""
     names = tuple("abcdefghijklmnopqrstuvwxyz"[: len(functions)]) if names is None else tuple(names)
     if len(names) != len(functions):
         raise ValueError(f"names must be as many as functions; got {len(names)} for {len(functions)}.")
@@ -221,30 +246,19 @@ class _Negated:
     function: LossFn
 
     def __call__(self, params: Params, batch: Batch) -> Scalar | tuple[Scalar, object]:
-        made: Scalar | tuple[Scalar, object] = self.function(params, batch)
-        return (-made[0], made[1]) if isinstance(made, tuple) else -made
+        output: Scalar | tuple[Scalar, object] = self.function(params, batch)
+        return (-output[0], output[1]) if isinstance(output, tuple) else -output
 
 
 @checks.arguments
 def negated(function: LossFn) -> LossFn:
-    """-loss: descending it ascends the loss. What `Losses` says of a function that changes holds for it too."""
+    """-loss: descending it ascends the loss."""
     return function.function if isinstance(function, _Negated) else _Negated(contents.hashable(function))
 
 
 @checks.arguments
 def check(losses: Losses, params: Params) -> None:
-    """Refuses what no update can be computed for. Traces every function once per shape; runs none.
-
-    Args:
-        losses: The losses.
-        params: Where they will be stepped.
-
-    Raises:
-        TypeError: If the parameters hold something else than float32 or float64, or a loss does not return a real
-            scalar.
-        ValueError: If a stack has leaves of different lengths, or the parameters are empty.
-    """
-    # `arguments` has done it: losses and parameters that stand together are looked at together.
+    """Refuses losses of which no update can be computed, as `checks.arguments` does; traces them and runs none."""
 
 
 @checks.arguments
@@ -252,7 +266,7 @@ def require_finite(tree: object, what: str) -> None:
     """Refuses NaN and infinity, where the values are known: inside `jit` there is nothing to look at yet.
 
     Raises:
-        FloatingPointError: If a leaf holds one; `what` says what the tree is, and the remedy.
+        FloatingPointError: If a leaf holds one. `what` names the tree and the remedy.
     """
     for path, leaf in jax.tree.leaves_with_path(tree):
         if not isinstance(leaf, Tracer) and not np.isfinite(np.asarray(leaf)).all():

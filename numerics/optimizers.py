@@ -1,128 +1,59 @@
 """Optimizers by name, at learning rate 1: the step size multiplies their updates.
 
-Optax does the work. Here are only the names of the command line, the plain gradient descent that closed forms are
-about, and Adam with its preconditioner frozen, which tells normalisation from everything else.
+Optax does the work. Here are the builders of the names of `numerics.catalogue`, and Adam with its preconditioner
+frozen, which separates normalisation from everything else.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
-from math import inf
 from types import MappingProxyType
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from numerics import checks
+from numerics import catalogue, checks
 from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import Params
 
-__all__ = ["BY_NAME", "frozen_adamw", "gradient_descent", "parse", "second_moment"]
+__all__ = ["BY_NAME", "Stages", "build", "frozen_adamw", "gradient_descent", "parse", "second_moment", "stages"]
+
+Stages: TypeAlias = dict[str, optax.GradientTransformation]
+"""A rule that is built up cause by cause, from gradient descent to the rule itself: the stages of `attribution.gap`."""
 
 
 @cache
 def gradient_descent() -> optax.GradientTransformation:
-    """theta - step_size * gradient: always the same object, for what is compiled is kept by object."""
+    """theta - step_size * gradient: always the same object."""
     return optax.sgd(1.0)
 
 
-def _heavy_ball(momentum: float = 0.9) -> optax.GradientTransformation:
-    """Gradient descent with momentum: velocity = momentum * velocity + gradient."""
-    return optax.sgd(1.0, momentum=momentum)
+def _behind_clip(max_norm: float | None, *parts: optax.GradientTransformation) -> optax.GradientTransformation:
+    clip = () if max_norm is None else (optax.clip_by_global_norm(max_norm),)
+    rule, *others = *clip, *parts
+    return optax.chain(rule, *others) if others else rule
 
 
-def _nesterov(momentum: float = 0.9) -> optax.GradientTransformation:
-    """Gradient descent with Nesterov's momentum."""
-    return optax.sgd(1.0, momentum=momentum, nesterov=True)
-
-
-# Adam's square root has a kink where a gradient vanishes, of width eps. eps_root rounds it off: with the default, a
-# gradient coordinate of 0.1 is half way between the linear and the sign regime, and the update map is smooth on the
-# scale of the gradients, which the problems here keep at order one.
-EPS_ROOT = 1e-2
-
-
-def _adam(
-    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, eps_root: float = EPS_ROOT
-) -> optax.GradientTransformation:
-    """Adam; eps_root is added under the square root."""
-    return optax.adam(1.0, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
-
-
-def _adamw(
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    eps_root: float = EPS_ROOT,
-    weight_decay: float = 1e-2,
-) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay."""
-    return optax.adamw(1.0, b1=b1, b2=b2, eps=eps, eps_root=eps_root, weight_decay=weight_decay)
-
-
-def _clipped(max_norm: float = 0.5) -> optax.GradientTransformation:
-    """Gradient descent whose gradient is clipped by its global norm at every update."""
-    return optax.chain(optax.clip_by_global_norm(max_norm), optax.sgd(1.0))
-
-
-def _clipped_adamw(
-    max_norm: float = 0.5,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    eps_root: float = EPS_ROOT,
-    weight_decay: float = 1e-2,
-) -> optax.GradientTransformation:
-    """AdamW behind clipping by the global norm."""
-    return optax.chain(
-        optax.clip_by_global_norm(max_norm), _adamw(b1=b1, b2=b2, eps=eps, eps_root=eps_root, weight_decay=weight_decay)
-    )
-
-
-BY_NAME: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProxyType(
-    {
-        "sgd": gradient_descent,
-        "heavy-ball": _heavy_ball,
-        "nesterov": _nesterov,
-        "adam": _adam,
-        "adamw": _adamw,
-        "clipped-sgd": _clipped,
-        "clipped-adamw": _clipped_adamw,
-    }
-)
-
-
-@checks.arguments
-@cache
-def parse(text: str) -> optax.GradientTransformation:
-    """An optimizer from `name` or `name:option=number,...`, such as "adam:eps=1e-3,b2=0.99"; one object per text.
-
-    Raises:
-        ValueError: If there is no such optimizer or option, or a value is not a number.
-    """
-    name, _, given = text.partition(":")
-    if name not in BY_NAME:
-        raise ValueError(f"optimizer must be one of {', '.join(BY_NAME)}; got {name!r}.")
-    make = BY_NAME[name]
-    known = list(inspect.signature(make).parameters)
-    options: dict[str, float] = {}
-    for item in filter(None, given.split(",")):
-        option, _, value = (part.strip() for part in item.partition("="))
-        if option not in known or option in options:
-            raise ValueError(
-                f"{name} must be given options among {', '.join(known) or '(none)'}, each once; got {option!r}."
-            )
-        try:
-            options[option] = float(value)
-        except ValueError:
-            raise ValueError(f"{name}:{option} must be a number; got {value!r}.") from None
-        if not 0 <= options[option] < inf:
-            raise ValueError(f"{name}:{option} must be finite and not negative; got {value}.")
-        if option in ("b1", "b2") and not options[option] < 1:
-            raise ValueError(f"{name}:{option} must be below 1; got {value}. Adam divides by 1 minus its powers.")
-    return make(**options)
+def _adamw_stages(
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    eps_root: float,
+    weight_decay: float | None = None,
+    max_norm: float | None = None,
+) -> Stages:
+    stages: Stages = {}
+    if max_norm is not None:
+        stages["clipping"] = _behind_clip(max_norm, gradient_descent())
+    stages["memory"] = _behind_clip(max_norm, optax.ema(b1, debias=True), optax.scale(-1.0))
+    stages["normalisation"] = _behind_clip(max_norm, optax.adam(1.0, b1=b1, b2=b2, eps=eps, eps_root=eps_root))
+    if weight_decay is not None:
+        rule = optax.adamw(1.0, b1=b1, b2=b2, eps=eps, eps_root=eps_root, weight_decay=weight_decay)
+        stages["weight decay"] = _behind_clip(max_norm, rule)
+    return stages
 
 
 @checks.arguments
@@ -146,17 +77,11 @@ def frozen_adamw(
     eps_root: float = 0.0,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """AdamW whose second moment is given and never changes: every schedule divides by the same square root.
+    """AdamW whose second moment v never changes: every schedule divides by the same square root.
 
-    What then still differs between sequential and accumulated updates is not normalisation.
-
-    Args:
-        second_moment: v, of the structure of the parameters; from `second_moment`, or from an Adam state, whose `nu`
-            must be divided by 1 - b2^count: here nothing corrects it for its start at zero.
-        b1: The decay of the first moment, corrected for its start at zero as in Adam.
-        eps: Added to the square root.
-        eps_root: Added under it.
-        weight_decay: Decoupled.
+    A difference that is left between sequential and accumulated updates is not normalisation. v has the structure of
+    the parameters; it comes from `second_moment`, or from an Adam state, whose `nu` must be divided by 1 - b2^count:
+    here nothing corrects it for its start at zero. The first moment is corrected as in Adam.
     """
 
     def divided(updates: optax.Updates) -> optax.Updates:
@@ -168,3 +93,76 @@ def frozen_adamw(
         optax.add_decayed_weights(weight_decay),
         optax.scale(-1.0),
     )
+
+
+def _frozen_stages(second_moment: Params, b1: float, eps: float, eps_root: float, weight_decay: float) -> Stages:
+    numbers = {"b1": b1, "eps": eps, "eps_root": eps_root}
+    return {
+        "memory": optax.chain(optax.ema(b1, debias=True), optax.scale(-1.0)),
+        "normalisation": frozen_adamw(second_moment, **numbers),
+        "weight decay": frozen_adamw(second_moment, **numbers, weight_decay=weight_decay),
+    }
+
+
+BY_NAME: Mapping[str, Callable[..., Stages]] = MappingProxyType(
+    {
+        "sgd": dict,
+        "heavy-ball": lambda momentum: {"memory": optax.sgd(1.0, momentum=momentum)},
+        "nesterov": lambda momentum: {"memory": optax.sgd(1.0, momentum=momentum, nesterov=True)},
+        "adam": _adamw_stages,
+        "adamw": _adamw_stages,
+        "clipped-sgd": lambda max_norm: {"clipping": _behind_clip(max_norm, gradient_descent())},
+        "clipped-adamw": _adamw_stages,
+        "frozen-adamw": _frozen_stages,
+    }
+)
+"""From the options of an optimizer (`catalogue.OPTIMIZERS`) to its stages beyond gradient descent; the last is it."""
+
+
+def _stages(name: str, options: Mapping[str, float], second_moment: Params | None) -> Stages:
+    numbers: dict[str, object] = dict(catalogue.all_options(name, options))
+    if catalogue.OPTIMIZERS[name].needs_second_moment:
+        if second_moment is None:
+            raise ValueError(f"{name} must be given a second moment; got none.")
+        numbers["second_moment"] = second_moment
+    return {"learning rate": gradient_descent(), **BY_NAME[name](**numbers)}
+
+
+@checks.arguments
+def build(
+    name: str, options: Mapping[str, float] = MappingProxyType({}), second_moment: Params | None = None
+) -> optax.GradientTransformation:
+    """An optimizer of the catalogue.
+
+    Options that are left out have the defaults of the catalogue. Only frozen-adamw has a `second_moment`.
+
+    Raises:
+        ValueError: If there is no such optimizer or option, or an option is not a number in its range.
+    """
+    *_, rule = _stages(name, options, second_moment).values()
+    return rule
+
+
+@checks.arguments
+def stages(
+    name: str, options: Mapping[str, float] = MappingProxyType({}), second_moment: Params | None = None
+) -> Stages:
+    """An optimizer built up cause by cause, for `attribution.gap`; arguments and errors as for `build`.
+
+    A weight decay of 0 is no stage.
+    """
+    stages = _stages(name, options, second_moment)
+    if options.get("weight_decay") == 0:
+        del stages["weight decay"]
+    return stages
+
+
+@checks.arguments
+@cache
+def parse(text: str) -> optax.GradientTransformation:
+    """An optimizer from `name` or `name:option=number,...`, such as "adam:eps=1e-3,b2=0.99"; one object per text.
+
+    Raises:
+        ValueError: If there is no such optimizer or option, or a value is not a number in its range.
+    """
+    return build(*catalogue.parse_optimizer(text))

@@ -1,4 +1,4 @@
-"""Small loss families, as pairs: what the README, the command line and the tests compare updates on.
+"""Small loss families, as pairs, for the README, the command line and the tests.
 
 Every problem is one function `loss(params, batch)`, a start, and random batches: n for L- and n for L+. In the opposite
 variant L- is the negative of the same function on its own batches, so that the two are opposite as functionals and not
@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
 
 class _Draw(NamedTuple):
-    """What a family draws: the function, the start, and one stack of batches for each side."""
+    """A draw of a family: the function, the start, and one stack of batches for each side."""
 
     loss: LossFn
     params: Params

@@ -1,4 +1,4 @@
-"""Schedules: which loss is stepped, in what order, how far. Pure data; a learning-rate schedule is something else.
+"""Schedules: losses, their order, and the sizes of the steps. Pure data; a learning-rate schedule is something else.
 
 Pairs are numbered as in `losses.pairs`: loss k is L-_k and loss n + k is L+_k, for k = 0 ... n - 1.
 """
@@ -32,12 +32,7 @@ class Schedule(NamedTuple):
 
 @checks.arguments
 def steps(losses: Sequence[int] | Int[np.ndarray, " m"]) -> Schedule:
-    """One step of scale 1 on each of these losses, in this order.
-
-    Raises:
-        TypeError: If a number is not whole.
-        ValueError: If there is none, or one is negative.
-    """
+    """One step of scale 1 on each of these losses, in this order."""
     if len(losses) == 0:
         raise ValueError("losses must hold at least one step; got none.")
     if not 0 <= min(losses) <= max(losses) <= MAX_INDEX:
@@ -68,9 +63,6 @@ def interleaved(
         first: The side that begins every pair. The post's theory begins with "-", its experiment with "+".
         order: The order of the pairs; as numbered unless given.
         other_order: The order of the L+ where it is another than that of the L- (independent permutations).
-
-    Raises:
-        ValueError: If an order is not a permutation.
     """
     minus = _order(num_pairs, order)
     plus = minus if other_order is None else _order(num_pairs, other_order)
@@ -100,11 +92,7 @@ def palindrome(schedule: Schedule) -> Schedule:
 
 @checks.arguments
 def with_scales(schedule: Schedule, scales: Sequence[float] | Num[np.ndarray, " m"]) -> Schedule:
-    """The same steps with other sizes, in units of the step size.
-
-    Raises:
-        ValueError: If there is not one positive, finite scale per step.
-    """
+    """The same steps with other positive sizes, in units of the step size; one per step."""
     sizes = np.asarray(scales, np.float64)
     if sizes.shape != schedule.losses.shape:
         raise ValueError(f"scales must be one per step; got {sizes.shape} for {schedule.losses.shape}.")
@@ -147,9 +135,5 @@ def word(text: str, names: Sequence[str], counts: Sequence[int]) -> Schedule:
 
 @checks.arguments
 def check(schedule: Schedule, num_losses: int) -> None:
-    """Refuses a schedule that cannot be stepped.
-
-    Raises:
-        ValueError: If it is empty, names a loss that is not there, or has a scale that is not positive.
-    """
+    """Refuses a schedule that is empty, names a loss that is not there, or has a scale that is not positive."""
     agreement.word(schedule, num_losses)

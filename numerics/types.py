@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from numerics.catalogue import Frame
+
 __all__ = ["Batch", "Direction", "Frame", "LossFn", "Params", "Reduction", "Scalar", "Sign"]
 
 Scalar: TypeAlias = Float[Array, ""]
@@ -17,21 +19,12 @@ Direction: TypeAlias = Params
 """A tangent vector at the parameters."""
 
 Batch: TypeAlias = PyTree[Array | np.ndarray]
-"""What one loss reads besides the parameters; None where it reads nothing."""
+"""The data of one loss; None where it reads the parameters alone."""
 
 LossFn: TypeAlias = Callable[[Params, Batch], PyTree]
-"""A scalar; or a pair with whatever else is to be told, where `Losses.has_aux` says so."""
+"""A scalar loss; or a pair of it and auxiliary outputs, where `Losses.has_aux` is True."""
 
 Sign: TypeAlias = Literal["-", "+"]
 """The side of a pair: "+" preferred, "-" dispreferred."""
-
-Frame: TypeAlias = Literal["start", "accumulated", "pair-accumulated", "gradient-flow"]
-"""What a displacement is compared with.
-
-start             nothing: the displacement itself
-accumulated       one update on everything, all gradients read at the start
-pair-accumulated  one accumulated update for every two steps, in the same order
-gradient-flow     the exact flow of the same losses for the same total time; for plain gradient descent only
-"""
 
 Reduction: TypeAlias = Literal["sum", "mean"]

@@ -1,4 +1,4 @@
-"""Derivatives of what a function computes, where `jax.lax.stop_gradient` would leave a part of them out.
+"""Derivatives of the values of a function, where `jax.lax.stop_gradient` would leave a part of them out.
 
 Gradient descent follows `jax.grad(loss)`, whatever was stopped on the way to it: the gradient of the on-policy ratio
 exp(l - stop_gradient(l)) is the gradient of l at every parameter. The next orders need the derivative of that field as
@@ -23,7 +23,7 @@ __all__ = ["as_computed"]
 
 @checks.arguments
 def as_computed(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """The same function with the derivatives, of every order, of what it computes.
+    """The same function with the derivatives, of every order, of its values.
 
     `jax.lax.stop_gradient` inside it counts as the identity, also in loops, branches, nested programs and the rules of
     `jax.custom_jvp`. Where the field holds the value of a function with a rule of its own, such as a straight-through
@@ -47,7 +47,7 @@ def as_computed(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
         moving = [place for place, direction in enumerate(directions) if not _is_zero(direction)]
 
         def unstopped(*moved: Array) -> PyTree:
-            # What does not move is a constant: a derivative in its direction may be infinite.
+            # An argument that does not move is a constant: a derivative in its direction may be infinite.
             at = dict(zip(moving, moved, strict=True))
             flat = run(*(at.get(place, leaf) for place, leaf in enumerate(leaves)))
             return jax.tree.unflatten(jax.tree.structure(shape), flat)

@@ -46,8 +46,9 @@ from derivation.formula import Formula, gradient, inner, mean
 from derivation.series import Schedule, Series, compose, universal
 from derivation.symbols import B, element, n
 from derivation.trees import Label, Tree, tree
-from numerics import alignment, averages, drift, losses, optimizers, problems, schedules, updates
-from numerics.averages import RandomOrder
+from numerics import alignment, averages, drift, losses, optimizers, problems, random_schedules, schedules, updates
+from numerics.epoch import Epoch
+from numerics.random_schedules import RandomSchedule
 from numerics.types import Batch, Frame, LossFn, Params
 from tests.support.rounding import assert_equal_to_round_off, flat
 
@@ -255,7 +256,7 @@ def test_drift_of_words(name: str, frame: Frame) -> None:
         parts = compose(schedule, 3), -_of_frame(schedule, frame)
         steps = _in_float64(make())
         case.orders(drift.closed_form(case.losses, steps, case.params, frame=frame, order=3), *parts)
-        case.orders(drift.taylor(case.losses, steps, descent, case.params, frame=frame, order=3), *parts)
+        case.orders(drift.taylor(Epoch(case.losses, steps, descent, case.params), frame=frame, order=3), *parts)
 
 
 @cache
@@ -437,7 +438,7 @@ def _reshuffled(order: int) -> Series:
     return split_into_sides(over_permutations(universal(order).of_order(order), 2 * n), ("-", "+"))
 
 
-def _over_orders(order: RandomOrder, power: int) -> Series:
+def _over_orders(order: RandomSchedule, power: int) -> Series:
     """The mean displacement of one power of the step size, as means over pairs."""
     match order.pairs:
         case "joint":
@@ -448,7 +449,7 @@ def _over_orders(order: RandomOrder, power: int) -> Series:
             return _reshuffled(power)
 
 
-def _frame_over_orders(order: RandomOrder, frame: Frame, num_pairs: int) -> Series:
+def _frame_over_orders(order: RandomSchedule, frame: Frame, num_pairs: int) -> Series:
     """The second order of the frame itself, written out for one n."""
     match frame, order.pairs:
         case "gradient-flow", _:
@@ -466,21 +467,21 @@ def _frame_over_orders(order: RandomOrder, frame: Frame, num_pairs: int) -> Seri
             return Series()
 
 
-JOINT, JOINT_PLUS = RandomOrder("joint", "-"), RandomOrder("joint", "+")
-JOINT_RANDOM, JOINT_COINS = RandomOrder("joint", "random"), RandomOrder("joint", "random-per-pair")
+JOINT, JOINT_PLUS = RandomSchedule("joint", "-"), RandomSchedule("joint", "+")
+JOINT_RANDOM, JOINT_COINS = RandomSchedule("joint", "random"), RandomSchedule("joint", "random-per-pair")
 JOINTS = (JOINT, JOINT_PLUS, JOINT_RANDOM, JOINT_COINS)
-INDEPENDENT, INDEPENDENT_RANDOM = RandomOrder("independent", "-"), RandomOrder("independent", "random")
-RESHUFFLING = RandomOrder("all")
-SMALL = (*JOINTS, INDEPENDENT, RandomOrder("independent", "+"), INDEPENDENT_RANDOM, RESHUFFLING)
+INDEPENDENT, INDEPENDENT_RANDOM = RandomSchedule("independent", "-"), RandomSchedule("independent", "random")
+RESHUFFLING = RandomSchedule("all")
+SMALL = (*JOINTS, INDEPENDENT, RandomSchedule("independent", "+"), INDEPENDENT_RANDOM, RESHUFFLING)
 
 
 def _name(value: object) -> str | None:
-    return f"{value.pairs}, start {value.start}" if isinstance(value, RandomOrder) else None
+    return f"{value.pairs}, start {value.start}" if isinstance(value, RandomSchedule) else None
 
 
 # Weights are computed from the order, the frame and n, and every choice is compiled by itself: each value that a weight
 # can take is met once, but not every combination.
-SECOND_ORDER: list[tuple[str, int, RandomOrder, Frame]] = [
+SECOND_ORDER: list[tuple[str, int, RandomSchedule, Frame]] = [
     *(("softmax", 3, order, "accumulated") for order in (*JOINTS, INDEPENDENT, INDEPENDENT_RANDOM, RESHUFFLING)),
     *(("softmax", num_pairs, INDEPENDENT, "accumulated") for num_pairs in (1, 2)),
     *(("softmax", 2, order, "pair-accumulated") for order in (JOINT, INDEPENDENT, RESHUFFLING)),
@@ -491,7 +492,7 @@ SECOND_ORDER: list[tuple[str, int, RandomOrder, Frame]] = [
 
 
 @pytest.mark.parametrize(("name", "num_pairs", "order", "frame"), SECOND_ORDER, ids=_name)
-def test_second_order_means(name: str, num_pairs: int, order: RandomOrder, frame: Frame) -> None:
+def test_second_order_means(name: str, num_pairs: int, order: RandomSchedule, frame: Frame) -> None:
     case = drawn(name, num_pairs)
     first, second = averages.closed_form(case.losses, order, case.params, frame=frame)
     case.vector(second, fixed(_over_orders(order, 2), num_pairs), -_frame_over_orders(order, frame, num_pairs))
@@ -531,7 +532,7 @@ def test_joint_and_independent_permutations() -> None:
     case.vector(difference, fixed(beyond.joint_minus_independent(), 3), *_round_off_of(JOINT, 2, 3))
 
 
-def _round_off_of(order: RandomOrder, power: int, num_pairs: int) -> tuple[Series, Series]:
+def _round_off_of(order: RandomSchedule, power: int, num_pairs: int) -> tuple[Series, Series]:
     """Nothing, but for the round-off of a mean: what is left of two of them after a subtraction."""
     whole = fixed(_over_orders(order, power), num_pairs)
     return whole, -whole
@@ -542,15 +543,15 @@ def _over_words(params: Params, pairs: losses.Losses, words: averages.Words) -> 
     descent = optimizers.gradient_descent()
     state = descent.init(params)
     return averages.mean_over(  # type: ignore[return-value]
-        lambda schedule: drift.taylor_coefficients(pairs, schedule, descent, params, state, "start", 3), words
+        lambda schedule: drift.taylor_coefficients(Epoch(pairs, schedule, descent, params, state), "start", 3), words
     )
 
 
 @cache
-def enumerated(order: RandomOrder, num_pairs: int) -> tuple[Params, ...]:
+def enumerated(order: RandomSchedule, num_pairs: int) -> tuple[Params, ...]:
     """The mean coefficients of the displacement over every word."""
     case = drawn("polynomial", num_pairs)
-    return _over_words(case.params, case.losses, averages.all_words(order, num_pairs))
+    return _over_words(case.params, case.losses, random_schedules.chunks(order, num_pairs))
 
 
 # A different number of words is compiled anew: three pairs for the orders that third-order formulas are about.
@@ -562,7 +563,7 @@ def enumerated(order: RandomOrder, num_pairs: int) -> tuple[Params, ...]:
     ],
     ids=_name,
 )
-def test_means_over_every_word(num_pairs: int, order: RandomOrder) -> None:
+def test_means_over_every_word(num_pairs: int, order: RandomSchedule) -> None:
     case = drawn("polynomial", num_pairs)
     for power, found in enumerate(enumerated(order, num_pairs), start=1):
         case.vector(found, fixed(_over_orders(order, power), num_pairs))
@@ -572,7 +573,7 @@ def _in_sides(formula: Formula) -> Series:
     return split_into_sides(formula.series(), ("-", "+"))
 
 
-THIRD_ORDER: dict[RandomOrder, Callable[[], Formula | Series]] = {
+THIRD_ORDER: dict[RandomSchedule, Callable[[], Formula | Series]] = {
     JOINT_RANDOM: beyond_second_order.third_order_random_start,
     JOINT_COINS: beyond_second_order.third_order_random_start,
     JOINT: beyond_second_order.third_order_fixed_start,
@@ -586,7 +587,7 @@ THIRD_ORDER: dict[RandomOrder, Callable[[], Formula | Series]] = {
     [(num_pairs, order) for num_pairs in (1, 2, 3) for order in THIRD_ORDER if num_pairs < 3 or order != JOINT_COINS],
     ids=_name,
 )
-def test_third_order_formulas(num_pairs: int, order: RandomOrder) -> None:
+def test_third_order_formulas(num_pairs: int, order: RandomSchedule) -> None:
     drawn("polynomial", num_pairs).vector(enumerated(order, num_pairs)[2], fixed(THIRD_ORDER[order](), num_pairs))
 
 
@@ -594,7 +595,7 @@ def test_third_order_formulas(num_pairs: int, order: RandomOrder) -> None:
 def test_differences_of_third_order_means(num_pairs: int) -> None:
     case = drawn("polynomial", num_pairs)
 
-    def difference(first: RandomOrder, second: RandomOrder) -> Params:
+    def difference(first: RandomSchedule, second: RandomSchedule) -> Params:
         return jax.tree.map(jnp.subtract, enumerated(first, num_pairs)[2], enumerated(second, num_pairs)[2])
 
     between = difference(RESHUFFLING, JOINT_RANDOM)
@@ -746,10 +747,7 @@ def test_change_of_alignment(quantity: alignment.Quantity) -> None:
 
     def change(schedule: Schedule, grouping: updates.Grouping) -> alignment.Change:
         return alignment.change(
-            case.losses,
-            numbers(schedule, 2),
-            optimizers.gradient_descent(),
-            case.params,
+            Epoch(case.losses, numbers(schedule, 2), optimizers.gradient_descent(), case.params),
             step_size=0.0,
             grouping=grouping,
             quantity=quantity,
@@ -793,7 +791,7 @@ def test_heavy_ball(letters: str) -> None:
     case = drawn("polynomial", 2)
     schedule = word(letters)
     ball = _ball()
-    found = drift.taylor(case.losses, numbers(schedule, 2), ball, case.params, frame="start", order=3)
+    found = drift.taylor(Epoch(case.losses, numbers(schedule, 2), ball, case.params), frame="start", order=3)
     composed = heavy_ball._heavy_ball(schedule.losses, 3)
     case.orders(found, Series((t, _at_momentum(c)) for t, c in composed.items()))
 
@@ -861,7 +859,7 @@ def test_optimizer_map() -> None:
 
     family = losses.Losses((_cubic,), (jnp.array([1.0, 2.0, 3.0]),), ("L",))
     params = {"x": jnp.asarray(float(start))}
-    found = drift.taylor(family, schedules.steps([0, 1, 2]), _remembering(), params, frame="start", order=3)
+    found = drift.taylor(Epoch(family, schedules.steps([0, 1, 2]), _remembering(), params), frame="start", order=3)
     values = [float(coefficient["x"]) for coefficient in found]  # type: ignore[call-overload, index]
     # All numbers are positive, so that no digit cancels.
     slopes = [displacement, diff(displacement, s), diff(displacement, s, 2) / 2]
@@ -899,8 +897,8 @@ def _in_steady_state(
 ) -> np.ndarray:
     """The displacement of one more run through the steps after many."""
     many = schedules.steps(np.tile(np.asarray(steps.losses), epochs))
-    state = updates.sequential(family, many, rule, params, step_size=size).state
-    return flat(updates.sequential(family, steps, rule, params, state, step_size=size).displacement)
+    state = updates.sequential(Epoch(family, many, rule, params), step_size=size).state
+    return flat(updates.sequential(Epoch(family, steps, rule, params, state), step_size=size).displacement)
 
 
 @pytest.mark.parametrize(("b1", "b2"), [(0.5, 0.75), (0.0, 0.875)])
@@ -965,11 +963,11 @@ def test_learning_rates_that_match() -> None:
     steps = schedules.interleaved(1, first="+")
     descent = optimizers.gradient_descent()
     mean_step = updates.accumulated(
-        family, steps, descent, params, step_size=RATE, per="schedule", reduction="mean"
+        Epoch(family, steps, descent, params), step_size=RATE, per="schedule", reduction="mean"
     ).displacement
     for factor in (Rational(1, 2), 1 / sqrt(2)):
         ratio, _ = learning_rates._first_order_rates(factor * learning_rates._ETA)
-        found = updates.sequential(family, steps, descent, params, step_size=RATE * float(factor)).displacement
+        found = updates.sequential(Epoch(family, steps, descent, params), step_size=RATE * float(factor)).displacement
         assert_equal_to_round_off(found, float(ratio) * flat(mean_step))
 
 

@@ -10,6 +10,7 @@ from console.command import Parser, write
 from console.values import input_folder, number, one_of, whole
 from experiments import arms, config, files
 from experiments.records import CONFIG
+from numerics import catalogue
 
 if TYPE_CHECKING:
     from console.terminal import Terminal
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# A twin needs an optimizer that has no state of its own making, and a rate of the first order.
-OPTIMIZERS = tuple(name for name in arms.OPTIMIZERS if name != "frozen-adamw")
+# A twin needs an optimizer that is built by its name alone, and a rate of the first order.
+OPTIMIZERS = tuple(name for name in arms.OPTIMIZERS if name in catalogue.NAMED_OPTIMIZERS)
 RATES = tuple(name for name in arms.RATES if name != "sqrt-rule")
 
 _EPILOG = """\

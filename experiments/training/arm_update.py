@@ -14,7 +14,8 @@ from experiments import arms
 from experiments.arms import Arm, Hyperparams, scaled_hyperparams
 from experiments.model import objectives
 from experiments.training.batches import PairBatch
-from numerics import losses, optimizers, schedules, updates
+from numerics import catalogue, losses, optimizers, schedules, updates
+from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Params, Scalar
@@ -37,22 +38,9 @@ def optimizer(arm: Arm, hyperparams: Hyperparams, second_moment: Params | None =
         ValueError: If `frozen-adamw` is not given its second moment.
     """
     own = scaled_hyperparams(arm, hyperparams)
-    match arm.optimizer:
-        case "sgd":
-            # Gradient descent has no weight decay here: it would be one more thing that differs.
-            rule = optimizers.gradient_descent()
-        case "heavy-ball":
-            rule = optax.sgd(1.0, momentum=own.momentum)
-        case "adamw":
-            rule = optax.adamw(
-                1.0, b1=own.b1, b2=own.b2, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
-            )
-        case "frozen-adamw":
-            if second_moment is None:
-                raise ValueError("frozen-adamw must be given a second moment.")
-            rule = optimizers.frozen_adamw(
-                second_moment, b1=own.b1, eps=own.eps, eps_root=own.eps_root, weight_decay=own.weight_decay
-            )
+    # Gradient descent has no weight decay: it would be one more difference between arms.
+    options = {name: getattr(own, name) for name in catalogue.OPTIMIZERS[arm.optimizer].options}
+    rule = optimizers.build(arm.optimizer, options, second_moment)
     return optax.chain(optax.clip_by_global_norm(own.max_norm), rule) if arm.clipping == "update" else rule
 
 
@@ -120,32 +108,28 @@ def update(
     arm: Arm,
     hyperparams: Hyperparams,
     learning_rate: float,
-    loss: LossFn,
-    batch: PairBatch,
-    schedule: Schedule,
-    params: Params,
-    state: optax.OptState,
-    second_moment: Params | None,
-    observe: updates.Observe | None = None,
+    epoch: Epoch,
+    gradient_stats: updates.GradientStats | None = None,
 ) -> updates.Update:
-    """The arm's update of these parameters, by the numerics' own maps."""
-    transformation = optimizer(arm, hyperparams, second_moment)
-    both = losses_of(arm, learning_rate, loss, batch)
-    transform = clip_halves(arm, hyperparams)
-    step_size = learning_rate * arm.step
+    """The update of an arm, by the maps of the numerics.
+
+    Args:
+        arm: The arm.
+        hyperparams: The numbers of all arms.
+        learning_rate: eta.
+        epoch: The losses, the schedule and the rule of the arm, at the place of the update.
+        gradient_stats: The measurements of each gradient, as in `numerics.updates`.
+    """
+    step_size, transform = learning_rate * arm.step, clip_halves(arm, hyperparams)
     if arm.update == "sequential":
         return updates.sequential(
-            both, schedule, transformation, params, state, step_size=step_size, each=transform, observe=observe
+            epoch, step_size=step_size, transform_gradient=transform, gradient_stats=gradient_stats
         )
     return updates.accumulated(
-        both,
-        schedule,
-        transformation,
-        params,
-        state,
+        epoch,
         step_size=step_size,
         per="schedule",
         reduction="sum",  # the weights of the halves make it their mean
-        each=transform,
-        observe=observe,
+        transform_gradient=transform,
+        gradient_stats=gradient_stats,
     )

@@ -16,7 +16,7 @@ from experiments.data import tokens
 from experiments.data.tokens import Batch, Encoded, TextCodec
 from experiments.model import objectives
 from experiments.model.llama import Params
-from experiments.pairs.corruption import Corruption
+from experiments.pairs.pair_source import Pair
 
 __all__ = [
     "BatchSource",
@@ -57,7 +57,7 @@ class BatchSource(Protocol):
 
 
 def encode_pairs(
-    pairs: Iterable[Corruption], codec: TextCodec, *, is_chat: bool, max_tokens: int, most: int | None = None
+    pairs: Iterable[Pair], codec: TextCodec, *, is_chat: bool, max_tokens: int, most: int | None = None
 ) -> tuple[list[EncodedPair], Counter[str]]:
     """Pairs as token ids, and how many were left out for which reason.
 

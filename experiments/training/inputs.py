@@ -136,11 +136,9 @@ def load(config: Config, show: Show) -> RunInputs:
             sharding.check(mesh, architecture, rows)
 
     def encode(split: data_sources.Split, count: int, most: int | None) -> tuple[list[EncodedPair], Counter[str]]:
-        total = count or data_sources.count(config.data, split)
+        total = count or pair_source.count(config.data, split)
         with show("making pairs", total, "problems") as advance:
-            pairs = pair_source.make_pairs(
-                config.data, split, seed=0, num_problems=count, report=lambda done, _: advance(done)
-            )
+            pairs = pair_source.pairs(config.data, split, seed=0, limit=count or None, report=advance)
             return batches.encode_pairs(pairs, codec, is_chat=config.is_chat, max_tokens=config.max_tokens, most=most)
 
     pairs, left_out = encode("train", config.num_problems, None)

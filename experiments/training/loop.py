@@ -220,7 +220,7 @@ def _prune(folder: Path, config: Config, rows: Sequence[UpdateRow], num_newest: 
 
 def _start(config: Config, run_inputs: RunInputs, source: BatchSource) -> State:
     second = None
-    if config.arm.optimizer == "frozen-adamw":
+    if config.arm.needs_second_moment:
         sources = [source(update, run_inputs.params) for update in range(_BATCHES_FOR_FROZEN)]
         loss = inputs.loss_of(config, run_inputs.architecture, run_inputs.mesh)
         on_devices = [sharding.place(batch, run_inputs.mesh) for batch in sources]
@@ -237,7 +237,7 @@ def _restored(config: Config, run_inputs: RunInputs, folder: Path) -> tuple[Stat
         if jax.process_index() == 0:
             (folder / RECORDS).unlink(missing_ok=True)  # killed before the first checkpoint: nothing is lost
         return None
-    second = run_inputs.params if config.arm.optimizer == "frozen-adamw" else None
+    second = run_inputs.params if config.arm.needs_second_moment else None
     # Only shapes and places count here: the second moment has those of the parameters.
     like = train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
     loaded = checkpoint.newest(place, like)

@@ -47,7 +47,7 @@ def numbers(config: Config, architecture: Architecture) -> dict[str, int]:
     The moments are those of the state that the optimizer itself would begin with.
     """
     params, count = parameters.shapes(architecture), parameters.count(architecture)
-    is_frozen = config.arm.optimizer == "frozen-adamw"
+    is_frozen = config.arm.needs_second_moment
 
     def state(params: optax.Params) -> optax.OptState:
         return arm_update.optimizer(config.arm, config.rule, params if is_frozen else None).init(params)

@@ -24,6 +24,7 @@ from experiments.training import arm_update
 from experiments.training.batches import PairBatch
 from numerics import alignment, losses, optimizers, schedules, updates
 from numerics.alignment import Alignment
+from numerics.epoch import Epoch
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Scalar
 
@@ -130,19 +131,15 @@ def make_step(
 
     def step(state: State, start: Params, batch: PairBatch, numbers: Array) -> tuple[State, StepInfo]:
         schedule = Schedule(numbers, np.ones(numbers.shape))
-        update = arm_update.update(
-            arm,
-            hyperparams,
-            learning_rate,
-            loss,
-            batch,
+        epoch = Epoch(
+            arm_update.losses_of(arm, learning_rate, loss, batch),
             schedule,
+            arm_update.optimizer(arm, hyperparams, state.second_moment),
             state.params,
             state.rule,
-            state.second_moment,
-            _gradient_stats,
         )
-        products, squares = update.info.observed
+        update = arm_update.update(arm, hyperparams, learning_rate, epoch, _gradient_stats)
+        products, squares = update.info.stats
         values, log_probs = update.info.values, update.info.aux
         has_both = arm.sides == "both"
         weight = arm.side_weight

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from numerics import alignment, averages, optimizers, problems, schedules
-from numerics.averages import RandomOrder
+from numerics.epoch import Epoch
+from numerics.random_schedules import RandomSchedule
 from tests.support.rounding import assert_equal_to_round_off, flat
 
 SGD = optimizers.gradient_descent()
@@ -65,7 +66,7 @@ def test_the_split_is_a_gradient_and_a_bracket():
     assert_equal_to_round_off(other.gradient_part, found.gradient_part, scale=10.0)
     assert_equal_to_round_off(other.bracket, jax.tree.map(jnp.negative, found.bracket), scale=10.0)
     # Together they are what the fixed start adds in the pair-accumulated frame, per pair.
-    _, second = averages.closed_form(made.losses, RandomOrder("joint", "-"), made.params, frame="pair-accumulated")
+    _, second = averages.closed_form(made.losses, RandomSchedule("joint", "-"), made.params, frame="pair-accumulated")
     both = jax.tree.map(lambda a, b: 2 * (a + b), found.gradient_part, found.bracket)
     assert_equal_to_round_off(second, both, scale=10.0)
 
@@ -78,10 +79,7 @@ def test_the_predicted_change_leaves_a_third_order(rule, grouping, quantity):
     sizes = (0.004 * 0.5 ** np.arange(6)).tolist()
     found = [
         alignment.change(
-            made.losses,
-            word,
-            optimizers.parse(rule),
-            made.params,
+            Epoch(made.losses, word, optimizers.parse(rule), made.params),
             step_size=size,
             grouping=grouping,
             quantity=quantity,
@@ -99,7 +97,9 @@ def test_the_predicted_change_leaves_a_third_order(rule, grouping, quantity):
 def test_the_measured_change_is_the_change_of_the_product():
     made = problems.make("mlp", 2, seed=4)
     word = schedules.interleaved(2, first="+")
-    found = alignment.change(made.losses, word, SGD, made.params, step_size=0.1, grouping="step", quantity="pair-mean")
+    found = alignment.change(
+        Epoch(made.losses, word, SGD, made.params), step_size=0.1, grouping="step", quantity="pair-mean"
+    )
     params = made.params
     for number in (2, 0, 3, 1):
         step = made.losses.gradient(params, jnp.asarray(number))
@@ -126,10 +126,7 @@ def test_a_fixed_start_can_lower_what_a_random_start_raises():
         signs |= {np.sign(rate) for rate in rates}
         sequential, pairs = (
             alignment.change(
-                made.losses,
-                schedules.interleaved(1, first="-"),
-                SGD,
-                made.params,
+                Epoch(made.losses, schedules.interleaved(1, first="-"), SGD, made.params),
                 step_size=1e-3,
                 grouping=grouping,
                 quantity="pair-mean",

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from numerics import alignment, attribution, losses, optimizers, problems, schedules, updates
+from numerics.epoch import Epoch
 from tests.support.rounding import assert_equal_to_round_off, flat, norm
 
 SGD = optimizers.gradient_descent()
@@ -51,7 +52,9 @@ def test_the_rate_of_gradient_descent():
 
 def test_the_clip_of_a_mean_is_not_the_mean_of_clips():
     several, params = constant_gradients([3.0, 0.0], [0.0, 0.5])
-    stages = attribution.adamw_stages(max_norm=1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0)
+    stages = optimizers.stages(
+        "clipped-adamw", {"max_norm": 1.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "eps_root": 0.0}
+    )
     found = attributed(several, params, {k: stages[k] for k in ("learning rate", "clipping")}, rate=0.5)
     mean = np.array([1.5, 0.25])
     sequential = -ETA / 2 * np.array([1.0, 0.5])
@@ -63,7 +66,7 @@ def test_adamw_in_its_steady_state():
     """Claim adamw-alternation: -eta (a + b)/sqrt(a^2 + b^2) against -eta sign(a + b), at the post's eta/sqrt(2)."""
     a, b = np.array([1.0, 2.0, -3.0, 1.0]), np.array([-0.9, 1.0, 0.5, 1.0])
     several, params = constant_gradients(list(a), list(b))
-    stages = attribution.adamw_stages(max_norm=None, b1=0.9, b2=0.9999, eps=1e-12, weight_decay=0.0)
+    stages = optimizers.stages("adamw", {"b1": 0.9, "b2": 0.9999, "eps": 1e-12, "weight_decay": 0.0, "eps_root": 0.0})
     found = attributed(several, params, stages, rate=0.5**0.5, num_warm_up=100_000)
     expected = -ETA * ((a + b) / np.sqrt(a**2 + b**2) - np.sign(a + b))
     # beta_2 is not 1: v swings by (1 - beta_2)/2 = 5e-5 within a pair.
@@ -76,7 +79,7 @@ def test_weight_decay_counts_every_step():
     """Decoupled decay pulls sqrt(2) times as hard per pair at eta/sqrt(2) (THEORY: confounds)."""
     several, params = constant_gradients([1.0, -2.0], [3.0, 1.0])
     params = {"x": jnp.array([5.0, 7.0])}
-    stages = attribution.adamw_stages(max_norm=None, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1)
+    stages = optimizers.stages("adamw", {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.1, "eps_root": 0.0})
     found = attributed(several, params, stages, rate=0.5**0.5)
     expected = -ETA * 0.1 * (2**0.5 - 1) * np.array([5.0, 7.0])
     assert_equal_to_round_off(found.first_order["weight decay"], expected, scale=10 * ETA)
@@ -99,7 +102,7 @@ def test_a_frozen_preconditioner_takes_normalisation_away():
     alone = optimizers.frozen_adamw(jax.tree.map(lambda g: g * g, each[0]), eps=1e-8, weight_decay=0.1)
     real = optax.adamw(1.0, eps=1e-8, weight_decay=0.1)
     steps = [
-        updates.sequential(made.losses, schedules.steps([0]), rule, made.params, step_size=ETA).displacement
+        updates.sequential(Epoch(made.losses, schedules.steps([0]), rule, made.params), step_size=ETA).displacement
         for rule in (alone, real)
     ]
     assert_equal_to_round_off(*steps, scale=ETA)
@@ -107,7 +110,9 @@ def test_a_frozen_preconditioner_takes_normalisation_away():
 
 def test_the_parts_are_the_whole_and_the_remainder_is_of_third_order():
     made = problems.make("softmax", 2, seed=2, is_opposite=True)
-    stages = attribution.adamw_stages(max_norm=0.05, b1=0.9, b2=0.99, eps=1e-8, eps_root=1e-2, weight_decay=0.1)
+    stages = optimizers.stages(
+        "clipped-adamw", {"max_norm": 0.05, "b1": 0.9, "b2": 0.99, "eps": 1e-8, "eps_root": 1e-2, "weight_decay": 0.1}
+    )
     every = [
         attributed(made.losses, made.params, stages, rate=0.25, num_warm_up=3, step_size=size)
         for size in (0.05 * 0.5 ** np.arange(6)).tolist()

@@ -14,19 +14,22 @@ import json, sys
 import jax
 jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp, numpy as np, optax
-from numerics import (alignment, attribution, averages, comparison, drift, losses, optimizers, order, problems,
-                      schedules, updates)
+from numerics import (alignment, attribution, averages, comparison, convergence, drift, losses, optimizers, problems,
+                      random_schedules, schedules, updates)
+from numerics.epoch import Epoch
+from numerics.random_schedules import RandomSchedule
 
 from experiments.model import objectives
 
 SGD = optimizers.gradient_descent()
 MADE = problems.make("quadratic", 2, seed=0)
 WORD = schedules.interleaved(2, first="-")
+EPOCH = Epoch(MADE.losses, WORD, SGD, MADE.params)
 X = {"x": jnp.ones(2)}
 
 def one(loss, params=X, word=(0,)):
     several = losses.Losses((loss,), (None,), ("a",))
-    return updates.sequential(several, schedules.steps(word), SGD, params, step_size=0.1)
+    return updates.sequential(Epoch(several, schedules.steps(word), SGD, params), step_size=0.1)
 
 def square(params, batch):
     return jnp.sum(params["x"] ** 2)
@@ -38,13 +41,13 @@ def stack(**leaves):
     losses.check(losses.Losses((summed,), (leaves,), ("a",)), X)
 
 def step(word):
-    return updates.sequential(MADE.losses, word, SGD, MADE.params, step_size=0.1)
+    return updates.sequential(Epoch(MADE.losses, word, SGD, MADE.params), step_size=0.1)
 
 def at(frame="accumulated", rule=SGD, word=WORD, order=2):
-    return drift.taylor(MADE.losses, word, rule, MADE.params, frame=frame, order=order)
+    return drift.taylor(Epoch(MADE.losses, word, rule, MADE.params), frame=frame, order=order)
 
-def rule(optimizer):
-    return updates.sequential(MADE.losses, WORD, optimizer, MADE.params, step_size=0.1)
+def rule(rule):
+    return Epoch(MADE.losses, WORD, rule, MADE.params)
 
 @jax.custom_vjp
 def opaque(x):  # its backward pass calls out of JAX
@@ -73,11 +76,11 @@ def both(loss, other):
 
 def normalised(rule):
     zero = losses.of_params([lambda p: 0.0 * jnp.sum(p["x"]), lambda p: jnp.sum(p["x"] ** 2)])
-    return drift.taylor(zero, schedules.steps([0, 1]), rule, X, frame="start", order=2)
+    return drift.taylor(Epoch(zero, schedules.steps([0, 1]), rule, X), frame="start", order=2)
 
 def with_unused(rule):  # a gradient that is exactly zero beside others, as that of an unused embedding row is
     both = losses.of_params([lambda p: jnp.sum(p["x"][:1] ** 2), lambda p: jnp.sum(p["x"][:1] ** 4)])
-    return drift.taylor(both, schedules.steps([0, 1]), rule, X, frame="start", order=2)
+    return drift.taylor(Epoch(both, schedules.steps([0, 1]), rule, X), frame="start", order=2)
 """
 
 CASES = {
@@ -114,13 +117,13 @@ CASES = {
     "at(order=4)": "order must be 1, 2 or 3",
     "at(frame='pair-accumulated', word=schedules.steps([0, 2, 1]))": "must have an even number of steps",
     "at(frame='gradient-flow', rule=optax.adam(1.0))": "another rule follows another flow",
-    "averages.RandomOrder('joint')": "start must be given unless all losses are shuffled",
-    "averages.RandomOrder('all', '-')": "start must be given unless all losses are shuffled",
-    "averages.RandomOrder('some', '-')": "pairs must be",
-    "averages.RandomOrder('joint', 'coin')": "start must be",
-    "averages.words(averages.RandomOrder('all'), 6)": "use `sampled`",
-    "averages.closed_form(MADE.losses, averages.RandomOrder('fixed', '-'), MADE.params, frame='start')": "permuted",
-    "averages.sampled(lambda s: s.scales, averages.RandomOrder('all'), 2, jax.random.key(0), num_samples=1)": "least 2",
+    "RandomSchedule('joint')": "start must be given unless all losses are shuffled",
+    "RandomSchedule('all', '-')": "start must be given unless all losses are shuffled",
+    "RandomSchedule('some', '-')": "pairs must be",
+    "RandomSchedule('joint', 'coin')": "start must be",
+    "random_schedules.enumerate(RandomSchedule('all'), 6)": "use `averages.sample_mean`",
+    "averages.closed_form(MADE.losses, RandomSchedule('fixed', '-'), MADE.params, frame='start')": "permuted",
+    "averages.sample_mean(lambda s: s.scales, RandomSchedule('all'), 2, jax.random.key(0), num_samples=1)": "least 2",
     # what cannot be computed
     "one(lambda p, b: jnp.sum(jnp.log(p['x'] - 1)))": None,  # inf: an update map computes what it is told
     "drift.closed_form(losses.of_params([lambda p: jnp.sum(jnp.sqrt(p['x'] - 1))]), schedules.steps([0, 0]), X,"
@@ -132,7 +135,7 @@ CASES = {
         "is exactly zero in a coordinate, where a root has no derivative: give the rule an epsilon",
     "drift.closed_form(singular(0.5), schedules.steps([1, 0]), X, frame='start', order=2)":
         "The gradient of loss 0 ('a') is not finite at the start",
-    "drift.taylor(singular(1.5), schedules.steps([1, 0]), optax.adam(1.0), X, frame='start', order=2)":
+    "drift.taylor(Epoch(singular(1.5), schedules.steps([1, 0]), optax.adam(1.0), X), frame='start', order=2)":
         "A second derivative of loss 0 ('a') is not finite at the start",
     "drift.closed_form(losses.of_params([lambda p: jnp.sum(jnp.log(p['x'] - 1))]), schedules.steps([0, 0]), X,"
     " frame='start', order=2)": "The value of loss 0 ('a') is not finite at the start",
@@ -152,17 +155,17 @@ CASES = {
     "rule(optax.lookahead(optax.sgd(1.0), 2, 0.5))": "lookahead, which needs two sets of parameters",
     "rule(optax.scale_by_schedule(1.0))": "scale_by_schedule, which fails on them: TypeError: 'float' object is not",
     "rule(optax.apply_every(1.0))": "must keep the structure, shapes and dtypes of its state",
-    "rule(optax.adam(1.0).init)": "optimizer must be a rule, or a function of the rate that returns one; got one that",
+    "rule(optax.adam(1.0).init)": "rule must be a rule, or a function of the rate that returns one; got one that",
     # what was converted once
-    "updates.accumulated(MADE.losses, WORD, SGD, MADE.params, step_size=0.1, per='schedule', reduction='SUM')":
+    "updates.accumulated(EPOCH, step_size=0.1, per='schedule', reduction='SUM')":
         'reduction must be "sum" or "mean"; got \'SUM\'',
-    "updates.accumulated(MADE.losses, WORD, SGD, MADE.params, step_size=0.1, per='schedule', reduction=None)":
+    "updates.accumulated(EPOCH, step_size=0.1, per='schedule', reduction=None)":
         'reduction must be "sum" or "mean"; got None',
-    "updates.accumulated(MADE.losses, WORD, SGD, MADE.params, step_size=0.1, per='pairs', reduction='sum')":
+    "updates.accumulated(EPOCH, step_size=0.1, per='pairs', reduction='sum')":
         'per must be "schedule" or "pair"; got \'pairs\'',
     "schedules.steps([0.7, 1.2])": "losses must be whole numbers",
-    "updates.sequential(MADE.losses, WORD, SGD, MADE.params, step_size=float('nan'))": "step_size must be finite",
-    "updates.sequential(MADE.losses, WORD, SGD, {'x': jnp.full(6, jnp.nan)}, step_size=0.1)":
+    "updates.sequential(EPOCH, step_size=float('nan'))": "step_size must be finite",
+    "Epoch(MADE.losses, WORD, SGD, {'x': jnp.full(6, jnp.nan)})":
         "params['x'] must be finite",
     "losses.of_params([lambda p: 1.0, lambda p: 2.0], names=('kl', 'kl'))": "names must be different",
     "schedules.word('kl,kl', ('kl', 'kl'), (1, 1))": "names must be different",
@@ -180,24 +183,27 @@ CASES = {
     "losses.pairs(summed, {'a': [1.0, 2.0]}, summed, {'a': [1.0, 2.0]}) and losses.check(losses.pairs(summed,"
     " {'a': [1.0, 2.0]}, summed, {'a': [1.0, 2.0]}), X)": "along the first axis of every leaf",
     "one(lambda p, b: 3.0)": None,
-    "comparison.compare(MADE.losses, WORD, SGD, MADE.params, frame='start', coefficients=(MADE.params, MADE.params))":
+    "comparison.compare(EPOCH, frame='start', coefficients=(MADE.params, MADE.params))":
         "three trees",
-    "comparison.compare(MADE.losses, WORD, SGD, MADE.params, frame='start', coefficients=(X, X, {}))":
+    "comparison.compare(EPOCH, frame='start', coefficients=(X, X, {}))":
         "coefficients[2] must hold at least one array",
-    "comparison.compare(MADE.losses, WORD, SGD, MADE.params, frame='start', coefficients=(X, X, X))":
+    "comparison.compare(EPOCH, frame='start', coefficients=(X, X, X))":
         "coefficients[0]['x'] must have the shape of that of params; got (2,) for (6,)",
     "optimizers.parse('adam:b1=x')": "adam:b1 must be a number; got 'x'",
     "optimizers.parse('sgd:momentum=0.9')": "sgd must be given options among (none), each once",
     # comparisons
-    "comparison.compare(MADE.losses, WORD, SGD, MADE.params, frame='start', largest_step=-1.0)": "must be positive",
-    "comparison.compare(MADE.losses, WORD, SGD, MADE.params, frame='start', num_halvings=0)": "at least 1",
-    "order.fit(np.array([1.0, 2.0]), np.ones(2), np.ones(2), np.ones(2), theory=2)": "must be positive and descend",
+    "updates.sequential(Epoch(MADE.losses, RandomSchedule('all'), SGD, MADE.params), step_size=0.1)":
+        "schedule must be a schedules.Schedule for this",
+    "Epoch(losses.of_params([lambda p: jnp.sum(p['x'])]), RandomSchedule('all'), SGD, X)": "losses must be pairs",
+    "comparison.compare(EPOCH, frame='start', largest_step=-1.0)": "must be positive",
+    "comparison.compare(EPOCH, frame='start', num_halvings=0)": "at least 1",
+    "convergence.fit(np.array([1.0, 2.0]), np.ones(2), np.ones(2), np.ones(2), theory=2)":
+        "must be positive and descend",
     "attribution.gap(MADE.losses, WORD, {}, MADE.params, step_size=0.1, rate=1.0, reduction='sum', num_warm_up=0)":
         "at least one rule",
     "attribution.gap(MADE.losses, WORD, {'a': SGD}, MADE.params, step_size=0.1, rate=1.0, reduction='sum',"
     " num_warm_up=-1)": "must not be negative",
-    "alignment.change(MADE.losses, WORD, SGD, MADE.params, step_size=0.1, grouping='step', quantity='pairs')":
-        "quantity must be",
+    "alignment.change(EPOCH, step_size=0.1, grouping='step', quantity='pairs')": "quantity must be",
     # the language model
     "objectives.weights([1], 'mean', num_tokens_of_both=2)": "must be one of token-union, token-half, sequence, sum",
 }  # fmt: skip
@@ -233,6 +239,7 @@ def test_message(messages, case):
 WITHOUT_FLOAT64 = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from numerics import drift, losses, optimizers, schedules, updates
+from numerics.epoch import Epoch
 
 def told(function):
     try:
@@ -245,12 +252,13 @@ def loss(params, batch):
 
 def one(params, batch=None):
     several = losses.Losses((loss,), (batch,), ("a",))
-    return updates.sequential(several, schedules.steps([0]), optimizers.gradient_descent(), params, step_size=0.1)
+    epoch = Epoch(several, schedules.steps([0]), optimizers.gradient_descent(), params)
+    return updates.sequential(epoch, step_size=0.1)
 
 def zero(eps_root):
     several = losses.of_params([lambda p: jnp.sum(p["x"][:1] ** 2), lambda p: jnp.sum(p["x"][:1] ** 4)])
     rule = optax.adam(1.0, eps_root=eps_root)
-    return drift.taylor(several, schedules.steps([0, 1]), rule, {"x": jnp.ones(2)}, frame="start", order=2)
+    return drift.taylor(Epoch(several, schedules.steps([0, 1]), rule, {"x": jnp.ones(2)}), frame="start", order=2)
 
 print(told(lambda: one({"x": np.ones(2)})))
 print(told(lambda: one({"x": np.ones(2, np.float32)}, np.ones((1, 2)))))

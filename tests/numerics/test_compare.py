@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
+import jax
 import pytest
 
 import console.progress
-from numerics import compare, drift, optimizers, problems, schedules, updates
+from numerics import cases, catalogue, compare, drift, optimizers, problems, schedules, updates
+from numerics.epoch import Epoch
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,20 +27,25 @@ def run(*arguments, environment=None):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=env)
 
 
-def test_the_names_of_the_command_are_those_of_the_modules():
-    assert set(compare.PROBLEMS) == set(problems.BY_NAME)
-    assert set(compare.OPTIMIZERS) == set(optimizers.BY_NAME)
-    assert set(compare.FRAMES) == set(drift.FRAMES)
+def test_every_name_of_the_catalogue_can_be_built():
+    assert set(catalogue.PROBLEMS) == set(problems.BY_NAME)
+    assert set(catalogue.OPTIMIZERS) == set(optimizers.BY_NAME)
+    assert set(catalogue.FRAMES) == set(get_args(catalogue.Frame))
     made = problems.make("quadratic", 2, seed=0)
-    for name in compare.SCHEDULES:
-        compare.schedule_named(name, made.losses)
+    for name, entry in catalogue.OPTIMIZERS.items():
+        second_moment = made.params if entry.needs_second_moment else None
+        *_, last = optimizers.stages(name, second_moment=second_moment).values()
+        rule = optimizers.build(name, second_moment=second_moment)
+        assert jax.tree.structure(last.init(made.params)) == jax.tree.structure(rule.init(made.params))
+    for name in catalogue.SCHEDULES:
+        cases.schedule_named(name, made.losses)
     for name, expected in {
         "blocks": [0, 1, 2, 3],
         "reversed": [3, 1, 2, 0],
         "palindrome": [0, 2, 1, 3, 3, 1, 2, 0],
         "-++-": [0, 2, 3, 1],
     }.items():
-        schedule = compare.schedule_named(name, made.losses)
+        schedule = cases.schedule_named(name, made.losses)
         assert isinstance(schedule, schedules.Schedule)
         assert schedule.losses.tolist() == expected
 
@@ -153,7 +161,7 @@ def test_a_clip_at_its_threshold_is_named(capsys):
     word = schedules.interleaved(2, first="-")
     sgd = optimizers.gradient_descent()
     for size, message in ((0.0, "between step sizes 0 and"), (0.03, "between step sizes 0.025 and 0.05")):
-        norms = updates.sequential(made.losses, word, sgd, made.params, step_size=size).info.gradient_norms
+        norms = updates.sequential(Epoch(made.losses, word, sgd, made.params), step_size=size).info.gradient_norms
         rule = f"clipped-sgd:max_norm={float(norms[1])!r}"
         arguments = ["--problem", "logistic", "--optimizer", rule, "--largest-step", "0.05"]
         assert compare.main(arguments) == 0
@@ -261,9 +269,9 @@ def test_a_small_sweep(tmp_path, capsys):
     arguments = ["--sweep", "--problem", "quadratic", "--optimizer", "sgd", "--pairs", "1", "--json", str(path)]
     assert compare.main(arguments) == 0
     out = capsys.readouterr().out
-    assert f"{len(compare.SCHEDULES)} comparisons, 0 orders missed" in out
+    assert f"{len(catalogue.SCHEDULES)} comparisons, 0 orders missed" in out
     assert max(map(len, out.replace(str(path), "").splitlines())) <= 80
-    assert [r["schedule"] for r in json.loads(path.read_text())["results"]] == list(compare.SCHEDULES)
+    assert [r["schedule"] for r in json.loads(path.read_text())["results"]] == list(catalogue.SCHEDULES)
 
 
 @pytest.mark.slow
@@ -272,4 +280,4 @@ def test_the_whole_sweep():
     done = run("--sweep", "--json", "-")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
-    assert len(results) == len(compare.PROBLEMS) * len(compare.OPTIMIZERS) * len(compare.SCHEDULES)
+    assert len(results) == len(catalogue.PROBLEMS) * len(catalogue.NAMED_OPTIMIZERS) * len(catalogue.SCHEDULES)

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from numerics import contents, drift, losses, optimizers, schedules, updates
+from numerics.epoch import Epoch
 from tests.support.rounding import assert_equal_to_round_off
 
 SGD = optimizers.gradient_descent()
@@ -24,10 +25,10 @@ def slope(loss, rule=SGD, **more):
     """k of a loss k * sum(x): one step of size 1 takes k from every coordinate; predicted and done."""
     one = losses.Losses((loss,), (None,), ("a",))
     word = schedules.steps([0])
-    done = updates.sequential(one, word, rule, X, step_size=1.0, **more).displacement
+    done = updates.sequential(Epoch(one, word, rule, X), step_size=1.0, **more).displacement
     if rule is SGD and not more:
         assert_equal_to_round_off(drift.closed_form(one, word, X, frame="start", order=1)[0], done)
-        assert_equal_to_round_off(drift.taylor(one, word, rule, X, frame="start", order=1)[0], done)
+        assert_equal_to_round_off(drift.taylor(Epoch(one, word, rule, X), frame="start", order=1)[0], done)
     return -float(done["x"][0])
 
 
@@ -78,7 +79,7 @@ def test_a_closure_whose_variable_has_changed():
     of_params = losses.of_params([inner])
     for factor in (1.0, 3.0):
         word = schedules.steps([0])
-        assert updates.sequential(of_params, word, SGD, X, step_size=1.0).displacement["x"][0] == -factor
+        assert updates.sequential(Epoch(of_params, word, SGD, X), step_size=1.0).displacement["x"][0] == -factor
 
 
 def test_a_global_that_has_changed(monkeypatch):
@@ -181,7 +182,7 @@ def test_objects_that_cannot_be_hashed(kind, make):
     assert slope(kind(make([3.0, 3.0]))) == 3.0
     assert slope(losses.negated(loss)) == -2.0
     both = losses.pairs(losses.negated(loss), None, loss, None)
-    update = updates.sequential(both, schedules.steps([1, 1, 0]), SGD, X, step_size=1.0)
+    update = updates.sequential(Epoch(both, schedules.steps([1, 1, 0]), SGD, X), step_size=1.0)
     assert update.displacement["x"].tolist() == [-2.0, -2.0]
     if kind is Weighted:
         loss.weights = make([5.0, 5.0])
@@ -199,9 +200,9 @@ def test_a_rule_and_functions_of_the_gradient_that_have_changed():
 
     rule = optax.stateless(lambda updates, params: jax.tree.map(jnp.negative, scaled(updates)))
     chain = optax.chain(optax.identity(), rule)
-    assert (slope(loss, rule), slope(loss, chain), slope(loss, each=scaled)) == (2.0, 2.0, 2.0)
+    assert (slope(loss, rule), slope(loss, chain), slope(loss, transform_gradient=scaled)) == (2.0, 2.0, 2.0)
     scale.value = 3.0
-    assert (slope(loss, rule), slope(loss, chain), slope(loss, each=scaled)) == (3.0, 3.0, 3.0)
+    assert (slope(loss, rule), slope(loss, chain), slope(loss, transform_gradient=scaled)) == (3.0, 3.0, 3.0)
 
 
 def test_a_loss_that_returns_something_else_by_now_is_refused():

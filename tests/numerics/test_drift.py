@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from numerics import comparison, drift, flow, losses, optimizers, problems, schedules, updates
+from numerics.catalogue import FRAMES
+from numerics.epoch import Epoch
 from tests.oracles import exact_descent
 from tests.support.rounding import assert_equal_to_round_off, flat, norm
 from tests.support.strategies import SCHEDULES, seeds
@@ -47,7 +49,7 @@ def test_both_predictions_are_the_exact_displacement(seed, name):
     schedule = SCHEDULES[name]
     exact = exact_coefficients(made, schedule)
     closed = drift.closed_form(made.losses, schedule, made.params, frame="start", order=3)
-    forward = drift.taylor(made.losses, schedule, SGD, made.params, frame="start", order=3)
+    forward = drift.taylor(Epoch(made.losses, schedule, SGD, made.params), frame="start", order=3)
     for power in range(3):
         # A sum of m^power products, of which none is much larger than the largest coordinate of the exact sum's terms.
         scale = max(1.0, *(abs(float(x)) for x in exact[power])) * 10
@@ -62,7 +64,7 @@ def test_heavy_ball_is_the_exact_heavy_ball(seed, name):
     schedule = SCHEDULES[name]
     exact = exact_coefficients(made, schedule, momentum=0.75)
     rule = optimizers.parse("heavy-ball:momentum=0.75")
-    forward = drift.taylor(made.losses, schedule, rule, made.params, frame="start", order=3)
+    forward = drift.taylor(Epoch(made.losses, schedule, rule, made.params), frame="start", order=3)
     for power in range(3):
         scale = max(1.0, *(abs(float(x)) for x in exact[power])) * 10
         assert_equal_to_round_off(forward[power], [float(x) for x in exact[power]], scale=scale)
@@ -135,7 +137,9 @@ OPPOSITE = ("commuting-quadratic", "logistic", "softmax", "transformer")
 @given(seeds, st.sampled_from(sorted(SCHEDULES)))
 def test_remainders_have_the_order_of_theory(problem, rule, seed, name):
     made = problems.make(problem, 2, seed=seed, is_opposite=problem in OPPOSITE)
-    found = comparison.compare(made.losses, SCHEDULES[name], optimizers.parse(rule), made.params, frame="accumulated")
+    found = comparison.compare(
+        Epoch(made.losses, SCHEDULES[name], optimizers.parse(rule), made.params), frame="accumulated"
+    )
     assert_orders(found)
 
 
@@ -144,7 +148,7 @@ def test_remainders_have_the_order_of_theory(problem, rule, seed, name):
 @given(seeds, st.sampled_from(sorted(SCHEDULES)))
 def test_remainders_in_the_other_frames(frame, seed, name):
     made = problems.make("mlp", 2, seed=seed)
-    assert_orders(comparison.compare(made.losses, SCHEDULES[name], SGD, made.params, frame=frame))
+    assert_orders(comparison.compare(Epoch(made.losses, SCHEDULES[name], SGD, made.params), frame=frame))
 
 
 @pytest.mark.slow
@@ -156,7 +160,9 @@ def test_remainders_of_the_whole_matrix(problem, rule, is_opposite):
     words = {**SCHEDULES, "palindrome": schedules.palindrome(SCHEDULES["minus first"])}
     for schedule in words.values():
         for frame in ("accumulated", "pair-accumulated", "start"):
-            assert_orders(comparison.compare(made.losses, schedule, optimizers.parse(rule), made.params, frame=frame))
+            assert_orders(
+                comparison.compare(Epoch(made.losses, schedule, optimizers.parse(rule), made.params), frame=frame)
+            )
     jax.clear_caches()
 
 
@@ -174,7 +180,7 @@ def test_a_coefficient_that_is_zero_but_for_rounding_does_not_choose_the_steps()
     c = drift.closed_form(several, word, jnp.zeros(3), frame="accumulated", order=3)
     assert 0 < norm(c[1]) < 1e-15
     assert norm(c[2]) > 1e-3
-    found = comparison.compare(several, word, SGD, jnp.zeros(3), frame="accumulated")
+    found = comparison.compare(Epoch(several, word, SGD, jnp.zeros(3)), frame="accumulated")
     assert found.step_sizes[0] > 1e-3
     assert found.fits[0].verdict != "missed"
 
@@ -185,7 +191,7 @@ def test_a_coefficient_that_is_zero_but_for_rounding_does_not_choose_the_steps()
 def second(made, schedule, rule=None):
     if rule is None:
         return drift.closed_form(made.losses, schedule, made.params, frame="accumulated", order=2)[1]
-    return drift.taylor(made.losses, schedule, rule, made.params, frame="start", order=2)[1]
+    return drift.taylor(Epoch(made.losses, schedule, rule, made.params), frame="start", order=2)[1]
 
 
 @settings(max_examples=10)
@@ -257,7 +263,9 @@ def test_a_bracket_of_quadratics_has_the_curl_of_the_commutator(seed):
 def test_equal_losses_are_gradient_descent(seed, step_size):
     """m steps on one quadratic: (1 - eps A)^m takes the distance from the stationary point."""
     made = problems.make("quadratic", 2, seed=seed)
-    update = updates.sequential(made.losses, schedules.steps([0, 0, 0, 0]), SGD, made.params, step_size=step_size)
+    update = updates.sequential(
+        Epoch(made.losses, schedules.steps([0, 0, 0, 0]), SGD, made.params), step_size=step_size
+    )
     matrix, vector = (np.asarray(leaf[0]) for leaf in made.losses.batches[0])
     x = np.asarray(made.params["x"])
     gradient = matrix @ x + vector
@@ -306,13 +314,15 @@ def test_frames_differ_by_what_they_take_away():
     word = SCHEDULES["sizes"]
     size = 0.01
     real = {
-        frame: drift.measured(made.losses, word, SGD, made.params, step_size=size, frame=frame)
-        for frame in drift.FRAMES
+        frame: drift.measured(Epoch(made.losses, word, SGD, made.params), step_size=size, frame=frame)
+        for frame in FRAMES
     }
     difference = jax.tree.map(jnp.subtract, real["start"], real["accumulated"])
-    once = updates.accumulated(made.losses, word, SGD, made.params, step_size=size, per="schedule", reduction="sum")
+    once = updates.accumulated(
+        Epoch(made.losses, word, SGD, made.params), step_size=size, per="schedule", reduction="sum"
+    )
     assert_equal_to_round_off(difference, once.displacement, scale=1.0)
-    pairs = updates.accumulated(made.losses, word, SGD, made.params, step_size=size, per="pair", reduction="sum")
+    pairs = updates.accumulated(Epoch(made.losses, word, SGD, made.params), step_size=size, per="pair", reduction="sum")
     difference = jax.tree.map(jnp.subtract, real["start"], real["pair-accumulated"])
     assert_equal_to_round_off(difference, pairs.displacement, scale=1.0)
 
@@ -350,8 +360,10 @@ def test_float32_holds_the_drift_to_one_per_cent(problem):
             lambda leaf: leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
             (narrow.params, narrow.losses),
         )
-        truth = drift.measured(placed[1], schedule, SGD, placed[0], step_size=share * unit, frame="accumulated")
-        found = drift.measured(narrow.losses, schedule, SGD, narrow.params, step_size=share * unit, frame="accumulated")
+        truth = drift.measured(Epoch(placed[1], schedule, SGD, placed[0]), step_size=share * unit, frame="accumulated")
+        found = drift.measured(
+            Epoch(narrow.losses, schedule, SGD, narrow.params), step_size=share * unit, frame="accumulated"
+        )
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
         assert np.linalg.norm(flat(found) - flat(truth)) < 0.01 * norm(truth)
 
@@ -363,7 +375,7 @@ def test_no_step_size_makes_a_wrong_verdict(problem, largest):
     for dtype in ("float32", "float64"):
         made = problems.make(problem, 2, seed=9, dtype=dtype)
         found = comparison.compare(
-            made.losses, SCHEDULES["minus first"], SGD, made.params, frame="accumulated", largest_step=largest
+            Epoch(made.losses, SCHEDULES["minus first"], SGD, made.params), frame="accumulated", largest_step=largest
         )
         for fit in found.fits:
             assert fit.verdict != "missed", (dtype, fit)
@@ -401,14 +413,14 @@ def test_a_flow_that_runs_off_to_infinity_is_refused():
     before = flow.unit_displacement(made, word, start, 0.2)
     assert_equal_to_round_off(0.2 * before, 1 / np.sqrt(1 - 0.8) - 1, operations=64 * 100)
     with pytest.raises(FloatingPointError, match="gradient-flow"):
-        drift.measured(made, word, SGD, start, step_size=0.3, frame="gradient-flow")
+        drift.measured(Epoch(made, word, SGD, start), step_size=0.3, frame="gradient-flow")
 
 
 def test_the_error_of_the_flow_is_part_of_the_round_off():
     """Where many steps of the integrator are needed, its error and not rounding bounds what can be seen."""
     made = losses.of_params([lambda p: p["x"] ** 2 / 2])
     word, params = schedules.steps([0] * 512), {"x": jnp.ones(())}
-    found = comparison.compare(made, word, SGD, params, frame="gradient-flow", largest_step=0.1, num_halvings=14)
+    found = comparison.compare(Epoch(made, word, SGD, params), frame="gradient-flow", largest_step=0.1, num_halvings=14)
     errors = np.array([float(flow.error(made, word, params, size)) for size in found.step_sizes])
     round_off = found.round_off / found.step_sizes
     assert errors[0] > 10 * round_off.min()  # which is rounding alone
@@ -424,5 +436,7 @@ def test_a_rule_that_keeps_fewer_digits_than_the_parameters_is_not_resolved(rule
         "adam": optax.adam(1.0, mu_dtype=jnp.bfloat16, eps_root=1e-2),
         "momentum": optax.sgd(1.0, momentum=0.9, accumulator_dtype=jnp.bfloat16),
     }
-    found = comparison.compare(made.losses, SCHEDULES["minus first"], rules[rule], made.params, frame="accumulated")
+    found = comparison.compare(
+        Epoch(made.losses, SCHEDULES["minus first"], rules[rule], made.params), frame="accumulated"
+    )
     assert [fit.verdict for fit in found.fits] == ["not resolved"] * 3

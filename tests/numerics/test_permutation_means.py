@@ -7,38 +7,40 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numerics import averages, comparison, drift, optimizers, problems
-from numerics.averages import RandomOrder
+from numerics import averages, comparison, drift, optimizers, problems, random_schedules
+from numerics.catalogue import FRAMES
+from numerics.epoch import Epoch
+from numerics.random_schedules import RandomSchedule
 from numerics.types import Frame
 from tests.support.rounding import assert_equal_to_round_off, flat, norm
 
 SGD = optimizers.gradient_descent()
 ORDERS = {
-    "joint -": RandomOrder("joint", "-"),
-    "joint +": RandomOrder("joint", "+"),
-    "joint coin": RandomOrder("joint", "random"),
-    "joint coins": RandomOrder("joint", "random-per-pair"),
-    "independent -": RandomOrder("independent", "-"),
-    "independent coin": RandomOrder("independent", "random"),
-    "independent coins": RandomOrder("independent", "random-per-pair"),
-    "reshuffling": RandomOrder("all"),
+    "joint -": RandomSchedule("joint", "-"),
+    "joint +": RandomSchedule("joint", "+"),
+    "joint coin": RandomSchedule("joint", "random"),
+    "joint coins": RandomSchedule("joint", "random-per-pair"),
+    "independent -": RandomSchedule("independent", "-"),
+    "independent coin": RandomSchedule("independent", "random"),
+    "independent coins": RandomSchedule("independent", "random-per-pair"),
+    "reshuffling": RandomSchedule("all"),
 }
 
 
 mean_of_taylor = jax.jit(
     lambda losses, words, params, state, frame, order: averages.mean_over(
-        lambda word: drift.taylor_coefficients(losses, word, SGD, params, state, frame, order), words
+        lambda word: drift.taylor_coefficients(Epoch(losses, word, SGD, params, state), frame, order), words
     ),
     static_argnums=(4, 5),
 )
 
 
 def by_enumeration(made, name, frame, order=2):
-    words = averages.all_words(ORDERS[name], made.losses.num_pairs)
+    words = random_schedules.chunks(ORDERS[name], made.losses.num_pairs)
     return mean_of_taylor(made.losses, words, made.params, SGD.init(made.params), frame, order)
 
 
-@pytest.mark.parametrize("frame", drift.FRAMES)
+@pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize("num_pairs", [1, 2, 3])
 def test_the_closed_form_is_the_enumerated_mean(num_pairs, frame):
     made = problems.make("quadratic", num_pairs, seed=num_pairs, is_opposite=True)
@@ -57,9 +59,11 @@ def test_samples_agree_within_their_error(name):
     @jax.jit
     def sampled(losses, key):
         def second(word):
-            return drift.taylor_coefficients(losses, word, SGD, made.params, SGD.init(made.params), "accumulated", 2)[1]
+            return drift.taylor_coefficients(
+                Epoch(losses, word, SGD, made.params, SGD.init(made.params)), "accumulated", 2
+            )[1]
 
-        return averages.sampled(second, ORDERS[name], 5, key, num_samples=1000)
+        return averages.sample_mean(second, ORDERS[name], 5, key, num_samples=1000)
 
     estimate = sampled(made.losses, jax.random.key(2))
     mean, error = flat(estimate.mean), flat(estimate.standard_error)
@@ -70,10 +74,12 @@ def test_samples_agree_within_their_error(name):
 
 
 def test_the_standard_error_is_the_usual_one():
-    order = RandomOrder("all")
+    order = RandomSchedule("all")
     keys = jax.random.split(jax.random.key(3), 50)
-    values = np.array([averages.drawn(order, 2, key).losses[0] for key in keys], float)
-    estimate = averages.sampled(lambda word: word.losses[0].astype(float), order, 2, jax.random.key(3), num_samples=50)
+    values = np.array([random_schedules.sample(order, 2, key).losses[0] for key in keys], float)
+    estimate = averages.sample_mean(
+        lambda word: word.losses[0].astype(float), order, 2, jax.random.key(3), num_samples=50
+    )
     assert float(estimate.mean) == pytest.approx(values.mean())
     assert float(estimate.standard_error) == pytest.approx(values.std(ddof=1) / np.sqrt(50))
 
@@ -82,9 +88,9 @@ def test_the_standard_error_is_the_usual_one():
 @pytest.mark.parametrize("num_pairs", [1, 2])
 def test_every_word_is_drawn_as_often_as_it_is_listed(name, num_pairs):
     order = ORDERS[name]
-    listed = Counter(map(tuple, averages.words(order, num_pairs).tolist()))
-    assert listed.total() == averages.num_words(order, num_pairs)
-    draws = jax.vmap(lambda key: averages.drawn(order, num_pairs, key).losses)(
+    listed = Counter(map(tuple, random_schedules.enumerate(order, num_pairs).tolist()))
+    assert listed.total() == random_schedules.num_words(order, num_pairs)
+    draws = jax.vmap(lambda key: random_schedules.sample(order, num_pairs, key).losses)(
         jax.random.split(jax.random.key(4), 4000)
     )
     drawn = Counter(map(tuple, np.asarray(draws).tolist()))
@@ -95,14 +101,14 @@ def test_every_word_is_drawn_as_often_as_it_is_listed(name, num_pairs):
 
 
 def test_the_number_of_words():
-    assert [averages.num_words(order, 3) for order in ORDERS.values()] == [6, 6, 12, 48, 36, 72, 288, 720]
-    assert len(averages.words(RandomOrder("joint", "random"), 6)) == 1440
-    assert averages.num_words(RandomOrder("independent", "-"), 6) <= averages.MAX_WORDS
+    assert [random_schedules.num_words(order, 3) for order in ORDERS.values()] == [6, 6, 12, 48, 36, 72, 288, 720]
+    assert len(random_schedules.enumerate(RandomSchedule("joint", "random"), 6)) == 1440
+    assert random_schedules.num_words(RandomSchedule("independent", "-"), 6) <= random_schedules.MAX_WORDS
 
 
 def test_a_mean_over_thousands_of_words_keeps_the_digits_of_float32():
     """Against the same mean in float64; a plain float32 sum over the chunks is wrong by ninety units."""
-    words = averages.all_words(RandomOrder("joint", "random-per-pair"), 6)
+    words = random_schedules.chunks(RandomSchedule("joint", "random-per-pair"), 6)
 
     def mean(dtype):
         return float(averages.mean_over(lambda word: 1 / (3 + word.losses[:3].astype(dtype)), words)[0])
@@ -159,7 +165,9 @@ def test_a_random_start_is_reshuffling_at_second_order_and_not_at_third():
 
 def test_in_the_pair_frame_the_coin_leaves_the_boxed_term():
     made = problems.make("mlp", 3, seed=9)
-    _, second = averages.closed_form(made.losses, RandomOrder("joint", "random"), made.params, frame="pair-accumulated")
+    _, second = averages.closed_form(
+        made.losses, RandomSchedule("joint", "random"), made.params, frame="pair-accumulated"
+    )
     assert_equal_to_round_off(second, averages.terms(made.losses, made.params).boxed, scale=10.0)
 
 
@@ -168,7 +176,7 @@ def test_measured_means_have_the_order_of_theory():
     cases: list[tuple[str, Frame]] = [("sgd", "accumulated"), ("adamw", "pair-accumulated")]
     for rule, frame in cases:
         made = problems.make("logistic", 2, seed=10)
-        for order in (RandomOrder("joint", "-"), RandomOrder("fixed", "random"), RandomOrder("all")):
-            found = comparison.compare(made.losses, order, optimizers.parse(rule), made.params, frame=frame)
+        for order in (RandomSchedule("joint", "-"), RandomSchedule("fixed", "random"), RandomSchedule("all")):
+            found = comparison.compare(Epoch(made.losses, order, optimizers.parse(rule), made.params), frame=frame)
             for fit in found.fits:
                 assert fit.verdict in ("met", "exact"), fit

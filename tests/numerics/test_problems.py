@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from numerics import drift, optimizers, problems, schedules
+from numerics import catalogue, drift, optimizers, problems, schedules
 from tests.support.rounding import assert_equal_to_round_off, flat, norm
 
 
@@ -138,7 +138,7 @@ def test_optimizers_by_name_are_optax():
             optax.clip_by_global_norm(0.5), optax.adamw(1.0, eps_root=1e-2, weight_decay=1e-2)
         ),
     }
-    assert {text.partition(":")[0] for text in expected} == set(optimizers.BY_NAME)
+    assert {text.partition(":")[0] for text in expected} == set(catalogue.NAMED_OPTIMIZERS)
     for text, rule in expected.items():
         found, state, other = optimizers.parse(text), optimizers.parse(text).init(params), rule.init(params)
         assert found is optimizers.parse(text)

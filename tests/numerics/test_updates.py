@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numerics import losses, optimizers, problems, schedules, updates
+from numerics.epoch import Epoch
 from tests.support.rounding import assert_equal_to_round_off, flat
 
 N = 2
@@ -44,7 +45,7 @@ def trained(made, numbers, rule, step_size, scales=None, group=1):
 def test_sequential_updates_are_a_training_loop(problem, rule):
     made = problems.make(problem, N, seed=1)
     schedule = schedules.with_scales(schedules.interleaved(N, first="+"), [0.5, 1.0, 2.0, 1.0])
-    update = updates.sequential(made.losses, schedule, rule, made.params, step_size=0.01)
+    update = updates.sequential(Epoch(made.losses, schedule, rule, made.params), step_size=0.01)
     params, state = trained(made, [2, 0, 3, 1], rule, 0.01, scales=[0.5, 1.0, 2.0, 1.0])
     expected = jax.tree.map(jnp.subtract, params, made.params)
     assert_equal_to_round_off(update.displacement, expected, scale=1.0)
@@ -56,10 +57,14 @@ def test_sequential_updates_are_a_training_loop(problem, rule):
 def test_accumulated_updates_read_gradients_at_one_place(rule, per, group):
     made = problems.make("mlp", N, seed=2)
     schedule = schedules.interleaved(N, first="-")
-    update = updates.accumulated(made.losses, schedule, rule, made.params, step_size=0.01, per=per, reduction="sum")
+    update = updates.accumulated(
+        Epoch(made.losses, schedule, rule, made.params), step_size=0.01, per=per, reduction="sum"
+    )
     params, _ = trained(made, [0, 2, 1, 3], rule, 0.01, group=group)
     assert_equal_to_round_off(update.displacement, jax.tree.map(jnp.subtract, params, made.params), scale=1.0)
-    mean = updates.accumulated(made.losses, schedule, rule, made.params, step_size=0.01, per=per, reduction="mean")
+    mean = updates.accumulated(
+        Epoch(made.losses, schedule, rule, made.params), step_size=0.01, per=per, reduction="mean"
+    )
     if rule is optimizers.gradient_descent() and per == "schedule":
         assert_equal_to_round_off(mean.displacement, jax.tree.map(lambda d: d / 4, update.displacement))
     assert flat(mean.displacement).any()
@@ -70,7 +75,7 @@ def test_accumulated_weights_are_the_scales():
     schedule = schedules.with_scales(schedules.blocks(N, first="-"), [1.0, 2.0, 3.0, 0.5])
     rule = optimizers.gradient_descent()
     update = updates.accumulated(
-        made.losses, schedule, rule, made.params, step_size=0.1, per="schedule", reduction="sum"
+        Epoch(made.losses, schedule, rule, made.params), step_size=0.1, per="schedule", reduction="sum"
     )
     gradients = [jax.grad(loss_by_hand(made, b))(made.params)["x"] for b in range(4)]
     expected = -0.1 * sum(s * g for s, g in zip([1.0, 2.0, 3.0, 0.5], gradients, strict=True))
@@ -82,11 +87,11 @@ def test_two_halves_make_a_whole():
     made = problems.make("mlp", N, seed=4)
     whole = schedules.interleaved(N, first="-")
     halves = [schedules.Schedule(*(part[i : i + 2] for part in whole)) for i in (0, 2)]
-    first = updates.sequential(made.losses, halves[0], ADAMW, made.params, step_size=0.01)
+    first = updates.sequential(Epoch(made.losses, halves[0], ADAMW, made.params), step_size=0.01)
     between = updates.displaced(made.params, first.displacement)
-    second = updates.sequential(made.losses, halves[1], ADAMW, between, first.state, step_size=0.01)
+    second = updates.sequential(Epoch(made.losses, halves[1], ADAMW, between, first.state), step_size=0.01)
     both = jax.tree.map(jnp.add, first.displacement, second.displacement)
-    update = updates.sequential(made.losses, whole, ADAMW, made.params, step_size=0.01)
+    update = updates.sequential(Epoch(made.losses, whole, ADAMW, made.params), step_size=0.01)
     assert_equal_to_round_off(both, update.displacement, scale=1.0)
 
 
@@ -94,7 +99,7 @@ def test_info_is_what_was_read():
     made = problems.make("softmax", 1, seed=5)
     schedule = schedules.interleaved(1, first="-")
     rule = optimizers.gradient_descent()
-    update = updates.sequential(made.losses, schedule, rule, made.params, step_size=0.3)
+    update = updates.sequential(Epoch(made.losses, schedule, rule, made.params), step_size=0.3)
     minus, plus = (loss_by_hand(made, b) for b in (0, 1))
     after = jax.tree.map(lambda p, g: p - 0.3 * g, made.params, jax.grad(minus)(made.params))
     values = [minus(made.params), plus(after)]
@@ -112,11 +117,11 @@ def test_updates_can_be_vectorised_over_schedules_and_step_sizes():
 
     def run(word, size):
         schedule = schedules.Schedule(word, jnp.ones(6))
-        return updates.sequential(made.losses, schedule, rule, made.params, step_size=size).displacement
+        return updates.sequential(Epoch(made.losses, schedule, rule, made.params), step_size=size).displacement
 
     together = jax.jit(jax.vmap(run))(words, sizes)
     for i in range(2):
-        alone = updates.sequential(made.losses, schedules.steps(words[i]), rule, made.params, step_size=sizes[i])
+        alone = updates.sequential(Epoch(made.losses, schedules.steps(words[i]), rule, made.params), step_size=sizes[i])
         assert_equal_to_round_off(jax.tree.map(lambda leaf, i=i: leaf[i], together), alone.displacement)
 
 
@@ -134,7 +139,9 @@ def test_the_program_does_not_grow_with_the_number_of_pairs(is_opposite):
         schedule = schedules.interleaved(num_pairs, first="-")
 
         def run(params):
-            return updates.sequential(made.losses, schedule, optimizers.gradient_descent(), params, step_size=0.1)
+            return updates.sequential(
+                Epoch(made.losses, schedule, optimizers.gradient_descent(), params), step_size=0.1
+            )
 
         return equations(jax.make_jaxpr(run)(made.params).jaxpr)
 
@@ -196,7 +203,9 @@ def test_every_schedule_of_pairs_uses_each_loss_once(num_pairs, first, random):
 def test_the_step_may_be_zero_and_the_rule_is_not_asked_twice():
     """A step size of zero moves nothing; the state moves on all the same, as a real optimizer's would."""
     made = problems.make("mlp", N, seed=0)
-    update = updates.sequential(made.losses, schedules.interleaved(N, first="-"), ADAMW, made.params, step_size=0.0)
+    update = updates.sequential(
+        Epoch(made.losses, schedules.interleaved(N, first="-"), ADAMW, made.params), step_size=0.0
+    )
     assert not flat(update.displacement).any()
     counts = [leaf for leaf in jax.tree.leaves(update.state) if jnp.issubdtype(leaf.dtype, jnp.integer)]
     assert [int(count) for count in counts] == [2 * N]
@@ -215,8 +224,8 @@ def test_scaling_every_loss_is_scaling_the_step(seed, factor):
         problems.polynomial_loss,
         factor * made.losses.batches[1],
     )
-    once = updates.sequential(made.losses, schedule, rule, made.params, step_size=0.01)
-    other = updates.sequential(scaled, schedule, rule, made.params, step_size=0.01 / factor)
+    once = updates.sequential(Epoch(made.losses, schedule, rule, made.params), step_size=0.01)
+    other = updates.sequential(Epoch(scaled, schedule, rule, made.params), step_size=0.01 / factor)
     assert_equal_to_round_off(other.displacement, once.displacement, scale=1.0)
 
 
@@ -260,12 +269,12 @@ def test_what_losses_tell_arrives_step_by_step_and_without_their_sign(is_one_fun
         places.append(at)
         at = at - 0.05 * gradient(number, at)
     rule = optimizers.gradient_descent()
-    update = updates.sequential(made, schedules.steps(word), rule, params, step_size=0.05)
+    update = updates.sequential(Epoch(made, schedules.steps(word), rule, params), step_size=0.05)
     assert update.info.aux["batch"].tolist() == [constants[number] for number in word]
     assert_equal_to_round_off(update.info.aux["at"], np.stack(places))
     assert_equal_to_round_off(update.displacement, {"x": at - np.asarray(params["x"])}, scale=1.0)
     together = updates.accumulated(
-        made, schedules.steps(word), rule, params, step_size=0.05, per="pair", reduction="sum"
+        Epoch(made, schedules.steps(word), rule, params), step_size=0.05, per="pair", reduction="sum"
     )
     assert together.info.aux["batch"].tolist() == [constants[number] for number in word]
     assert (together.info.aux["at"][0] == together.info.aux["at"][1]).all()
@@ -276,12 +285,12 @@ def test_losses_that_tell_nothing_have_no_aux_and_wrong_ones_are_refused():
     made = problems.make("quadratic", N, seed=0)
     rule = optimizers.gradient_descent()
     word = schedules.interleaved(N, first="-")
-    info = updates.sequential(made.losses, word, rule, made.params, step_size=0.1).info
+    info = updates.sequential(Epoch(made.losses, word, rule, made.params), step_size=0.1).info
     assert info.aux is None
-    assert info.observed is None
+    assert info.stats is None
     silent = losses.Losses(made.losses.functions, made.losses.batches, made.losses.names, has_aux=True)
     with pytest.raises(TypeError, match="must return a pair, as has_aux says"):
-        updates.sequential(silent, word, rule, made.params, step_size=0.1)
+        updates.sequential(Epoch(silent, word, rule, made.params), step_size=0.1)
 
 
 def inner_product(gradient, before):
@@ -303,18 +312,18 @@ def test_observed_products_add_up_to_those_of_all_pairs_of_steps(per):
 
     def run(**more):
         if per == "step":
-            return updates.sequential(made, schedules.steps(word), rule, params, step_size=step, **more)
+            return updates.sequential(Epoch(made, schedules.steps(word), rule, params), step_size=step, **more)
         return updates.accumulated(
-            made, schedules.steps(word), rule, params, step_size=step, per=per, reduction="sum", **more
+            Epoch(made, schedules.steps(word), rule, params), step_size=step, per=per, reduction="sum", **more
         )
 
-    seen, plain = run(observe=inner_product), run()
-    assert seen.info.observed.shape == (4,)
-    assert seen.info.observed[0] == 0
-    assert_equal_to_round_off(seen.info.observed[1], read[0] @ read[1], scale=sum(g @ g for g in read))
-    assert_equal_to_round_off(seen.info.observed.sum(), expected, scale=sum(g @ g for g in read))
+    seen, plain = run(gradient_stats=inner_product), run()
+    assert seen.info.stats.shape == (4,)
+    assert seen.info.stats[0] == 0
+    assert_equal_to_round_off(seen.info.stats[1], read[0] @ read[1], scale=sum(g @ g for g in read))
+    assert_equal_to_round_off(seen.info.stats.sum(), expected, scale=sum(g @ g for g in read))
     # Looking changes nothing, to the last bit.
-    for one, other in zip(jax.tree.leaves(seen._replace(info=seen.info._replace(observed=None))),
+    for one, other in zip(jax.tree.leaves(seen._replace(info=seen.info._replace(stats=None))),
                           jax.tree.leaves(plain), strict=True):  # fmt: skip
         assert (np.asarray(one) == np.asarray(other)).all()
 
@@ -332,16 +341,17 @@ def test_each_gradient_is_clipped_before_they_are_added_up():
     assert min(map(np.linalg.norm, read)) < 1 < max(map(np.linalg.norm, read))  # some are clipped and some not
     by_hand = -0.1 * sum(g / max(1.0, np.linalg.norm(g)) for g in read)
     rule = optimizers.gradient_descent()
-    made_of = updates.accumulated(
-        made, schedules.steps(word), rule, params, step_size=0.1, per="schedule", reduction="sum", each=clipped,
-        observe=inner_product,
-    )  # fmt: skip
+    epoch = Epoch(made, schedules.steps(word), rule, params)
+    options = {"transform_gradient": clipped, "gradient_stats": inner_product}
+    made_of = updates.accumulated(epoch, step_size=0.1, per="schedule", reduction="sum", **options)
     assert_equal_to_round_off(made_of.displacement, {"x": by_hand})
     # What is observed is the gradient as it was read.
-    assert_equal_to_round_off(made_of.info.observed[1], read[0] @ read[1], scale=sum(g @ g for g in read))
+    assert_equal_to_round_off(made_of.info.stats[1], read[0] @ read[1], scale=sum(g @ g for g in read))
     at = start
     for number in word:
         g = gradient(number, at)
         at = at - 0.1 * g / max(1.0, np.linalg.norm(g))
-    one_by_one = updates.sequential(made, schedules.steps(word), rule, params, step_size=0.1, each=clipped)
+    one_by_one = updates.sequential(
+        Epoch(made, schedules.steps(word), rule, params), step_size=0.1, transform_gradient=clipped
+    )
     assert_equal_to_round_off(one_by_one.displacement, {"x": at - start}, scale=1.0)

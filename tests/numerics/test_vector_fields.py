@@ -22,7 +22,8 @@ from numerics import (
     problems,
     schedules,
 )
-from numerics.averages import RandomOrder
+from numerics.epoch import Epoch
+from numerics.random_schedules import RandomSchedule
 from numerics.vector_fields import as_computed
 from tests.support.rounding import assert_equal_to_round_off, flat
 from tests.support.strategies import SCHEDULES, seeds
@@ -50,7 +51,7 @@ def test_the_correction_of_a_ratio_is_that_of_the_policy_gradient():
     np.testing.assert_allclose(exact, [-0.0744, 0.1992, -0.1247], atol=5e-5)
     for coefficients in (
         drift.closed_form(pairs, word, jnp.asarray(logits), frame="accumulated", order=2),
-        drift.taylor(pairs, word, SGD, jnp.asarray(logits), frame="accumulated", order=2),
+        drift.taylor(Epoch(pairs, word, SGD, jnp.asarray(logits)), frame="accumulated", order=2),
     ):
         assert_equal_to_round_off(coefficients[1], exact)
 
@@ -61,11 +62,13 @@ def _predictions(name):
     setting = made.losses, made.params
     adam = optimizers.parse("adam")
     yield drift.closed_form(made.losses, WORD, made.params, frame="gradient-flow", order=2)
-    yield drift.taylor(made.losses, WORD, adam, made.params, frame="accumulated", order=2)
+    yield drift.taylor(Epoch(made.losses, WORD, adam, made.params), frame="accumulated", order=2)
     yield averages.terms(*setting)
-    yield averages.closed_form(made.losses, RandomOrder("joint", "random"), made.params, frame="pair-accumulated")
+    yield averages.closed_form(made.losses, RandomSchedule("joint", "random"), made.params, frame="pair-accumulated")
     yield alignment.split(*setting)
-    yield alignment.change(made.losses, WORD, SGD, made.params, step_size=0.1, grouping="step", quantity="pair-mean")
+    yield alignment.change(
+        Epoch(made.losses, WORD, SGD, made.params), step_size=0.1, grouping="step", quantity="pair-mean"
+    )
     stages = {"learning rate": SGD, "normalisation": adam}
     yield attribution.gap(
         made.losses, WORD, stages, made.params, step_size=0.1, rate=0.5, reduction="mean", num_warm_up=1
@@ -133,7 +136,7 @@ def _example(name):
 @pytest.mark.parametrize("name", ["ratio-bandit", "target network", "transformer", "straight through"])
 def test_real_updates_agree_through_third_order(name):
     params, made = _example(name)
-    found = comparison.compare(made, WORD, SGD, params, frame="accumulated")
+    found = comparison.compare(Epoch(made, WORD, SGD, params), frame="accumulated")
     assert [fit.verdict for fit in found.fits] == ["met"] * 3
 
 
@@ -310,7 +313,7 @@ def test_a_rule_that_stops_gradients_is_differentiated_as_it_computes():
     size = np.linalg.norm(gradient)
     direction = gradient / size
     exact = (np.eye(2) - np.outer(direction, direction)) @ matrix @ direction / size
-    found = drift.taylor(pairs, schedules.steps([0, 0]), rule, jnp.asarray(start), frame="accumulated", order=2)
+    found = drift.taylor(Epoch(pairs, schedules.steps([0, 0]), rule, jnp.asarray(start)), frame="accumulated", order=2)
     np.testing.assert_allclose(found[1], exact, rtol=1e-4)  # Optax adds 1e-6 to the norm
 
 

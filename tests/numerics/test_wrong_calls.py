@@ -16,11 +16,12 @@ CALLED = {
     "batches": ["stack"],
     "minus_batches": ["batches", "pairs"],
     "plus_batches": ["batches", "pairs"],
-    "name": ["problem", "schedule"],
+    "name": ["problem", "schedule", "optimizer"],
     "other_order": ["order"],
     "text": ["optimizer", "schedule", "sgd", "adam:"],
     "tree": ["a tree"],
     "functions": ["function"],
+    "options": ["clipped-adamw:", "frozen-adamw:"],
 }
 
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import pytest
 
 from numerics import averages, comparison, drift, losses, optimizers, problems, schedules
-from numerics.averages import RandomOrder
+from numerics.epoch import Epoch
+from numerics.random_schedules import RandomSchedule
 
 SGD = optimizers.gradient_descent()
 WORD = schedules.interleaved(2, first="-")
-JOINT = RandomOrder("joint", "-")
+JOINT = RandomSchedule("joint", "-")
 
 
 @cache
@@ -23,7 +24,7 @@ def setting():
 def right(schedule_name, frame):
     made = setting()
     schedule = WORD if schedule_name == "word" else JOINT
-    return comparison.predicted(made.losses, schedule, SGD, made.params, frame=frame)
+    return comparison.predicted(Epoch(made.losses, schedule, SGD, made.params), frame=frame)
 
 
 def of_word(schedule):
@@ -83,15 +84,15 @@ MISTAKES = {
         "mean",
         "accumulated",
         2,
-        lambda: mean(RandomOrder("independent", "-"), "accumulated"),
+        lambda: mean(RandomSchedule("independent", "-"), "accumulated"),
     ),
     "random instead of fixed start": (
         "mean",
         "accumulated",
         2,
-        lambda: mean(RandomOrder("joint", "random"), "accumulated"),
+        lambda: mean(RandomSchedule("joint", "random"), "accumulated"),
     ),
-    "wrong start": ("mean", "pair-accumulated", 2, lambda: mean(RandomOrder("joint", "+"), "pair-accumulated")),
+    "wrong start": ("mean", "pair-accumulated", 2, lambda: mean(RandomSchedule("joint", "+"), "pair-accumulated")),
 }
 
 
@@ -101,7 +102,9 @@ def verdict(schedule_name, frame, power, coefficient):
     if coefficient is not None:
         coefficients[power - 1] = coefficient
     schedule = WORD if schedule_name == "word" else JOINT
-    found = comparison.compare(made.losses, schedule, SGD, made.params, frame=frame, coefficients=tuple(coefficients))
+    found = comparison.compare(
+        Epoch(made.losses, schedule, SGD, made.params), frame=frame, coefficients=tuple(coefficients)
+    )
     return found.fits[power - 1]
 
 
@@ -126,9 +129,11 @@ def test_and_the_right_one_is_met(key):
 def test_a_mistake_about_another_rule_is_missed(rule, share):
     made = setting()
     optimizer = optimizers.parse(rule)
-    first, second, third = comparison.predicted(made.losses, WORD, optimizer, made.params, frame="accumulated")
+    first, second, third = comparison.predicted(Epoch(made.losses, WORD, optimizer, made.params), frame="accumulated")
     wrong = first, times(share, second), third
-    found = comparison.compare(made.losses, WORD, optimizer, made.params, frame="accumulated", coefficients=wrong)
+    found = comparison.compare(
+        Epoch(made.losses, WORD, optimizer, made.params), frame="accumulated", coefficients=wrong
+    )
     assert found.fits[0].verdict == "met"
     assert found.fits[1].verdict == "missed"
 
@@ -139,12 +144,9 @@ def test_what_cannot_be_seen_is_no_pass(rule, frame, factor):
     """A wrong third order at steps at which it drowns, given or chosen from the wrong coefficient itself."""
     made = setting()
     optimizer = optimizers.parse(rule)
-    first, second, third = comparison.predicted(made.losses, WORD, optimizer, made.params, frame=frame)
+    first, second, third = comparison.predicted(Epoch(made.losses, WORD, optimizer, made.params), frame=frame)
     found = comparison.compare(
-        made.losses,
-        WORD,
-        optimizer,
-        made.params,
+        Epoch(made.losses, WORD, optimizer, made.params),
         frame=frame,
         coefficients=(first, second, times(factor, third)),
         largest_step=1e-8 if factor < 1e3 else None,
@@ -158,19 +160,19 @@ def test_the_same_data_on_both_sides_is_judged_like_any_other():
     function, batches = made.losses.functions[1], made.losses.batches[1]
     several = losses.pairs(losses.negated(function), batches, function, batches)
     word = schedules.interleaved(1, first="-")
-    c = comparison.predicted(several, word, SGD, made.params, frame="accumulated")
-    found = comparison.compare(several, word, SGD, made.params, frame="accumulated")
+    c = comparison.predicted(Epoch(several, word, SGD, made.params), frame="accumulated")
+    found = comparison.compare(Epoch(several, word, SGD, made.params), frame="accumulated")
     assert [fit.verdict for fit in found.fits] == ["met"] * 3
     for factor in (-1.0, 0.0, 3.0):
         wrong = c[0], c[1], times(factor, c[2])
-        found = comparison.compare(several, word, SGD, made.params, frame="accumulated", coefficients=wrong)
+        found = comparison.compare(Epoch(several, word, SGD, made.params), frame="accumulated", coefficients=wrong)
         assert found.fits[2].verdict == "missed"
 
 
 def test_a_mean_over_many_words_in_float32_is_not_missed():
     made = problems.make("quadratic", 4, seed=0, is_opposite=True, dtype="float32")
-    order = RandomOrder("independent", "random-per-pair")
-    found = comparison.compare(made.losses, order, SGD, made.params, frame="accumulated")
+    order = RandomSchedule("independent", "random-per-pair")
+    found = comparison.compare(Epoch(made.losses, order, SGD, made.params), frame="accumulated")
     assert all(fit.verdict != "missed" for fit in found.fits)
     assert found.fits[0].verdict == "met"
 
@@ -178,5 +180,5 @@ def test_a_mean_over_many_words_in_float32_is_not_missed():
 def test_no_drift_at_all_is_exact():
     """One step is its own accumulated update."""
     made = setting()
-    found = comparison.compare(made.losses, schedules.steps([0]), SGD, made.params, frame="accumulated")
+    found = comparison.compare(Epoch(made.losses, schedules.steps([0]), SGD, made.params), frame="accumulated")
     assert [fit.verdict for fit in found.fits] == ["exact"] * 3

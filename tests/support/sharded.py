@@ -12,6 +12,7 @@ import optax
 from experiments.data import tokens
 from experiments.model import decoding, llama, objectives, pretrained, sharding
 from numerics import losses, schedules, updates
+from numerics.epoch import Epoch
 from tests.experiments.model.test_llama import random_params, texts
 
 MESHES = [(8, 1, 1), (1, 4, 2), (2, 2, 2)]
@@ -48,7 +49,7 @@ def results(params, batch, mesh, optimizer):
     def all_of(params, batch, state, direction):
         gradient = jax.grad(loss)(params, batch)
         hvp = jax.jvp(lambda p: jax.grad(loss)(p, batch), (params,), (direction,))[1]
-        made = updates.sequential(pairs, word, optimizer, params, state, step_size=0.01)
+        made = updates.sequential(Epoch(pairs, word, optimizer, params, state), step_size=0.01)
         return gradient, hvp, made.displacement, made.state
 
     direction = jax.tree.map(jnp.sin, params)

@@ -20,7 +20,8 @@ import optax
 from matplotlib.figure import Figure
 
 import numerics
-from numerics import averages, comparison, optimizers, problems, schedules
+from numerics import comparison, optimizers, problems, random_schedules, schedules
+from numerics.epoch import Epoch
 
 jax.config.update("jax_enable_x64", True)
 
@@ -28,14 +29,14 @@ ROOM = Path(numerics.__file__).parent
 NUM_RANDOM = 200
 
 # Losses are what a user writes; the command is tested by itself.
-EXEMPT = {"main", "language_model_loss", "perceptron_loss", "polynomial_loss", "quadratic_loss"}
-OBJECTS = ("Losses", "RandomOrder")  # classes that a user builds; the others are results
+EXEMPT = {"main", "single", "sweep", "language_model_loss", "perceptron_loss", "polynomial_loss", "quadratic_loss"}
+OBJECTS = ("Losses", "RandomSchedule", "Epoch")  # classes that a user builds; the others are results
 
 SGD = optimizers.gradient_descent()
 MADE = problems.make("quadratic", 2, seed=0)
 TREE = MADE.params
 WORD = schedules.interleaved(2, first="-")
-JOINT = averages.RandomOrder("joint", "-")
+JOINT = random_schedules.RandomSchedule("joint", "-")
 
 
 def square(params, batch):
@@ -45,20 +46,20 @@ def square(params, batch):
 RIGHT = {
     "losses": MADE.losses,
     "schedule": WORD,
-    "optimizer": SGD,
+    "rule": SGD,
     "params": TREE,
     "state": SGD.init(TREE),
     "step_size": 0.01,
     "frame": "accumulated",
     "order": 2,
-    "read": 0.0,
+    "read_scale": 0.0,
     "grouping": "step",
     "reduction": "sum",
     "is_one_sided": False,
     "tolerance": 64.0,
     "per": "schedule",
-    "each": lambda gradient: gradient,
-    "observe": optax.tree.vdot,
+    "transform_gradient": lambda gradient: gradient,
+    "gradient_stats": optax.tree.vdot,
     "num_pairs": 2,
     "num_steps": 4,
     "num_losses": 4,
@@ -69,7 +70,7 @@ RIGHT = {
     "largest_step": 0.01,
     "coefficients": (TREE, TREE, TREE),
     "function": lambda schedule: schedule.scales,
-    "words": averages.all_words(JOINT, 2),
+    "words": random_schedules.chunks(JOINT, 2),
     "quantity": "pair-mean",
     "rate": 0.5,
     "stages": {"rule": SGD},
@@ -128,7 +129,8 @@ RIGHT = {
     ),
     "figure": Figure(),
     # where a name means something else
-    "averages.order": JOINT,
+    "averages.schedule": JOINT,
+    "random_schedules.schedule": JOINT,
     "schedules.order": [1, 0],
     "schedules.losses": [0, 1],
     "losses.minus": square,
@@ -138,9 +140,12 @@ RIGHT = {
     "losses.of_params.names": ("a",),
     "losses.Losses.functions": (square,),
     "losses.Losses.names": ("a",),
-    "smoothness.first_kink.fourth_differences": np.ones((8, 13)),
+    "convergence.first_kink.fourth_differences": np.ones((8, 13)),
     "optimizers.parse.text": "adam:b1=0.5",
-    "compare.name": "palindrome",
+    "optimizers.build.name": "frozen-adamw",
+    "optimizers.stages.name": "clipped-adamw",
+    "options": {"b1": 0.5},
+    "cases.name": "palindrome",
 }
 
 NO_NUMBER = (None, "0.1", [0.1], np.ones(2), 1j, True, square)
@@ -175,6 +180,7 @@ NO_SCHEDULE = (
         ([], []), ([0, 1], ["a", "b"]), ([-1, 0], [1.0, 1.0]), ([True, False], [1.0, 1.0]), ([0, 1], [1.0, 1j]),
     )),
 )  # fmt: skip
+NO_RANDOM = (None, "joint", 2, WORD, ("joint", "-"), [0, 1])
 OUT_OF_RANGE = schedules.Schedule(np.array([0, 4]), np.ones(2))
 NO_RULE = (
     *(None, "adam", 0.1, square, {}, optax.polyak_sgd(), optax.lbfgs(), optax.contrib.reduce_on_plateau()),
@@ -184,20 +190,23 @@ NO_STATE = ("x", {}, (1, 2), optax.adam(1.0).init(TREE), optax.sgd(1.0, momentum
 
 WRONG = {
     "losses": (None, [], "losses", square, {"a": square}, (square,), 3),
-    "schedule": (*NO_SCHEDULE, OUT_OF_RANGE),
-    "optimizer": NO_RULE,
+    "epoch": (None, "epoch", 3, MADE, (MADE.losses, WORD, SGD, TREE)),
+    "schedule": (*NO_SCHEDULE, OUT_OF_RANGE, JOINT),
+    "comparison.schedule": (*NO_SCHEDULE, OUT_OF_RANGE),
+    "epoch.schedule": (*NO_SCHEDULE, OUT_OF_RANGE),
+    "rule": NO_RULE,
     "params": (*NO_TREE, {"x": jnp.ones(5)}, {"y": jnp.ones(6)}, {"x": jnp.full(6, jnp.nan)}, jnp.ones(6)),
     "state": NO_STATE,
     "step_size": NOT_NEGATIVE,
     "frame": BY_NAME,
     "order": (0, 4, 2.5, "2", None, True, [2], -1, np.ones(2)),
-    "read": NO_REAL,
+    "read_scale": NO_REAL,
     "grouping": BY_NAME,
     "reduction": BY_NAME,
     "per": BY_NAME,
-    "each": ("clip", 3, [square], lambda gradient: gradient["x"], lambda gradient: {"x": jnp.ones(3)},
+    "transform_gradient": ("clip", 3, [square], lambda gradient: gradient["x"], lambda gradient: {"x": jnp.ones(3)},
              lambda gradient: 1),
-    "observe": ("norm", 3, [square], lambda gradient: gradient, lambda gradient, before: "norm"),
+    "gradient_stats": ("norm", 3, [square], lambda gradient: gradient, lambda gradient, before: "norm"),
     "num_pairs": NO_COUNT,
     "num_steps": NO_COUNT,
     "num_losses": NO_COUNT,
@@ -272,29 +281,30 @@ WRONG = {
     "functions": (None, (), square, (None,), ("loss",), (square, 3), 3),
     "batches": ((), (None, None), 3, None),
     # where a name means something else
-    "averages.order": (None, "joint", 2, WORD, ("joint", "-"), [0, 1]),
+    "averages.schedule": NO_RANDOM,
+    "random_schedules.schedule": NO_RANDOM,
     "schedules.order": ([0, 0], [0], [0.0, 1.0], ["0", "1"], "01", 3, [1, 2], [[0, 1]], [True, False]),
     "schedules.losses": (None, [], [0.7, 1.2], [0.0, 1.0], ["0"], "01", 3, [[0, 1]], [-1, 0], [True], [2**31], [None],
                          np.array([0.5]), [1j]),
     "schedules.reverse.schedule": NO_SCHEDULE,
     "schedules.palindrome.schedule": NO_SCHEDULE,
     "schedules.with_scales.schedule": NO_SCHEDULE,
-    "drift.check_frame.schedule": NO_SCHEDULE,
-    "drift.check_frame.optimizer": ("adam", 0.1, {}),
-    "drift.evaluated.coefficients": ((), [TREE] * 3, (TREE, {}), (TREE, {"y": TREE["x"]}, TREE), (1.0, 2.0, 3.0),
+    "drift.evaluate.coefficients": ((), [TREE] * 3, (TREE, {}), (TREE, {"y": TREE["x"]}, TREE), (1.0, 2.0, 3.0),
                                      "c", 3),
     "losses.minus": NO_FUNCTION,
     "losses.plus": NO_FUNCTION,
     "losses.function": NO_FUNCTION,
     "losses.of_params.names": ("k", (), ("a", "b"), (3,), 3),
     "losses.Losses.names": ("k", (), ("a", "b"), (3,), 3, None),
-    "averages.first_word.order": (None, "joint", 2, WORD, ("joint", "-"), [0, 1]),
-    "smoothness.first_kink.fourth_differences": NO_VECTOR,
+    "convergence.first_kink.fourth_differences": NO_VECTOR,
     "optimizers.parse.text": (*NO_TEXT, "", "adm", "adam:b1", "adam:b1=x", "adam:b1=-1", "adam:c=1", "sgd:b1=0",
                               "adam:b1=1.5"),
-    "averages.closed_form.order": (None, "joint", 2, WORD, ("joint", "-"), [0, 1], averages.RandomOrder("fixed", "-")),
+    "averages.closed_form.schedule": (*NO_RANDOM, random_schedules.RandomSchedule("fixed", "-")),
 }  # fmt: skip
 WRONG["plus_batches"] = WRONG["minus_batches"]
+NUMBERS = ("max_norm", "b1", "b2", "eps", "eps_root", "weight_decay")
+WRONG["options"] = (None, [], "b1=0.5", 3, {"b": 0.5}, *({name: one} for name in NUMBERS for one in WRONG[name]))
+WRONG["optimizers.build.name"] = WRONG["optimizers.stages.name"] = (*WRONG["name"], "adm")
 
 
 def value(table, module, function, parameter):
@@ -309,8 +319,8 @@ def functions():
     """Every public function of the room with its module, and the classes that a user builds."""
     for info in pkgutil.iter_modules([str(ROOM)]):
         module = importlib.import_module(f"numerics.{info.name}")
-        if info.name in ("agreement", "causes", "checks", "contents", "kinds", "rules"):
-            continue  # what checks is no place where data enter
+        if info.name in ("agreement", "catalogue", "causes", "checks", "contents", "kinds", "rules"):
+            continue  # no places where data enter; the catalogue is read by `optimizers`
         for name in getattr(module, "__all__", ()):
             item = getattr(module, name)
             if (inspect.isfunction(inspect.unwrap(item)) and name not in EXEMPT) or name in OBJECTS:
@@ -321,7 +331,9 @@ def tables(module, name, function):
     """The parameters of a function: a right value and all wrong ones for each."""
     parameters = inspect.signature(function).parameters.values()
     named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-    right = {p.name: value(RIGHT, module, name, p.name) for p in named}
+    if any(p.name == "epoch" for p in named):  # its parts are given to it in the call
+        named += inspect.signature(Epoch).parameters.values()
+    right = {p.name: value(RIGHT, module, name, p.name) for p in named if p.name != "epoch"}
     wrong = {
         p.name: [v for v in value(WRONG, module, name, p.name) if v is not None or p.default is not None] for p in named
     }
@@ -346,6 +358,9 @@ def calls():
 def answer(function, arguments):
     """What a call answers: None if it was accepted; else the kind, the text, and where it was raised."""
     try:
+        if "epoch" in inspect.signature(function).parameters:
+            parts = {name: arguments.pop(name) for name in inspect.signature(Epoch).parameters}
+            arguments = {"epoch": Epoch(**parts), **arguments}  # an epoch that is wrong itself comes last
         function(**arguments)
     except Exception as error:  # noqa: BLE001
         place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)

@@ -8,6 +8,7 @@ import pytest
 from experiments.data import tokens
 from experiments.model import objectives
 from numerics import losses, optimizers, schedules, updates
+from numerics.epoch import Epoch
 from tests.experiments.model.test_llama import SMALL, STRETCHED, random_params, texts
 from tests.oracles import plain_llama
 from tests.support.rounding import assert_equal_to_round_off
@@ -115,7 +116,7 @@ def test_the_numerics_step_these_very_losses():
     pairs = losses.pairs(losses.negated(loss), stacked[0], loss, stacked[1])
     word = schedules.interleaved(1, first="+")
     made = jax.jit(
-        lambda p: updates.sequential(pairs, word, optimizers.gradient_descent(), p, step_size=0.01).displacement
+        lambda p: updates.sequential(Epoch(pairs, word, optimizers.gradient_descent(), p), step_size=0.01).displacement
     )(params)
     gradient = jax.jit(jax.grad(loss))
     first = jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient(params, plus))

@@ -15,6 +15,7 @@ from experiments.arms import Arm, Hyperparams
 from experiments.training import arm_update, train_step
 from experiments.training.batches import PairBatch
 from numerics import optimizers, updates
+from numerics.epoch import Epoch
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import vector
 from tests.support.rounding import assert_equal_to_round_off
@@ -35,8 +36,10 @@ def compiled(arm, rule, is_plus_first):
 
     @jax.jit
     def one(params, state, halves, eta, second):
+        losses = arm_update.losses_of(arm, eta, bag_of_words.loss, halves)
         schedule = arm_update.schedule_of(arm, is_plus_first)
-        return arm_update.update(arm, rule, eta, bag_of_words.loss, halves, schedule, params, state, second)
+        epoch = Epoch(losses, schedule, arm_update.optimizer(arm, rule, second), params, state)
+        return arm_update.update(arm, rule, eta, epoch)
 
     return one
 
@@ -244,11 +247,11 @@ def test_one_frozen_preconditioner_leaves_no_first_order_gap():
     def frozen(text):
         arm = arms.parse(text)
         optimizer = arm_update.optimizer(arm, rule, second)
-        unit = updates.unit_displacement(
-            arm_update.losses_of(arm, ETA, bag_of_words.loss, HALVES), arm_update.schedule_of(arm, is_plus_first=True),
-            optimizer, PARAMS, optimizer.init(PARAMS), 0.0,
-            grouping="step" if arm.update == "sequential" else "schedule", reduction="sum",
-        )  # fmt: skip
+        several = arm_update.losses_of(arm, ETA, bag_of_words.loss, HALVES)
+        schedule = arm_update.schedule_of(arm, is_plus_first=True)
+        epoch = Epoch(several, schedule, optimizer, PARAMS, optimizer.init(PARAMS))
+        grouping = "step" if arm.update == "sequential" else "schedule"
+        unit = updates.unit_displacement(epoch, 0.0, grouping=grouping, reduction="sum")
         return vector(unit.displacement) * arm.step
 
     together = frozen("accumulated:optimizer=frozen-adamw")
@@ -325,7 +328,7 @@ def test_arms_with_equal_names_are_equal(chosen):
         ("sequential:name=x", "by keys among update"),
         ("sequential:rate", "arm.rate must be one of"),
         ("sequential:rate=eta/3", "Did you mean eta/"),
-        ("sequential:optimizer=adam", "Did you mean adamw?"),
+        ("sequential:optimizer=adamx", "Did you mean adam?"),
         ("sequential:rate=eta,rate=eta", "by each key once; got 'rate' twice"),
         ("accumulated:term=much", "arm.term must be a number; got 'much'"),
         ("accumulated:term=nan", "arm.term must be finite"),

@@ -52,15 +52,15 @@ def test_the_driver_calls_the_maps_of_the_numerics(text, called, step_size, monk
     for name in ("sequential", "accumulated"):
         real = getattr(numerics.updates, name)
 
-        def spy(losses, schedule, optimizer, *rest, name=name, real=real, **more):
-            calls.append((name, optimizer, more["step_size"]))
-            return real(losses, schedule, optimizer, *rest, **more)
+        def spy(epoch, name=name, real=real, **more):
+            calls.append((name, epoch.rule, more["step_size"]))
+            return real(epoch, **more)
 
         monkeypatch.setattr(numerics.updates, name, spy)
     stepped(f"{text}:optimizer=sgd")
-    ((name, optimizer, size),) = calls
+    ((name, rule, size),) = calls
     assert name == called
-    assert optimizer is optimizers.gradient_descent()
+    assert rule is optimizers.gradient_descent()
     assert size == pytest.approx(ETA * step_size)
 
 

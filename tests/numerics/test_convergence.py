@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numerics import order, smoothness
+from numerics import convergence
 
 SIZES = 0.1 * 0.5 ** np.arange(11)
 
 
 def judged(remainders, *, theory=3, floor=1e-18, sizes=SIZES, **options):
-    return order.fit(sizes, remainders, np.full(len(sizes), floor) * sizes, sizes**2, theory=theory, **options)
+    return convergence.fit(sizes, remainders, np.full(len(sizes), floor) * sizes, sizes**2, theory=theory, **options)
 
 
 @given(st.floats(1e-3, 1e3), st.sampled_from([2, 3, 4]), st.floats(-3, 3))
@@ -99,26 +99,26 @@ def test_the_interval_is_that_of_the_regression():
 
 
 def table(function, sizes=SIZES):
-    values = np.array([[function(x) for x in row] for row in smoothness.points(sizes)])
+    values = np.array([[function(x) for x in row] for row in convergence.points(sizes)])
     return np.abs(np.diff(values, n=4, axis=1))
 
 
 def test_smooth_maps_have_no_kink():
     for function in (np.exp, lambda x: 1 / (1 + x), lambda x: x**2, lambda x: 3.0):
-        assert smoothness.first_kink(SIZES, table(function), 1e-16) is None
+        assert convergence.first_kink(SIZES, table(function), 1e-16) is None
 
 
 @given(st.floats(1e-4, 0.0999), st.floats(1e-2, 10.0))
 def test_a_kink_is_found_where_it_is(place, jump):
-    found = smoothness.first_kink(SIZES, table(lambda x: np.exp(x) + jump * max(x - place, 0.0)), 1e-16)
+    found = convergence.first_kink(SIZES, table(lambda x: np.exp(x) + jump * max(x - place, 0.0)), 1e-16)
     assert found is not None
     low, high = found
     assert low <= place <= high
 
 
 def test_a_kink_at_the_start_and_the_first_of_two():
-    assert smoothness.first_kink(SIZES, table(lambda x: np.exp(x) + abs(x)), 1e-16) == (0.0, SIZES[-1])
-    found = smoothness.first_kink(SIZES, table(lambda x: max(x - 0.06, 0) + max(x - 0.002, 0)), 1e-16)
+    assert convergence.first_kink(SIZES, table(lambda x: np.exp(x) + abs(x)), 1e-16) == (0.0, SIZES[-1])
+    found = convergence.first_kink(SIZES, table(lambda x: max(x - 0.06, 0) + max(x - 0.002, 0)), 1e-16)
     assert found is not None
     assert found[0] <= 0.002 <= found[1]
 
@@ -126,12 +126,12 @@ def test_a_kink_at_the_start_and_the_first_of_two():
 def test_a_pole_is_a_kink():
     with np.errstate(invalid="ignore"):
         found = table(lambda x: np.inf if x > 0.07 else x)
-    assert smoothness.first_kink(SIZES, found, 1e-16) == (0.05, 0.1)
+    assert convergence.first_kink(SIZES, found, 1e-16) == (0.05, 0.1)
 
 
 def test_round_off_is_read_from_the_table():
     random = np.random.default_rng(0)
     rows = [np.abs(np.diff(1.0 + 1e-9 * random.normal(size=17), n=4)) for _ in range(200)]
-    found = np.array([smoothness.round_off(row) for row in rows])
+    found = np.array([convergence.round_off(row) for row in rows])
     # The median of |N| is 0.67 of its deviation.
     assert np.median(found) == pytest.approx(0.67e-9, rel=0.15)

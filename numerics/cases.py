@@ -1,0 +1,213 @@
+"""Cases of the command: a problem, an optimizer and a schedule by name, compared, printed and written."""
+
+import argparse
+from collections.abc import Iterable
+from itertools import pairwise
+from math import isfinite
+
+import jax
+from rich.table import Table
+
+from console.command import write
+from console.progress import progress, waiting
+from console.terminal import Terminal
+from numerics import kinds, optimizers, problems, schedules
+from numerics.catalogue import FRAMES, NAMED_OPTIMIZERS, PROBLEMS, RANDOM, SCHEDULES
+from numerics.comparison import Comparison, compare
+from numerics.epoch import Epoch
+from numerics.losses import Losses
+from numerics.random_schedules import RandomSchedule
+from numerics.schedules import Schedule
+
+__all__ = ["schedule_named", "single", "sweep"]
+
+
+def schedule_named(name: str, losses: Losses) -> Schedule | RandomSchedule:
+    """The schedule, or the random schedule, of a name or a word of the command line.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    kinds.require(isinstance(name, str), "name", "be that of a schedule, or a word", name)
+    kinds.instance("losses", losses, Losses)
+    if name in RANDOM:
+        return RandomSchedule(RANDOM[name].pairs, RANDOM[name].start)  # type: ignore[arg-type]
+    minus_first = schedules.interleaved(losses.num_pairs, first="-")
+    fixed = {
+        "minus-first": minus_first,
+        "plus-first": schedules.interleaved(losses.num_pairs, first="+"),
+        "blocks": schedules.blocks(losses.num_pairs, first="-"),
+        "reversed": schedules.reverse(minus_first),
+        "palindrome": schedules.palindrome(minus_first),
+    }
+    return fixed[name] if name in fixed else schedules.word(name, losses.names, losses.counts)
+
+
+def _comparison(options: argparse.Namespace, problem: str, optimizer: str, schedule: str) -> Comparison:
+    params, losses = problems.make(
+        problem, options.pairs, seed=options.seed, is_opposite=options.opposite, dtype=options.dtype
+    )
+    steps = schedule_named(schedule, losses)
+    if options.scales is not None:
+        if not isinstance(steps, schedules.Schedule):
+            raise ValueError(f"--scales must go with a single word; got {schedule}, which is a mean over many.")
+        steps = schedules.with_scales(steps, options.scales)
+    return compare(
+        Epoch(losses, steps, optimizers.parse(optimizer), params),
+        frame=options.frame,
+        largest_step=options.largest_step,
+        num_halvings=options.halvings,
+    )
+
+
+# Output ---------------------------------------------------------------------------------------------------------------
+
+
+_OUTCOMES = {"met": "pass", "exact": "pass: exact to round-off", "missed": "FAIL: the order is missed"}
+
+
+def _table(comparison: Comparison, order: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("step size", "|measured|", f"|predicted|, order {order}", "|remainder|", "slope"):
+        table.add_column(heading, justify="right")
+    fit = comparison.fits[order - 1]
+    for i, size in enumerate(comparison.step_sizes):
+        drowned = comparison.remainders[order - 1, i] <= comparison.round_off[i]
+        slope = "round-off" if drowned else "" if fit.local[i] != fit.local[i] else f"{fit.local[i]:.3f}"
+        table.add_row(
+            f"{size:.3e}",
+            f"{comparison.measured[i]:.4e}",
+            f"{comparison.predicted[order - 1, i]:.4e}",
+            f"{comparison.remainders[order - 1, i]:.4e}",
+            slope,
+            style="" if fit.used[i] else "dim",
+        )
+    return table
+
+
+def _verdicts(comparison: Comparison) -> Iterable[str]:
+    for order, fit in enumerate(comparison.fits, start=1):
+        slope = "" if fit.order is None else f"step^{fit.order:.4f} +- {fit.half_width:.4f}, "
+        outcome = _OUTCOMES.get(fit.verdict, f"not resolved: {fit.reason}")
+        yield f"remainder after order {order}: {slope}theory {fit.theory}: {outcome}"
+    if comparison.kink is not None:
+        low, high = comparison.kink
+        yield (
+            f"The update map is not smooth between step sizes {low:.3g} and {high:.3g}: a clip at its threshold, an "
+            "Adam whose eps is small beside a gradient that changes sign, a loss with a kink, or an overflow. "
+            "Orders are fitted below; there is no expansion beyond."
+        )
+
+
+def _title(options: argparse.Namespace, problem: str, optimizer: str, schedule: str) -> str:
+    variant = ", opposite" if options.opposite else ""
+    return (
+        f"{problem}{variant}, {options.pairs} pair{'s' * (options.pairs > 1)}, {optimizer}, {schedule}, "
+        f"{options.dtype}, seed {options.seed}"
+    )
+
+
+def _as_data(comparison: Comparison) -> dict[str, object]:
+    def finite(value: float | None) -> float | None:
+        return value if value is not None and isfinite(value) else None
+
+    def numbers(values: Iterable[float]) -> list[float | None]:
+        return [finite(float(value)) for value in values]
+
+    return {
+        "frame": comparison.frame,
+        "step_sizes": numbers(comparison.step_sizes),
+        "measured": numbers(comparison.measured),
+        "is_resolved": list(comparison.is_resolved),
+        "round_off": numbers(comparison.round_off),
+        "kink": comparison.kink,
+        "orders": [
+            {
+                "order": order,
+                "predicted": numbers(comparison.predicted[order - 1]),
+                "remainders": numbers(comparison.remainders[order - 1]),
+                "theory": fit.theory,
+                "fitted": finite(fit.order),
+                "half_width": finite(fit.half_width),
+                "used": list(fit.used),
+                "verdict": fit.verdict,
+                "reason": fit.reason,
+            }
+            for order, fit in enumerate(comparison.fits, start=1)
+        ],
+    }
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+def sweep(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, object]], int]:
+    """Every combination of the options that are left out: the results as data, and the number of missed orders."""
+    chosen = [
+        [choice] if choice is not None else list(known)
+        for choice, known in (
+            (options.problem, PROBLEMS),
+            (options.optimizer, NAMED_OPTIMIZERS if options.frame != "gradient-flow" else ("sgd",)),
+            (options.schedule, SCHEDULES),
+        )
+    ]
+    cases = [(p, o, s) for p in chosen[0] for o in chosen[1] for s in chosen[2]]
+    results: list[dict[str, object]] = []
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("problem", "optimizer", "schedule", "1", "2", "3"):
+        table.add_column(heading, no_wrap=True)
+    num_missed = num_unresolved = 0
+    with progress("comparing", len(cases), "comparisons") as advance:
+        for previous, case in pairwise([("", "", ""), *cases]):
+            if previous[:2] != case[:2]:
+                # Compiled programs are memory maps, of which a process may have 65,530 (vm.max_map_count on Linux).
+                jax.clear_caches()
+            advance(len(results), " ".join(case))
+            comparison = _comparison(options, *case)
+            num_missed += sum(fit.is_refuted for fit in comparison.fits)
+            num_unresolved += sum(fit.verdict == "not resolved" for fit in comparison.fits)
+            results.append(
+                {**dict(zip(("problem", "optimizer", "schedule"), case, strict=True)), **_as_data(comparison)}
+            )
+            marks = {"met": "", "exact": "exact", "missed": "FAIL", "not resolved": "?"}
+            cells = [marks[fit.verdict] or f"{fit.order:.2f}" for fit in comparison.fits]
+            table.add_row(
+                *case, *(f"{c} FAIL" if f.is_refuted else c for c, f in zip(cells, comparison.fits, strict=True))
+            )
+            advance(len(results))
+    if not is_quiet:
+        terminal = Terminal(soft_wrap=True, highlight=False)
+        terminal.print(table)
+        terminal.print(
+            "Order of the remainder after predictions of order 1, 2, 3; theory 2, 3, 4.\n"
+            f"Frame: {options.frame} ({FRAMES[options.frame]}).\n"
+            f"{len(results)} comparisons, {num_missed} orders missed, {num_unresolved} not resolved (?)."
+        )
+    return results, num_missed
+
+
+def single(options: argparse.Namespace, is_quiet: bool) -> tuple[list[dict[str, object]], int]:
+    """One comparison, printed and drawn: the results as data, and the number of missed orders."""
+    case = options.problem or "mlp", options.optimizer or "sgd", options.schedule or "minus-first"
+    with waiting(f"comparing {' '.join(case)}"):
+        comparison = _comparison(options, *case)
+    if not is_quiet:
+        terminal = Terminal(highlight=False)
+        terminal.print(_title(options, *case), soft_wrap=True)
+        terminal.print(f"drift relative to: {options.frame} ({FRAMES[options.frame]})\n", soft_wrap=True)
+        terminal.width = max(terminal.width, 80)  # a number that is cut short is another number
+        terminal.print(_table(comparison, options.order), soft_wrap=True)
+        terminal.print()
+        for line in _verdicts(comparison):
+            terminal.print(line, soft_wrap=not terminal.is_terminal)
+    if options.plot:
+        from numerics import figures  # noqa: PLC0415  # Matplotlib is slow to load
+
+        with waiting("drawing"):
+            figure = figures.draw(comparison, _title(options, *case))
+            content = figures.render(figure, options.plot.suffix)
+        write(options.plot, content)
+        if not is_quiet:
+            print(f"wrote {options.plot}")
+    names = dict(zip(("problem", "optimizer", "schedule"), case, strict=True))
+    return [{**names, **_as_data(comparison)}], sum(fit.is_refuted for fit in comparison.fits)
