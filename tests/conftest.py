@@ -43,7 +43,8 @@ def reports() -> dict[str, Report]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _compiled_programs_end_with_their_module():
-    """They are memory maps, of which a process may have 65,530 on Linux."""
+def _compiled_programs_leave_room():
+    """They are memory maps, of which a process may have 65,530 on Linux: a module of tests finds half of them free."""
     yield
-    jax.clear_caches()
+    if compiling.num_memory_maps() > 65_530 // 2:
+        jax.clear_caches()
