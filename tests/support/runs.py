@@ -200,7 +200,6 @@ def killed(folder, num_kills, seed):
 
 
 def main():
-    jax.config.update("jax_disable_most_optimizations", True)
     folder, num_kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     whole = folder / "whole"
     shutil.rmtree(whole, ignore_errors=True)

@@ -83,7 +83,6 @@ def is_loaded_in_place(params, mesh, folder):
 
 def main():
     jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_disable_most_optimizations", True)
     assert jax.device_count() == 8
     params = random_params(A)
     batch = tokens.batch(texts(A, 8), [0.1 * i + 0.1 for i in range(8)], shape=(16, 8))

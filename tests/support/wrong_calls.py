@@ -24,7 +24,6 @@ from numerics import comparison, optimizers, problems, random_schedules, schedul
 from numerics.epoch import Epoch
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_disable_most_optimizations", True)
 
 ROOM = Path(numerics.__file__).parent
 NUM_RANDOM = 200

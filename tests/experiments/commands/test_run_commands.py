@@ -25,7 +25,7 @@ import experiments.__main__ as dispatcher
 from experiments import config, files, records
 from experiments.model import parameters
 from experiments.training import batches, checkpoint
-from tests.support import runs
+from tests.support import compiling, runs
 
 ROOT = Path(__file__).parents[3]
 # Few and short texts, and no decoding: what is left is compiling.
@@ -49,10 +49,7 @@ def start(cache, *arguments, num_devices=1, before=(), **options):
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "XLA_FLAGS": compiling.flags(f"--xla_force_host_platform_device_count={num_devices}"),
     }
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
     command = [*before, sys.executable, "-m", "experiments", *map(str, arguments)]
@@ -462,7 +459,8 @@ def lines_of(shown):
     return [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", shown)]
 
 
-def test_on_a_terminal_two_at_once_and_an_interrupt(cache, tmp_path):
+def test_on_a_terminal_two_at_once_and_an_interrupt(tmp_path):
+    cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
     call = ("run", *SMALL, "--updates", "1000", "--set", "checkpoint_every=1000", "--out", tmp_path / "runs")
     terminal = Terminal(cache, *call)
     try:

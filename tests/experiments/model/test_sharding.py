@@ -12,6 +12,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from experiments.model import parameters, pretrained, random_model, sharding
+from tests.support import compiling
 from tests.support.sharded import MESHES
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +26,11 @@ def found():
         text=True,
         check=False,
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "XLA_FLAGS": compiling.flags("--xla_force_host_platform_device_count=8"),
+            "PYTHONPATH": str(ROOT),
+        },
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return {tuple(record["mesh"]): record for record in map(json.loads, done.stdout.splitlines())}

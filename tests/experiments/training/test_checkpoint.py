@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 
 from experiments.training import checkpoint
 from experiments.training.checkpoint import DamagedError
+from tests.support import compiling
 
 ROOT = Path(__file__).parents[3]
 DTYPES = [
@@ -377,7 +378,7 @@ def test_an_interrupt_leaves_nothing(tmp_path):
 def script(*arguments, num_devices=1, **options):
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "XLA_FLAGS": compiling.flags(f"--xla_force_host_platform_device_count={num_devices}"),
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(
