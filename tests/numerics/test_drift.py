@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from numerics import comparison, drift, flow, losses, optimizers, problems, schedules, updates
+from numerics import catalogue, comparison, drift, flow, losses, optimizers, problems, schedules, updates
 from numerics.catalogue import FRAMES
 from numerics.epoch import Epoch
 from tests.oracles import exact_descent
@@ -128,7 +128,7 @@ def assert_orders(found, *, may_be_higher=False):
 # Each pair is compiled anew; the rest of the matrix is marked slow.
 DEFAULT = [(problem, "sgd") for problem in problems.BY_NAME]
 DEFAULT += [(problem, "adamw") for problem in ("polynomial", "logistic", "mlp")]
-DEFAULT += [("softmax", rule) for rule in optimizers.BY_NAME if rule not in ("sgd", "adamw")]
+DEFAULT += [("softmax", rule) for rule in catalogue.NAMED_OPTIMIZERS if rule not in ("sgd", "adamw")]
 OPPOSITE = ("commuting-quadratic", "logistic", "softmax", "transformer")
 
 
@@ -153,7 +153,7 @@ def test_remainders_in_the_other_frames(frame, seed, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_opposite", [False, True])
-@pytest.mark.parametrize("rule", optimizers.BY_NAME)
+@pytest.mark.parametrize("rule", catalogue.NAMED_OPTIMIZERS)
 @pytest.mark.parametrize("problem", problems.BY_NAME)
 def test_remainders_of_the_whole_matrix(problem, rule, is_opposite):
     made = problems.make(problem, 2, seed=11, is_opposite=is_opposite)
