@@ -52,14 +52,20 @@ def progress(what: str, total: int, unit: str, *, is_silent_if_quick: bool = Fal
         Progress(*columns, console=Terminal(stderr=True), transient=True, disable=not is_terminal) as bar,
         nullcontext() if is_terminal else lines.by_themselves(),
     ):
-        task = bar.add_task(what, total=total)
+        # Numbers, two times and four gaps; the text is cut to the rest, or rich would cut the numbers as well.
+        room = bar.console.width - len(f"{total}/{total}") - 2 * len("0:00:00") - 4
+        task = bar.add_task(_cut(what, room), total=total)
 
         def advance(done: int, note: str = "") -> None:
-            bar.update(task, completed=done, description=note or what)
+            bar.update(task, completed=done, description=_cut(note or what, room))
             if not is_terminal:
                 lines.advance(done, note, is_last=done == total, is_silent=is_silent_if_quick)
 
         yield advance
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
 
 
 @contextmanager

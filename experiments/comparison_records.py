@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 
 from experiments.typed import fault
 
-__all__ = ["COLUMNS", "AlignmentColumns", "Attribution", "Causes", "Fit", "Twin", "attribution", "twin"]
+__all__ = ["COLUMNS", "AlignmentColumns", "Attribution", "Cause", "Fit", "Twin", "attribution", "twin"]
 
 _Number = Annotated[float, Strict()]
 
@@ -93,7 +93,7 @@ COLUMNS = tuple(name for name, field in Twin.model_fields.items() if field.annot
 """The columns of norms, in the order of the tables."""
 
 
-class Causes(_Record):
+class Cause(_Record):
     """A cause of the gap: the norm of its part, and its share of the whole."""
 
     cause: str
@@ -105,7 +105,7 @@ class Attribution(_Record):
     """The gap at one learning rate by its causes."""
 
     kind: Literal["attribution"]
-    rows: list[Causes]
+    rows: list[Cause]
     total: _Number
     optimizer: str | None = None
     model: str | None = None

@@ -106,5 +106,7 @@ def config(name: str, arm: Arm | None = None, settings: Mapping[str, object] = M
     arm = arm or preset.base.arm
     rate = preset.rates.get(arm.optimizer)
     if rate is None and "learning_rate" not in settings:
-        raise ValueError(f"learning_rate must be given for {arm.optimizer}: the preset {name} has none for it.")
+        raise ValueError(
+            f"learning_rate must be given for {arm.optimizer}: the preset {name} has none for it. Give --rate."
+        )
     return with_settings(replace(preset.base, arm=arm, learning_rate=rate or preset.base.learning_rate), settings)

@@ -14,6 +14,8 @@ _POST_PARAMETERS = 8_000_000_000  # Llama3-8B-Instruct
 # Rates at which sequential gradient descent moves farther than an accumulated step on the mean.
 _FARTHER = ("eta/sqrt2", "sqrt-rule")
 
+_ADAPTIVE = {"adam": "Adam", "adamw": "AdamW"}  # divide by the root of a moment that the updates change
+
 
 class Limit(NamedTuple):
     """One sentence; `id` names its rule."""
@@ -117,12 +119,15 @@ def _of_the_data(runs: Sequence[Run]) -> Limit | None:
 def _of_the_optimizer(arms: Sequence[Arm]) -> list[Limit | None]:
     used = sorted({str(arm.config.optimizer) for arm in arms})
     sentences: list[Limit | None] = []
-    if "adamw" in used:
+    adaptive = [name for name in used if name in _ADAPTIVE]
+    names = listed([_ADAPTIVE[name] for name in adaptive]) if adaptive else ""
+    if adaptive:
         sentences.append(
             Limit(
                 "adamw",
-                "Under AdamW no rate makes sequential and accumulated updates agree at first order in every coordinate "
-                "(claims lr-match and adamw-alternation): a difference between such arms need not be of second order.",
+                f"Under {names} no rate makes sequential and accumulated updates agree at first order in every "
+                "coordinate (claims lr-match and adamw-alternation): a difference between such arms need not be of "
+                "second order.",
             )
         )
     else:
@@ -132,11 +137,11 @@ def _of_the_optimizer(arms: Sequence[Arm]) -> list[Limit | None]:
                 f"No arm uses AdamW, the post's optimizer; what its normalisation does is not in {listed(used)}.",
             )
         )
-    if used == ["adamw"]:
+    if adaptive == used:
         sentences.append(
             Limit(
                 "only-adamw",
-                "Every arm uses AdamW: without sgd or frozen-adamw its normalisation is not told from order.",
+                f"Every arm uses {names}: without sgd or frozen-adamw the normalisation is not told from order.",
             )
         )
     return sentences

@@ -204,10 +204,10 @@ print("done")
 """
 
 
-def on_a_terminal(code):
-    """What a program shows on a terminal of 100 columns, standard output not among it."""
+def on_a_terminal(code, width=100):
+    """What a program shows on a terminal of so many columns, standard output not among it."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
+    termios.tcsetwinsize(theirs, (24, width))
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
     with subprocess.Popen(
         [sys.executable, "-c", code],
@@ -244,6 +244,20 @@ def test_on_a_terminal_a_bar_is_shown_and_taken_away():
     assert "of 1,234 completions" not in frames
     assert shown.rstrip("\r\n").endswith("\x1b[2K")  # the line is erased: what is printed next stands alone
     assert out == "done\n"
+
+
+LONG = """
+from console.progress import progress
+with progress("run", 1000, "updates") as advance:
+    advance(123, "L+ -0.00012 L- -1.23e-05 | log p -0.000123 -1.23e-05 | g+.g- -1.23e-05")
+"""
+
+
+def test_on_a_narrow_terminal_the_text_gives_way_and_no_number_is_cut():
+    shown, _ = on_a_terminal(LONG, width=80)
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(r"L\+ -0\.00012 .*… +123/1000 0:00:0[0-9] -:--:--", frames)
+    assert max(map(len, re.split(r"[\r\n]+", frames))) <= 80
 
 
 def test_the_same_program_off_a_terminal_shows_no_bar():

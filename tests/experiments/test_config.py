@@ -156,6 +156,10 @@ def test_the_rate_of_a_preset_is_the_optimizer_s():
         for optimizer in ("sgd", "heavy-ball", "adamw", "frozen-adamw"):
             made = presets.config(name, arms.parse(f"sequential:optimizer={optimizer}"))
             assert made.learning_rate == presets.BY_NAME[name].rates[optimizer]
+    other = arms.parse("sequential:optimizer=nesterov")
+    with pytest.raises(ValueError, match="learning_rate must be given for nesterov: the preset smollm2"):
+        presets.config("smollm2", other)
+    assert presets.config("smollm2", other, {"learning_rate": 0.5}).learning_rate == 0.5
     with pytest.raises(ValueError, match="preset must be one of tiny"):
         presets.config("tniy")
 

@@ -607,6 +607,10 @@ def test_every_limit_depends_on_the_data(tmp_path):
     assert "model-size" not in given("large", {"header": large})
     only = given("only", {"arm": adamw})
     assert {"adamw", "only-adamw"} <= only
+    # Adam divides by the same root.
+    adam = given("adam", {"arm": {**ARM, "optimizer": "adam"}}, {"arm": {**adamw, "name": "other"}})
+    assert {"adamw", "only-adamw"} <= adam
+    assert "no-adamw" not in adam
     assert "no-adamw" not in only
     mixture = given("mixture", {"arm": adamw}, {"preset": "other"})
     assert {"adamw", "mixed"} <= mixture
