@@ -99,10 +99,8 @@ def application(name: str, epilogue: str = "") -> App:
         group_commands="commands",
         # No --no-X and --empty-X beside --X; where an option is repeated, the last value counts.
         default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_default),
-        result_action="return_value",
         exit_on_error=False,
         print_error=False,
-        suppress_keyboard_interrupt=False,
     )
     app["--help"].show = False
     return app
@@ -158,9 +156,13 @@ def call(app: App, arguments: Sequence[str] | None = None) -> int:
     if not {"-h", "--help"}.isdisjoint(words):
         from console.terminal import Terminal  # noqa: PLC0415
 
-        console = Terminal(highlight=False, markup=False)
+        console = Terminal()
     try:
-        return app(words, console=console) or 0  # None behind the help
+        try:
+            command, bound, _ = app.parse_args(words, console=console)
+        except ValueError as error:  # of a group of options that do not go together
+            raise CallError(str(error)) from None
+        return command(*bound.args, **bound.kwargs) or 0  # None behind the help
     except (CallError, CycloptsError, FailureError) as error:
         names = [app.name[0], *app.parse_commands(words)[0]]
         message = _message(error) if isinstance(error, CycloptsError) else str(error)

@@ -96,7 +96,7 @@ def _run(
     from console.terminal import Terminal  # noqa: PLC0415
 
     takes_stdout = any(path is not None and str(path) == "-" for path in (json, html))
-    console = Terminal(stderr=takes_stdout, highlight=False, soft_wrap=not explains)
+    console = Terminal(stderr=takes_stdout, soft_wrap=not explains)
     # On a terminal the bar stays below the rows; where these go to a file, progress is standard error's.
     bar = Progress(
         TextColumn("{task.description}"),

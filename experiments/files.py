@@ -7,7 +7,7 @@ one lock, which ends with the process, however it ends.
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
@@ -23,6 +23,7 @@ __all__ = [
     "read_lines",
     "read_object",
     "resumed_lines",
+    "write_lines",
     "write_object",
 ]
 
@@ -63,6 +64,15 @@ def write_object(path: Path, content: Mapping[str, object], indent: int = 2) -> 
 
 
 # Lines ----------------------------------------------------------------------------------------------------------------
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
+    """Writes one object a line, the file whole or not at all; `-` is standard output.
+
+    Raises:
+        OSError: If it cannot be written; the old file then stays.
+    """
+    write(path, "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records))
 
 
 def read_lines(

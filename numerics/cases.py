@@ -179,7 +179,7 @@ def sweep(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]], 
             )
             advance(len(results))
     if not is_quiet:
-        terminal = Terminal(soft_wrap=True, highlight=False)
+        terminal = Terminal(soft_wrap=True)
         terminal.print(table)
         terminal.print(
             "Order of the remainder after predictions of order 1, 2, 3; theory 2, 3, 4.\n"
@@ -195,7 +195,7 @@ def single(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]],
     with waiting(f"comparing {' '.join(case)}"):
         comparison = _comparison(options, *case)
     if not is_quiet:
-        terminal = Terminal(highlight=False)
+        terminal = Terminal()
         terminal.print(_title(options, *case), soft_wrap=True)
         terminal.print(f"drift relative to: {options.frame} ({FRAMES[options.frame]})\n", soft_wrap=True)
         terminal.width = max(terminal.width, 80)  # a number that is cut short is another number

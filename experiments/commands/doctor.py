@@ -183,7 +183,7 @@ def doctor(
 
     from console.terminal import Terminal
 
-    terminal = Terminal(highlight=False, markup=False)
+    terminal = Terminal()
     is_able = True
     for check in checks(model, data):
         state = Text(f"{check.state:<9}", _COLOURS[check.state])

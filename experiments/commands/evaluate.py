@@ -118,7 +118,7 @@ def evaluate(
 
     summary = generation.summary(problems, samples)
     low, high = summary.interval
-    terminal = Terminal(highlight=False, markup=False)
+    terminal = Terminal()
     terminal.print(
         f"{summary.num_right} of {len(samples)} right: {summary.num_right / len(samples):.2%}, "
         f"95 % Wilson interval {low:.2%} to {high:.2%}"

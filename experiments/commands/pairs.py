@@ -153,7 +153,7 @@ def pairs(
                 records.append(pair.record())
             advance(place)
     write(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-    terminal = Terminal(highlight=False, markup=False, stderr=str(out) == "-")
+    terminal = Terminal(stderr=str(out) == "-")
     for message in skipped or ():
         terminal.print(f"skipped: {message}")
     # Spread over the file, so that they are not all of the first kind of problem.

@@ -103,7 +103,7 @@ def report(
     if tensorboard is not None:
         for run in runs:
             event_files.write(tensorboard, run)
-    terminal = Terminal(highlight=False, markup=False)
+    terminal = Terminal()
     terminal.width = max(terminal.width, 80)  # a number that is cut short, or left out, is another number
     terminal.print(_terminal_table(arms), soft_wrap=True)
     for note in notes:

@@ -1,19 +1,17 @@
 """`python -m experiments teacher`: right solutions to the problems of a data set, from a teacher, and checked."""
 
-import json
 import os
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from console.command import CallError, application, call, option
-from console.output import write
+from console.command import CallError, FailureError, application, call, option
 from console.progress import progress
 from console.values import number, output_folder, output_path, whole
+from experiments import files
 from experiments.data import gsm8k
 from experiments.teacher.settings import Settings
 
@@ -62,26 +60,6 @@ a call that cannot be carried out, 130 where it is interrupted.
 
 _DEFAULTS = Settings()
 
-
-def _renaming(text: str) -> tuple[str, str]:
-    name, equals, other = text.partition("=")
-    if not equals:
-        raise CallError(f"--rename must be NAME=OTHER, as max_tokens=max_completion_tokens; got {text[:60]}.")
-    return name, other
-
-
-def _api_key() -> str | None:
-    api_key = os.environ.get("OPENAI_API_KEY", "").strip() or None
-    if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-        # Sent as it is, it would come back in the message of the HTTP library. It is not printed here either.
-        raise CallError("OPENAI_API_KEY must be one word of ASCII characters; it holds others.")
-    return api_key
-
-
-def _lines(outcomes: Iterable["Outcome"]) -> str:
-    return "".join(f"{json.dumps(outcome.record, ensure_ascii=False)}\n" for outcome in outcomes)
-
-
 app = application("teacher", _EPILOG)
 main = partial(call, app)
 
@@ -94,26 +72,8 @@ def teacher(
     limit: Annotated[int | None, option("only the first N problems", "N", whole(1))] = None,
     skip_broken: Annotated[bool, option("pass over lines of the data that are no problem")] = False,
     out: Annotated[Path, option("the folder to write to; made if need be", "DIR", output_folder)],
-    model: Annotated[str, option(metavar="NAME")] = _DEFAULTS.model,
-    base_url: Annotated[str, option("of an OpenAI-compatible API", "URL")] = _DEFAULTS.base_url,
-    concurrency: Annotated[int, option("requests in flight", "N", whole(1))] = _DEFAULTS.concurrency,
-    attempts: Annotated[int, option("answers asked for per problem", "N", whole(1))] = _DEFAULTS.attempts,
-    max_tokens: Annotated[int, option("of an answer, with its reasoning", "N", whole(1))] = _DEFAULTS.max_tokens,
-    rename: Annotated[
-        tuple[str, ...],
-        option("send temperature, seed or max_tokens by another name; may be repeated", "NAME=OTHER"),
-    ] = (),
-    omit: Annotated[
-        tuple[str, ...], option("do not send temperature, seed, max_tokens or cache_prompt; may be repeated", "NAME")
-    ] = (),
-    timeout: Annotated[float, option("seconds for a whole answer", "S", number())] = _DEFAULTS.timeout,
-    max_wait: Annotated[
-        float,
-        option("seconds that a request may wait between its tries, the server's Retry-After among them", "S", number()),
-    ] = _DEFAULTS.max_wait,
-    retries: Annotated[int, option("tries of a request after the first", "N", whole(0))] = _DEFAULTS.retries,
+    settings: Settings = _DEFAULTS,
     cache: Annotated[Path | None, option("default: OUT/teacher-cache.sqlite3", "PATH", output_path)] = None,
-    seed: Annotated[int, option("sent with the request; of generated problems", "K", whole(0))] = _DEFAULTS.seed,
     price_in: Annotated[
         float | None, option("price of a million prompt tokens", "X", number(is_zero_allowed=True))
     ] = None,
@@ -122,46 +82,34 @@ def teacher(
     ] = None,
 ) -> int:
     """Right solutions, asked of a teacher and checked; returns the exit status, 1 where none is solved."""
-    if not base_url.strip():
-        raise CallError("--base-url must be an address; got nothing.")
     if (price_in is None) != (price_out is None):
         raise CallError("--price-in and --price-out must be given together; an answer costs both.")
     if out.resolve() == Path(data).resolve():
         raise CallError(
             f"--out must be another folder than --data; got {out} for both, and its train.jsonl would be lost."
         )
-    others = [path.resolve() for path in (out / "train.jsonl", out / "unsolved.jsonl", Path(data))]
-    if cache and (str(cache) == "-" or cache.resolve() in others):
+    solved, unsolved = out / "train.jsonl", out / "unsolved.jsonl"
+    if cache and (str(cache) == "-" or cache.resolve() in [p.resolve() for p in (solved, unsolved, Path(data))]):
         raise CallError(f"--cache must name a file of its own; got {cache}.")
-    api_key = _api_key()
+    api_key = os.environ.get("OPENAI_API_KEY", "").strip() or None
+    if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+        # Sent as it is, it would come back in the message of the HTTP library. It is not printed here either.
+        raise CallError("OPENAI_API_KEY must be one word of ASCII characters; it holds others.")
 
-    from console.terminal import Terminal
+    from console.terminal import Terminal, table
     from experiments.data import data_sources
     from experiments.teacher import solutions, summary
-    from experiments.teacher.store import Store, StoreInUseError
+    from experiments.teacher.store import Store
 
     skipped: list[str] | None = [] if skip_broken else None
     start = time.monotonic()
     try:
-        settings = Settings(
-            base_url=base_url,
-            model=model,
-            concurrency=concurrency,
-            attempts=attempts,
-            max_tokens=max_tokens,
-            timeout=timeout,
-            max_wait=max_wait,
-            retries=retries,
-            seed=seed,
-            rename=tuple(map(_renaming, rename)),
-            omit=omit,
-        )
-        problems = list(data_sources.problems(data, split, limit=limit, seed=seed, skipped=skipped))
+        problems = list(data_sources.problems(data, split, limit=limit, seed=settings.seed, skipped=skipped))
         if not problems:
             raise ValueError(f"--data must hold a problem; {data} has none in its {split} split.")
         out.mkdir(parents=True, exist_ok=True)
         store = Store(cache or out / "teacher-cache.jsonl")
-    except (ValueError, OSError, StoreInUseError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         raise CallError(str(error)) from None
     with closing(store), progress("asking", len(problems), "problems") as advance:
         for message in store.notes:
@@ -175,20 +123,21 @@ def teacher(
         run = solutions.solve(problems, settings, store, on_outcome=on_outcome, api_key=api_key)
     for message in skipped or ():
         print(f"skipped: {message}", file=sys.stderr)
-    terminal = Terminal(highlight=False, markup=False, soft_wrap=True)
+    terminal = Terminal(soft_wrap=True)
     terminal.print(f"{settings.model} at {settings.endpoint}\n")
     terminal.width = max(terminal.width, 80)  # a number that is cut short is another number
-    terminal.print(summary.table(run, None if price_in is None or price_out is None else (price_in, price_out)))
-    for line in summary.remarks(run, settings, time.monotonic() - start):
-        terminal.print(line)
+    prices = None if price_in is None or price_out is None else (price_in, price_out)
+    terminal.print(
+        table("", numbers=("this run", "from cache", "both"), rows=summary.rows(run.outcomes, prices)),
+        *summary.remarks(run, settings, time.monotonic() - start),
+        sep="\n",
+    )
     if run.failure is not None:
-        print(
+        raise FailureError(
             f"{run.failure}\nStopped after {len(run.outcomes)} of {len(problems)} problems; nothing is written. What "
-            f"was answered is in {store.path}: run again to go on.",
-            file=sys.stderr,
+            f"was answered is in {store.path}: run again to go on."
         )
-        return 1
-    write(out / "train.jsonl", _lines(outcome for outcome in run.outcomes if outcome.state == "solved"))
-    write(out / "unsolved.jsonl", _lines(outcome for outcome in run.outcomes if outcome.state != "solved"))
-    print(f"wrote {out / 'train.jsonl'} and {out / 'unsolved.jsonl'}")
+    for path, is_solved in ((solved, True), (unsolved, False)):
+        files.write_lines(path, [o.record for o in run.outcomes if (o.state == "solved") == is_solved])
+    print(f"wrote {solved} and {unsolved}")
     return 0 if "solved" in states and "given up" not in states else 1

@@ -88,7 +88,7 @@ def twin(
         from experiments.training import distributed
 
     distributed.join(None, None, None)
-    terminal = Terminal(highlight=False, markup=False)
+    terminal = Terminal()
     try:
         run_config = config.from_json(files.read_object(folder / CONFIG))
         name = optimizer or run_config.arm.optimizer

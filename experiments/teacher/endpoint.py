@@ -14,16 +14,17 @@ import random
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import NoReturn
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
-
-import openai
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from experiments.teacher import refusals, replies
 from experiments.teacher.refusals import RequestError
 from experiments.teacher.replies import NoCompletionError, Reply
-from experiments.teacher.settings import HINT, Settings, public_url
+from experiments.teacher.settings import HINT, OPENAI_URL, Settings, public_url
+
+if TYPE_CHECKING:
+    import openai
 
 __all__ = ["Endpoint"]
 
@@ -34,27 +35,41 @@ _PASSING = (408, 409, 425, 429)  # beside all of 500 and above but 501
 
 
 class Endpoint:
-    """The endpoint behind bounded retries."""
+    """The endpoint behind bounded retries. The first request connects: before it, neither key nor client is needed."""
 
     def __init__(self, settings: Settings, api_key: str | None) -> None:
-        self._settings = settings
+        self._settings, self._api_key = settings, api_key
         password = urlsplit(settings.base_url).password
         self._secrets = [secret for secret in (api_key, password) if secret and len(secret) >= _SHORTEST_SECRET]
         # Whether the hint is accepted; None while that is open. OpenAI refuses parameters that it does not know.
         self._is_hint_accepted = None if HINT not in settings.omit and not settings.is_openai else False
+
+    @cached_property
+    def _client(self) -> "openai.AsyncOpenAI":
+        if self._api_key is None and self._settings.is_openai:
+            fix = "Set OPENAI_API_KEY, or give another endpoint with --base-url."
+            raise RequestError(f"{OPENAI_URL} needs a key. {fix}", "run")
+        try:
+            import openai  # noqa: PLC0415  # an optional package
+        except ModuleNotFoundError as error:
+            fix = "in the project's folder, pip install '.[teacher]'."
+            raise RequestError(f"`{error.name}` must be installed to ask a teacher: {fix}", "run") from None
         # Its own retries wait for as long as the server likes, and pay for what cannot succeed; a redirect would take
         # the key and the questions to an address that nobody gave.
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key or "none",
-            base_url=settings.base_url,
+        return openai.AsyncOpenAI(
+            api_key=self._api_key or "none",
+            base_url=self._settings.base_url,
             max_retries=0,
-            timeout=settings.timeout,
+            timeout=self._settings.timeout,
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
 
-    async def close(self) -> None:
-        """Ends the connections."""
-        await self._client.close()
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if "_client" in vars(self):
+            await self._client.close()
 
     async def ask(self, request: Mapping[str, object]) -> tuple[Reply, int]:
         """The reply, and the number of times that the request was sent.
@@ -62,68 +77,56 @@ class Endpoint:
         Raises:
             RequestError: If the request is given up.
         """
-        limits = self._settings
-        body = {name: value for name, value in request.items() if name not in ("base_url", "attempt")}
+        client = self._client
+        hint = {} if self._is_hint_accepted is False else {HINT: False}
         jitter = random.Random(repr(request))  # reproducible, whatever the order in which requests fail
-        num_sent, is_hint_refused = 0, False
-
-        async def reply() -> Reply:
-            nonlocal num_sent, is_hint_refused
-            has_hint = self._is_hint_accepted is not False and not is_hint_refused
+        num_sent, waited, longest = 0, 0.0, self._settings.max_wait * _FIRST_WAIT
+        while True:
             num_sent += 1
             try:
-                answer = await self._send({**body, HINT: False} if has_hint else body)
+                reply = await self._send(client, request, hint)
             except RequestError as error:
-                if not (error.is_refusal and has_hint and self._is_hint_accepted is None):
+                error.num_sent = num_sent
+                if error.is_refusal and hint and self._is_hint_accepted is None:
+                    hint = {}  # or something else is refused: the same request without the hint decides
+                    continue
+                if error.ends != "try":
                     raise
-                is_hint_refused = True  # or something else is: the same request without the hint decides
-                return await reply()
-            if has_hint or is_hint_refused:
-                self._is_hint_accepted = has_hint
-            return answer
+                wait = max(error.retry_after, longest * jitter.uniform(0.5, 1.0))
+                if limit := self._limit(error.retry_after, num_sent, waited + wait):
+                    raise RequestError(f"{error} {limit}", num_sent=num_sent) from None
+                await asyncio.sleep(wait)
+                waited, longest = waited + wait, 2 * longest
+            else:
+                self._is_hint_accepted = bool(hint)
+                return reply, num_sent
 
-        def pause(state: RetryCallState) -> float:
-            wait = limits.max_wait * _FIRST_WAIT * 2 ** (state.attempt_number - 1)
-            return max(_error(state).retry_after, wait * jitter.uniform(0.5, 1.0))
+    def _limit(self, demand: float, num_sent: int, waited: float) -> str:
+        """The limit that forbids another try; empty where none does."""
+        settings = self._settings
+        if demand > settings.max_wait:
+            rule = f"which is more than --max-wait ({settings.max_wait:g} s)"
+            return f"It asks to wait {demand:.6g} s (Retry-After), {rule}."
+        if num_sent > settings.retries:
+            return f"Tried {num_sent} times (--retries)."
+        if waited > settings.max_wait:
+            return f"Tried {num_sent} times, until --max-wait ({settings.max_wait:g} s) was used up."
+        return ""
 
-        def limit(state: RetryCallState) -> str:
-            """The limit that forbids another try; empty where none does."""
-            demand = _error(state).retry_after
-            if demand > limits.max_wait:
-                return (
-                    f"It asks to wait {demand:.6g} s (Retry-After), which is more than --max-wait "
-                    f"({limits.max_wait:g} s)."
-                )
-            if num_sent > limits.retries:
-                return f"Tried {num_sent} times (--retries)."
-            is_used_up = state.idle_for + state.upcoming_sleep > limits.max_wait
-            return f"Tried {num_sent} times, until --max-wait ({limits.max_wait:g} s) was used up." * is_used_up
+    async def _send(
+        self, client: "openai.AsyncOpenAI", request: Mapping[str, object], hint: Mapping[str, bool]
+    ) -> Reply:
+        import openai  # noqa: PLC0415  # an optional package
 
-        def give_up(state: RetryCallState) -> NoReturn:
-            raise RequestError(f"{_error(state)} {limit(state)}")
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, RequestError) and error.ends == "try"),
-            wait=pause,
-            stop=lambda state: bool(limit(state)),
-            retry_error_callback=give_up,
-        )
-        try:
-            return await retrying(reply), num_sent
-        except RequestError as error:
-            error.num_sent = num_sent
-            raise
-
-    async def _send(self, body: Mapping[str, object]) -> Reply:
         timeout = self._settings.timeout
-        words = {name: body[name] for name in ("model", "messages")}
+        words = {name: request[name] for name in ("model", "messages")}
         # As they are: the client itself knows neither the new names nor the hint.
-        parameters = {name: value for name, value in body.items() if name not in words}
+        parameters = {name: value for name, value in request.items() if name not in ("base_url", "attempt", *words)}
         try:
             # The client's own timeout is for one read: a server that trickles bytes never meets it.
             async with asyncio.timeout(timeout):
-                create = self._client.chat.completions.with_raw_response.create
-                response = await create(**words, extra_body=parameters)  # type: ignore[call-overload]
+                create = client.chat.completions.with_raw_response.create
+                response = await create(**words, extra_body=parameters | hint)  # type: ignore[call-overload]
         except (TimeoutError, openai.APITimeoutError):
             raise RequestError(f"No whole answer came within {timeout:g} s (--timeout).") from None
         except openai.APIStatusError as error:
@@ -135,13 +138,13 @@ class Endpoint:
             return replies.read(self._without_secrets(content.decode()))
         except (ValueError, RecursionError) as error:
             kind = self._plain(response.headers.get("content-type", "no content type"))
-            reason = self._plain(str(error)) if isinstance(error, NoCompletionError) else "not JSON"
+            reason = error if isinstance(error, NoCompletionError) else "not JSON"
             raise RequestError(
                 f"Status 200, but no completion ({kind}; {reason}): {self._plain(content.decode(errors='replace'))!r}. "
                 "Is --base-url an API? It usually ends in /v1."
             ) from None
 
-    def _refusal(self, error: openai.APIStatusError) -> RequestError:
+    def _refusal(self, error: "openai.APIStatusError") -> RequestError:
         status, headers, settings = error.status_code, error.response.headers, self._settings
         reason = self._plain(str(_reason(error.body) or "")) or "no reason given"
         answer = f"{settings.endpoint} answers {status}: {reason!r}."
@@ -174,12 +177,6 @@ class Endpoint:
         """A stranger's text on one line, without characters that act on a terminal."""
         printable = "".join(letter if letter.isprintable() else " " for letter in self._without_secrets(text))
         return " ".join(printable.split())[:160]
-
-
-def _error(state: RetryCallState) -> RequestError:
-    error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, RequestError)  # `retry` lets no other error come so far
-    return error
 
 
 def _reason(body: object) -> object:

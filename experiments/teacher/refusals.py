@@ -5,9 +5,9 @@ here knows how a request travels.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 __all__ = ["Remedy", "RequestError", "remedies"]
 
@@ -34,6 +34,18 @@ class RequestError(Exception):
         return self.message
 
 
+class Remedy(NamedTuple):
+    """The way around a parameter that is refused, or a value of it.
+
+    Attributes:
+        options: The options of the command.
+        is_for_all: Whether every other request would be refused in the same way.
+    """
+
+    options: str
+    is_for_all: bool
+
+
 _OTHER_NAMES = {
     "max_tokens": ("max_completion_tokens", "OpenAI's newer name for it"),
     "seed": ("random_seed", "Mistral's name for it"),
@@ -49,19 +61,6 @@ _REPLACEMENT = re.compile(r"\buse ['\"`]?(\w+)['\"`]? instead", re.IGNORECASE)
 _ECHOES = ("input", "ctx", "url")  # of pydantic: what was sent, which may be a question that speaks of seeds
 
 
-@dataclass(frozen=True)
-class Remedy:
-    """The way around a parameter that is refused, or a value of it.
-
-    Attributes:
-        options: The options of the command.
-        is_for_all: Whether every other request would be refused in the same way.
-    """
-
-    options: str
-    is_for_all: bool
-
-
 def remedies(body: object, names: Mapping[str, str]) -> list[Remedy]:
     """The options for each parameter that an error names.
 
@@ -69,16 +68,14 @@ def remedies(body: object, names: Mapping[str, str]) -> list[Remedy]:
         body: The JSON of the error, or its text.
         names: The parameters: the name that was sent, and the name that the options know it by.
     """
-    statements = list(_statements(body))
-    return [_remedy(sent, name, statements) for sent, name in names.items() if _is_named(sent, statements)]
+    text = "\n".join(_statements(body))
+    return [_remedy(sent, name, text) for sent, name in names.items() if _is_named(sent, text)]
 
 
-def _remedy(sent: str, name: str, statements: Sequence[str]) -> Remedy:
-    text = "\n".join(statements)
+def _remedy(sent: str, name: str, text: str) -> Remedy:
     if not _UNWELCOME.search(text):
         # A limit may be too large beside a long question, and fit the next.
-        options = _VALUE_OPTIONS.get(name, f"--omit {name}")
-        return Remedy(options, is_for_all=name != "max_tokens")
+        return Remedy(_VALUE_OPTIONS.get(name, f"--omit {name}"), is_for_all=name != "max_tokens")
     replacement = _REPLACEMENT.search(text)
     if replacement and replacement[1] != sent:
         return Remedy(f"--rename {name}={replacement[1]}", is_for_all=True)
@@ -87,20 +84,19 @@ def _remedy(sent: str, name: str, statements: Sequence[str]) -> Remedy:
     return Remedy(f"--omit {name}{also}", is_for_all=True)
 
 
-def _is_named(name: str, statements: Sequence[str]) -> bool:
+def _is_named(name: str, text: str) -> bool:
     """Whether a text speaks of the parameter: in quotes, first on a line, or beside a word for parameters.
 
     A word with an underscore needs none of them.
     """
     word = re.escape(name)
-    bare = rf"(?<!\w){word}(?!\w)"
     marked = (
         rf"['\"`]{word}['\"`]|(?:^|->)\s*{word}(?!\w)"
         rf"|(?:supplied|parameters?|arguments?|fields?|propert(?:y|ies)|names?):?\s+{word}(?!\w)"
         rf"|(?<!\w){word} (?:parameter|argument|field|property)"
     )
-    pattern = re.compile(bare if "_" in name else marked, re.IGNORECASE | re.MULTILINE)
-    return any(pattern.search(statement) for statement in statements)
+    pattern = rf"(?<!\w){word}(?!\w)" if "_" in name else marked
+    return bool(re.search(pattern, text, re.IGNORECASE | re.MULTILINE))
 
 
 def _statements(body: object) -> Iterator[str]:

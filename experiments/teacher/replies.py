@@ -4,10 +4,9 @@ Nothing here knows how a reply travels, or whether it is right.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from experiments.data import reasoning
 
@@ -28,47 +27,34 @@ _ENDINGS: Mapping[str, Ending] = {
     "model_length": "limit",  # Mistral: the model's limit, not the request's
     "model_context_window_exceeded": "limit",  # Anthropic: likewise
 }
+_MOST_TOKENS = 10**9  # a count beyond it is a mistake of the endpoint's
 
 
 class NoCompletionError(ValueError):
     """JSON, but no chat completion."""
 
 
-def _or_none(value: object, validate: Callable[[object], object]) -> object:
-    try:
-        return validate(value)
-    except ValidationError:
-        return None  # a value of a wrong type counts as missing
-
-
-_Text = Annotated[str | None, WrapValidator(_or_none)]
-# A count of a thousand million tokens is a mistake of the endpoint's.
-_Count = Annotated[Annotated[int, Field(strict=True, ge=0, lt=10**9)] | None, WrapValidator(_or_none)]
-_COUNT = TypeAdapter[int | None](_Count)
-
-
-class Reply(BaseModel):
-    """An answer that was paid for, or the model's refusal to answer.
+@dataclass(frozen=True)
+class Reply:
+    """An answer that was paid for, or the model's refusal to answer. None stands for what the endpoint does not say.
 
     Attributes:
-        text: The content as it came, with the reasoning that is in it; None where there is none.
+        text: The content as it came, with the reasoning that is in it.
         finish_reason: Why it ends, in the endpoint's words.
-        prompt_tokens: As the endpoint counts them; None where it does not say.
+        prompt_tokens: As the endpoint counts them.
         completion_tokens: Likewise, with those of the reasoning.
         model: The model's name in the reply.
-        reasoning: The reasoning that came apart from the content; None where there is none.
-        refusal: Why the model does not answer, in its words; None where it does not say so.
+        reasoning: The reasoning that came apart from the content.
+        refusal: Why the model does not answer, in its words.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    text: _Text = None
-    finish_reason: _Text = None
-    prompt_tokens: _Count = None
-    completion_tokens: _Count = None
-    model: _Text = None
-    reasoning: _Text = None
-    refusal: _Text = None
+    text: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    model: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
 
     @property
     def answer(self) -> str:
@@ -87,7 +73,7 @@ class Reply(BaseModel):
 
 
 def read(text: str) -> Reply:
-    """The reply in the body of a chat completion.
+    """The reply in the body of a chat completion. A value of a wrong type counts as missing.
 
     Raises:
         NoCompletionError: If it is JSON and no chat completion.
@@ -99,23 +85,20 @@ def read(text: str) -> Reply:
         raise NoCompletionError("no list of choices")
     choice = _object(choices[0] if choices else None)
     message = _object(choice.get("message"))
-    content = message.get("content")
-    usage = _object(completion.get("usage"))
-    prompt, completed, total = (
-        _COUNT.validate_python(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total")
-    )
+    content, usage = message.get("content"), _object(completion.get("usage"))
+    prompt, completed, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     if prompt is not None and completed is not None and total is not None:
         # Gemini and xAI count the reasoning, which is paid for, in the total alone.
         completed = max(completed, total - prompt)
     return Reply(
         text=_joined(content, "text"),
-        finish_reason=choice.get("finish_reason"),
+        finish_reason=_text(choice.get("finish_reason")),
         prompt_tokens=prompt,
         completion_tokens=completed,
-        model=completion.get("model"),
+        model=_text(completion.get("model")),
         # DeepSeek, llama.cpp, SGLang; OpenRouter, Ollama, Groq, vLLM from 0.23 on; Mistral has it among the parts
-        reasoning=message.get("reasoning_content") or message.get("reasoning") or _joined(content, "thinking"),
-        refusal=message.get("refusal") or _joined(content, "refusal"),
+        reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or _joined(content, "thinking"),
+        refusal=_text(message.get("refusal")) or _joined(content, "refusal"),
     )
 
 
@@ -123,16 +106,18 @@ def _object(value: object) -> dict:
     return value if isinstance(value, dict) else {}
 
 
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
+
+
 def _joined(content: object, kind: str) -> str | None:
     """The text of one kind in a content, which is a text, or a list of parts that each say their kind."""
-    if isinstance(content, list):
-        return "".join(_texts(content, kind)) or None
-    return content if kind == "text" and isinstance(content, str) else None
-
-
-def _texts(parts: list[object], kind: str) -> Iterator[str]:
-    for part in parts:
-        if isinstance(part, dict) and part.get("type") == kind:
-            value = part.get(kind)
-            # Mistral's part of the kind "thinking" holds a list of parts of the kind "text".
-            yield value if isinstance(value, str) else _joined(value, "text") or ""
+    if not isinstance(content, list):
+        return _text(content) if kind == "text" else None
+    parts = [part.get(kind) for part in content if isinstance(part, dict) and part.get("type") == kind]
+    # Mistral's part of the kind "thinking" holds a list of parts of the kind "text".
+    return "".join(_joined(part, "text") or "" for part in parts) or None

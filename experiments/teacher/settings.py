@@ -1,19 +1,18 @@
-"""The settings of a teacher: its address, its model, the limits of a request."""
+"""The settings of a teacher: its address, its model, the limits of a request. The command has an option for each."""
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 from urllib.parse import urljoin, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from console.command import option, option_group
+from console.values import number, whole
 
-from experiments import typed
-
-__all__ = ["HINT", "OPENAI_URL", "PARAMETERS", "Settings", "public_url"]
+__all__ = ["HINT", "OPENAI_URL", "Settings", "public_url"]
 
 OPENAI_URL = "https://api.openai.com/v1"
-Parameter = Literal["temperature", "seed", "max_tokens"]
-PARAMETERS: tuple[Parameter, ...] = get_args(Parameter)
-"""Of a request, beside the model and the messages."""
+_Parameter = Literal["temperature", "seed", "max_tokens"]
+_PARAMETERS: tuple[_Parameter, ...] = get_args(_Parameter)  # of a request, beside the model and the messages
 HINT = "cache_prompt"
 """A parameter that is sent as false where it is accepted. It is no part of the request's key."""
 _HOST = re.compile(r"[A-Za-z0-9.:_-]+")
@@ -29,74 +28,60 @@ def public_url(url: str, base: str = "") -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
-def _check_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        is_usable = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
-    except ValueError:  # the port is no number, or the brackets of an address do not close
-        is_usable = False
-    if not is_usable or "?" in url or "#" in url:
-        public = url.rpartition("@")[2]
-        raise ValueError(f"`base_url` must be http(s)://host[:port]/path; got {public}. It usually ends in /v1.")
-    return url
-
-
-class Settings(BaseModel):
-    """The address of a teacher, and the limits of a request.
-
-    Attributes:
-        base_url: The address of the API, without /chat/completions.
-        model: The endpoint's name for the teacher.
-        concurrency: The most requests in flight; a killed run pays for them twice. 1000 is the limit of the client.
-        attempts: The most answers to a problem; the first right one is the last.
-        max_tokens: The most tokens of an answer.
-        timeout: Seconds for a whole answer.
-        max_wait: Seconds that one request may wait between its tries, all waits together.
-        retries: The most tries of a request after the first.
-        seed: The seed of the first attempt; attempt k is asked with seed + k - 1.
-        rename: Parameters with another name at the endpoint: the name here, and the name there.
-        omit: Parameters that are not sent.
+@option_group
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The address of a teacher, and the limits of a request. Each option says what its value means.
 
     Raises:
-        ValueError: If a value breaks its rule; the message names the setting.
+        ValueError: If the address is none, or a parameter cannot be renamed as `rename` says.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model: Annotated[str, option(metavar="NAME")] = "gpt-4o"
+    base_url: Annotated[str, option("of an OpenAI-compatible API", "URL")] = OPENAI_URL
+    # A killed run pays twice for the requests in flight. The client makes 1000 connections at most.
+    concurrency: Annotated[int, option("requests in flight", "N", whole(1, 1000))] = 8
+    attempts: Annotated[int, option("answers asked for per problem", "N", whole(1))] = 3
+    max_tokens: Annotated[int, option("of an answer, with its reasoning", "N", whole(1))] = 512
+    rename: Annotated[
+        tuple[str, ...],
+        option("send temperature, seed or max_tokens by another name; may be repeated", "NAME=OTHER"),
+    ] = ()
+    omit: Annotated[
+        tuple[_Parameter | Literal["cache_prompt"], ...], option("do not send; may be repeated:", "NAME")
+    ] = ()
+    timeout: Annotated[float, option("seconds for a whole answer", "S", number())] = 60.0
+    max_wait: Annotated[
+        float,
+        option("seconds that a request may wait between its tries, the server's Retry-After among them", "S", number()),
+    ] = 60.0
+    retries: Annotated[int, option("tries of a request after the first", "N", whole(0))] = 5
+    seed: Annotated[int, option("sent with the request; of generated problems", "K", whole(0))] = 0
 
-    base_url: Annotated[str, AfterValidator(_check_url)] = OPENAI_URL
-    model: str = "gpt-4o"
-    concurrency: int = Field(8, ge=1, le=1000)
-    attempts: int = Field(3, ge=1)
-    max_tokens: int = Field(512, ge=1)
-    timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
-    max_wait: float = Field(60.0, gt=0, allow_inf_nan=False)
-    retries: int = Field(5, ge=0)
-    seed: int = 0
-    rename: tuple[tuple[str, str], ...] = ()
-    omit: tuple[str, ...] = ()
-
-    def __init__(self, **values: object) -> None:
+    def __post_init__(self) -> None:
         try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ValueError(f"{typed.fault(error).removesuffix('.')}.") from None
-
-    @model_validator(mode="after")
-    def _check_names(self) -> "Settings":
-        known = (*PARAMETERS, HINT)
-        for name in self.omit:
-            if name not in known:
-                raise ValueError(f"`omit` must name one of {', '.join(known)}; got {name[:60]}.")
-        others: set[str] = {"model", "messages", *known}
-        for place, (name, other) in enumerate(self.rename):
-            if name not in PARAMETERS:
-                raise ValueError(f"`rename` must name one of {', '.join(PARAMETERS)}; got {name[:60]}.")
-            if name in (*self.omit, *dict(self.rename[:place])):
-                raise ValueError(f"`rename` must name a parameter once, and none that is left out; got {name} again.")
-            if other in others or not _NAME.fullmatch(other):
-                raise ValueError(f"`rename` must give {name} a name that no other parameter has; got {other[:60]!r}.")
-            others.add(other)
-        return self
+            parts = urlsplit(self.base_url)
+            is_usable = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+        except ValueError:  # the port is no number, or the brackets of an address do not close
+            is_usable = False
+        if not is_usable or "?" in self.base_url or "#" in self.base_url:
+            public = self.base_url.rpartition("@")[2] or "nothing"
+            raise ValueError(f"--base-url must be http(s)://host[:port]/path; got {public}. It usually ends in /v1.")
+        unnamed = [name for name in _PARAMETERS if name not in self.omit]
+        taken = {"model", "messages", HINT, *_PARAMETERS}
+        for item in self.rename:
+            name, equals, other = item.partition("=")
+            if not equals:
+                example = "max_tokens=max_completion_tokens"
+                raise ValueError(f"--rename must be NAME=OTHER, as {example}; got {item[:60]}.")
+            if name not in _PARAMETERS:
+                raise ValueError(f"--rename must name one of {', '.join(_PARAMETERS)}; got {name[:60]}.")
+            if name not in unnamed:
+                raise ValueError(f"--rename must name a parameter once, and none that is left out; got {name} again.")
+            if other in taken or not _NAME.fullmatch(other):
+                raise ValueError(f"--rename must give {name} a name that no other parameter has; got {other[:60]!r}.")
+            unnamed.remove(name)
+            taken.add(other)
 
     @property
     def endpoint(self) -> str:
@@ -111,4 +96,5 @@ class Settings(BaseModel):
     @property
     def sent_names(self) -> dict[str, str]:
         """The parameters that are sent, each with its name at the endpoint."""
-        return {name: dict(self.rename).get(name, name) for name in PARAMETERS if name not in self.omit}
+        names = {name: other for name, _, other in (item.partition("=") for item in self.rename)}
+        return {name: names.get(name, name) for name in _PARAMETERS if name not in self.omit}

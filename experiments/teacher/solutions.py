@@ -7,28 +7,24 @@ neither checked nor part of a solution. Nothing here knows how a request travels
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from experiments.data import answers, gsm8k
 from experiments.data.gsm8k import Problem
+from experiments.teacher.endpoint import Endpoint
 from experiments.teacher.refusals import RequestError
 from experiments.teacher.replies import Reply
-from experiments.teacher.settings import OPENAI_URL, Settings
+from experiments.teacher.settings import Settings
 from experiments.teacher.store import Store
 
-if TYPE_CHECKING:
-    from experiments.teacher.endpoint import Endpoint
-
-__all__ = ["VERDICTS", "Attempt", "Outcome", "Run", "State", "Verdict", "request", "solve", "verdict"]
+__all__ = ["Attempt", "Outcome", "Run", "State", "Verdict", "request", "solve", "verdict"]
 
 Verdict = Literal["right", "wrong", "no final line", "cut off", "no text"]
 """On an answer. The last three cannot be used: no line `#### N` at the end, stopped by a limit or a filter, empty.
 
 An answer that a limit stopped before it began is cut off, not empty."""
-
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 State = Literal["solved", "never solved", "given up"]
-"""Of a problem."""
+"""Of a problem: the last answer is right, none of all attempts' answers is, or an attempt got no answer."""
 
 # The example is this project's own. Its last turn is what gsm8k.final_answer and a reader of annotations accept.
 _PROMPT = (
@@ -54,18 +50,15 @@ _AGAIN_TEMPERATURE = 0.7  # at 0 a wrong answer would only come back
 _FEWEST_IN_A_ROW = 3  # problems without an answer, by which an endpoint counts as down
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One answer to a problem.
 
     Attributes:
-        number: From 1.
         reply: The answer.
         verdict: Whether it is right, and if not, why.
         num_sent: Requests sent for it in this run; 0 where it comes from the cache.
     """
 
-    number: int
     reply: Reply
     verdict: Verdict
     num_sent: int
@@ -82,20 +75,15 @@ class Outcome:
     """
 
     problem: Problem
-    attempts: tuple[Attempt, ...]
+    attempts: Sequence[Attempt]
     error: RequestError | None = None
 
     @property
     def state(self) -> State:
-        """Solved by the last attempt, never solved although all attempts were answered, or given up."""
+        """The state at the end."""
         if self.error:
             return "given up"
-        return "solved" if self.attempts and self.attempts[-1].verdict == "right" else "never solved"
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether the limit of tokens was used up before the last answer began."""
-        return bool(self.attempts) and self.attempts[-1].reply.is_spent
+        return "solved" if self.attempts[-1].verdict == "right" else "never solved"
 
     @property
     def num_sent(self) -> int:
@@ -107,8 +95,8 @@ class Outcome:
         """The line of a file: a problem with its solution, or an unsolved one with the verdicts on its answers."""
         question = {"id": self.problem.id, "question": self.problem.question}
         if self.state == "solved":
-            last = self.attempts[-1]
-            return {**question, "answer": last.reply.answer, "teacher": last.reply.model, "attempt": last.number}
+            reply = self.attempts[-1].reply
+            return {**question, "answer": reply.answer, "teacher": reply.model, "attempt": len(self.attempts)}
         verdicts = [attempt.verdict for attempt in self.attempts]
         return {**question, "gold": self.problem.gold, "verdicts": verdicts, "given_up": self.error and str(self.error)}
 
@@ -137,14 +125,7 @@ def request(settings: Settings, question: str, attempt: int) -> dict[str, object
 
 
 def verdict(reply: Reply, gold: str) -> Verdict:
-    """The verdict on an answer: right if it has ended, its last line is `#### N`, and every reading of it is gold.
-
-    Raises:
-        ValueError: If `gold` is no number.
-    """
-    right = answers.number(gold)
-    if right is None:
-        raise ValueError(f"`gold` must be a number; got {gold!r}.")
+    """The verdict on an answer: right if it has ended, its last line is `#### N`, and every reading of it is gold."""
     text = reply.answer
     if reply.is_spent:
         return "cut off"
@@ -156,7 +137,7 @@ def verdict(reply: Reply, gold: str) -> Verdict:
         last = answers.number(gsm8k.final_answer(text))
     except ValueError:
         return "no final line"
-    return "right" if answers.extract(text).value == last == right else "wrong"
+    return "right" if answers.extract(text).value == last == answers.number(gold) else "wrong"
 
 
 def solve(
@@ -177,90 +158,65 @@ def solve(
     Args:
         problems: The problems, each with an id of its own.
         settings: The teacher, and the limits of a request.
-        store: The place of every answer before its use.
+        store: Where every answer is kept before it is used.
         on_outcome: Called with each problem's outcome, in the order in which they are ready.
         api_key: The endpoint's key; a local endpoint needs none. It goes nowhere but into the header of the requests.
 
     Raises:
         OSError: If the store cannot be written.
     """
-    outcomes: dict[str, Outcome] = {}
+    return asyncio.run(_solve(problems, settings, store, on_outcome, api_key))
 
-    def keep(outcome: Outcome) -> None:
-        outcomes[outcome.problem.id] = outcome
-        on_outcome(outcome)
 
-    failure = asyncio.run(_Teacher(settings, store, api_key).solve(problems, keep))
+async def _solve(
+    problems: Sequence[Problem],
+    settings: Settings,
+    store: Store,
+    on_outcome: Callable[[Outcome], None],
+    api_key: str | None,
+) -> Run:
+    queue, outcomes = iter(problems), dict[str, Outcome]()
+    failure: str | None = None
+    num_in_a_row, most_in_a_row = 0, max(_FEWEST_IN_A_ROW, settings.concurrency)
+
+    async def work() -> None:
+        nonlocal failure, num_in_a_row
+        for problem in queue:  # shared by the workers: each problem goes to one of them
+            outcome = outcomes[problem.id] = await _outcome(problem, settings, store, endpoint)
+            on_outcome(outcome)
+            reason = outcome.error and str(outcome.error)
+            if not reason and outcome.num_sent and outcome.attempts[-1].reply.is_spent:
+                spent = f"All {settings.max_tokens} tokens were used before an answer began."
+                reason = f"{spent} Give a higher --max-tokens."
+            if reason or outcome.num_sent:  # an answer from the store is no sign of life
+                num_in_a_row = num_in_a_row + 1 if reason else 0
+            if outcome.error and outcome.error.ends == "run":
+                failure = failure or reason
+            elif num_in_a_row >= most_in_a_row:
+                times = f"{num_in_a_row} problems in a row; the last time: {reason}"
+                failure = failure or f"{settings.endpoint} gave no answer to {times}"
+            if failure:
+                return
+
+    async with Endpoint(settings, api_key) as endpoint:
+        await asyncio.gather(*(work() for _ in range(settings.concurrency)))
     return Run([outcomes[problem.id] for problem in problems if problem.id in outcomes], failure)
 
 
-class _Teacher:
-    """The endpoint with the answers that it has already given; the first request without an answer connects."""
-
-    def __init__(self, settings: Settings, store: Store, api_key: str | None) -> None:
-        self._settings, self._store, self._api_key = settings, store, api_key
-        self._endpoint: Endpoint | None = None
-
-    async def solve(self, problems: Sequence[Problem], on_outcome: Callable[[Outcome], None]) -> str | None:
-        """Works on the problems; returns why it ended before the last of them, or None."""
-        settings, queue = self._settings, iter(problems)
-        failure: str | None = None
-        num_in_a_row, most_in_a_row = 0, max(_FEWEST_IN_A_ROW, settings.concurrency)
-
-        async def work() -> None:
-            nonlocal failure, num_in_a_row
-            for problem in queue:  # shared by the workers: each problem goes to one of them
-                outcome = await self._outcome(problem)
-                on_outcome(outcome)
-                reason = outcome.error and str(outcome.error)
-                if outcome.is_spent and outcome.num_sent and not reason:
-                    spent = f"All {settings.max_tokens} tokens were used before an answer began."
-                    reason = f"{spent} Give a higher --max-tokens."
-                if reason or outcome.num_sent:  # an answer from the store is no sign of life
-                    num_in_a_row = num_in_a_row + 1 if reason else 0
-                if outcome.error and outcome.error.ends == "run":
-                    failure = failure or reason
-                elif num_in_a_row >= most_in_a_row:
-                    times = f"{num_in_a_row} problems in a row; the last time: {reason}"
-                    failure = failure or f"{settings.endpoint} gave no answer to {times}"
-                if failure:
-                    return
-
-        try:
-            await asyncio.gather(*(work() for _ in range(settings.concurrency)))
-        finally:
-            if self._endpoint is not None:
-                await self._endpoint.close()
-        return failure
-
-    async def _outcome(self, problem: Problem) -> Outcome:
-        attempts: list[Attempt] = []
-        for number in range(1, self._settings.attempts + 1):
-            body = request(self._settings, problem.question, number)
-            reply, num_sent = self._store.reply(body), 0
-            if reply is None:
-                if attempts and attempts[-1].reply.is_spent:
-                    break
-                try:
-                    reply, num_sent = await self._connected().ask(body)
-                except RequestError as error:
-                    return Outcome(problem, tuple(attempts), error)
-                self._store.add(body, reply)
-            attempts.append(Attempt(number, reply, verdict(reply, problem.gold), num_sent))
-            if attempts[-1].verdict == "right":
+async def _outcome(problem: Problem, settings: Settings, store: Store, endpoint: Endpoint) -> Outcome:
+    attempts: list[Attempt] = []
+    for number in range(1, settings.attempts + 1):
+        body = request(settings, problem.question, number)
+        reply, num_sent = store.reply(body), 0
+        if reply is None:
+            if attempts and attempts[-1].reply.is_spent:
                 break
-        return Outcome(problem, tuple(attempts))
-
-    def _connected(self) -> "Endpoint":
-        if self._endpoint is not None:
-            return self._endpoint
-        if self._api_key is None and self._settings.is_openai:
-            fix = "Set OPENAI_API_KEY, or give another endpoint with --base-url."
-            raise RequestError(f"{OPENAI_URL} needs a key. {fix}", "run")
-        try:
-            from experiments.teacher.endpoint import Endpoint  # noqa: PLC0415  # needs optional packages
-        except ModuleNotFoundError as error:
-            fix = "in the project's folder, pip install '.[teacher]'."
-            raise RequestError(f"`{error.name}` must be installed to ask a teacher: {fix}", "run") from None
-        self._endpoint = Endpoint(self._settings, self._api_key)
-        return self._endpoint
+            try:
+                reply, num_sent = await endpoint.ask(body)
+            except RequestError as error:
+                return Outcome(problem, attempts, error)
+            store.add(body, reply)
+        attempts.append(Attempt(reply, verdict(reply, problem.gold), num_sent))
+        if attempts[-1].verdict == "right":
+            break
+    return Outcome(problem, attempts)

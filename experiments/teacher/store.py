@@ -15,33 +15,36 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+from experiments.files import BusyError
 from experiments.teacher.replies import Reply
 
-__all__ = ["BrokenStoreError", "Store", "StoreInUseError", "key"]
+__all__ = ["BrokenStoreError", "Store", "key"]
 
 _APPLICATION_ID = 0x74656163  # "teac": the mark of this program in the header of its databases
 _COLUMNS = "key, request, reply, hash"
 _LINE_START = b'{"key": "'  # of a cache of an earlier version
-
-
-class StoreInUseError(RuntimeError):
-    """Another process writes to the database."""
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last where a column is not there
 
 
 class BrokenStoreError(ValueError):
     """The file is damaged, or another program's; the message names the file, and the row or the line."""
 
 
-def _json(content: Mapping[str, object]) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+def _json(content: Mapping[str, object]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
 
 
 def key(content: Mapping[str, object]) -> str:
     """The SHA-256, in hexadecimal, of an object of JSON values, whatever the order of its names."""
-    return sha256(_json(content)).hexdigest()
+    return _hash(_json(content))
 
 
 class Store:
@@ -56,7 +59,7 @@ class Store:
         notes: What a user should know of the cache of an earlier version, a line each.
 
     Raises:
-        StoreInUseError: If another process has the database open.
+        BusyError: If another process has the database open.
         BrokenStoreError: If a file is damaged, or another program's.
         OSError: If a file cannot be read or written.
     """
@@ -93,16 +96,15 @@ class Store:
         Raises:
             OSError: If it cannot be written; the database is then as it was before.
         """
-        texts = _json(request), _json(dict(reply))
-        name, check = (sha256(text).hexdigest() for text in texts)
+        texts = _json(request), _json(vars(reply))
+        row = _hash(texts[0]), *texts, _hash(texts[1])
         with self._house_errors():
-            row = (name, *(text.decode() for text in texts), check)
             self._database.execute(f"INSERT INTO answers ({_COLUMNS}) VALUES (?, ?, ?, ?)", row)
-        self._replies[name] = reply
+        self._replies[row[0]] = reply
 
     def _load(self) -> None:
         run = self._database.execute
-        self._database.text_factory = bytes  # damaged text may be no text
+        self._database.text_factory = partial(str, encoding="utf-8", errors="replace")  # damaged text may be no text
         run("PRAGMA locking_mode = EXCLUSIVE")  # from BEGIN on until the end, however the process ends
         run("PRAGMA synchronous = FULL")
         run("BEGIN EXCLUSIVE")
@@ -114,13 +116,13 @@ class Store:
             raise BrokenStoreError(f"{self.path} must be a database of answers; it is another program's.")
         run("COMMIT")
         ((problem,),) = run("PRAGMA integrity_check(1)")  # of the structure: it notices rows that are missing
-        if problem != b"ok":
-            raise self._damage(b" ".join(problem.split()).decode(errors="replace"))
+        if problem != "ok":
+            raise self._damage(" ".join(problem.split()))
         rows = run(f"SELECT id, {_COLUMNS} FROM answers ORDER BY id")
         for number, (row, name, request, reply, check) in enumerate(rows, start=1):
-            if row != number or [name, check] != [sha256(text).hexdigest().encode() for text in (request, reply)]:
+            if (row, name, check) != (number, _hash(request), _hash(reply)):
                 raise self._damage(f"answer {number} has another hash")
-            self._replies[name.decode()] = Reply(**json.loads(reply))
+            self._replies[name] = Reply(**json.loads(reply))
 
     def _copy(self, path: Path) -> None:
         """Adds the answers of a cache of an earlier version, all or none; the last to a request counts, as it did."""
@@ -136,11 +138,11 @@ class Store:
                 raise
             self.notes.append(f"{path}: a torn last line of {len(rest)} bytes, left by a killed run, is left out.")
         missing = [entry for name, entry in entries.items() if name not in self._replies]
-        with self._database:
-            self._database.execute("BEGIN")
-            for request, reply in missing:
-                self.add(request, reply)
         if missing:
+            with self._database:
+                self._database.execute("BEGIN")
+                for request, reply in missing:
+                    self.add(request, reply)
             self.notes.append(
                 f"{path}: its {len(missing)} answers are copied into {self.path}; it is no longer needed."
             )
@@ -156,19 +158,14 @@ class Store:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF:  # without the detail
-                case sqlite3.SQLITE_BUSY:
-                    raise StoreInUseError(
-                        f"{self.path} must have one writer; another process has it open. Wait for it, or give another "
-                        "--cache."
-                    ) from None
-                case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:  # a column is not there
-                    raise self._damage(error) from None
-                case sqlite3.SQLITE_MISUSE:
-                    raise
-                case _:
-                    raise OSError(f"{self.path}: {error}.") from None
-        except (UnicodeDecodeError, TypeError):  # a name in the table is no text, a value is a number
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the detail
+            if code == sqlite3.SQLITE_BUSY:
+                rule = "must have one writer; another process has it open"
+                raise BusyError(f"{self.path} {rule}. Wait for it, or give another --cache.") from None
+            if code in _DAMAGE:
+                raise self._damage(error) from None
+            raise OSError(f"{self.path}: {error}.") from None
+        except (TypeError, AttributeError):  # a value is a number, a reply has other fields
             raise self._damage("it holds other values than texts") from None
 
 

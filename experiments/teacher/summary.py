@@ -1,29 +1,59 @@
 """The summary of a run for a terminal: requests, verdicts, tokens, costs, and the problems without a solution."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from rich.table import Table
-
 from experiments.teacher.settings import Settings
-from experiments.teacher.solutions import VERDICTS, Attempt, Outcome, Run, State
+from experiments.teacher.solutions import Attempt, Outcome, Run, State, Verdict
 
-__all__ = ["Prices", "remarks", "table"]
+__all__ = ["Prices", "remarks", "rows"]
 
 Prices = tuple[float, float]
 """Of a million prompt tokens, and of a million completion tokens."""
 
 _MOST_IDS = 20  # of problems in a remark: about four lines of a terminal
+_UNCOUNTED = "answers without a token count"
+_COUNTS = (
+    "answers",
+    *(f"  {verdict}" for verdict in get_args(Verdict)),
+    "  right, without << >>",
+    "prompt tokens",
+    "completion tokens",
+    _UNCOUNTED,
+)
 
 
-def table(run: Run, prices: Prices | None) -> Table:
-    """The counts of a run; without prices its cost is left open."""
-    counts = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("", "this run", "from cache", "both"):
-        counts.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for row in _rows(run.outcomes, prices):
-        counts.add_row(*row)
-    return counts
+def rows(outcomes: Sequence[Outcome], prices: Prices | None) -> Iterator[tuple[str, ...]]:
+    """The name of a count, then the count in this run, from the cache, and in both; no cost without prices."""
+    attempts = [attempt for outcome in outcomes for attempt in outcome.attempts]
+    sent = [attempt for attempt in attempts if attempt.num_sent]
+    num_sent = sum(outcome.num_sent for outcome in outcomes)
+    num_first = len(sent) + sum(outcome.error is not None and outcome.error.num_sent > 0 for outcome in outcomes)
+    yield "requests sent", str(num_sent), "", ""
+    yield "  of these tried again", str(num_sent - num_first), "", ""
+    parts = [_total(sent), _total([attempt for attempt in attempts if not attempt.num_sent]), _total(attempts)]
+    for name in _COUNTS:
+        yield name, *(str(part[name]) for part in parts)
+    yield "cost", *(_cost(part, prices) for part in parts)
+
+
+def _total(attempts: Sequence[Attempt]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for reply, verdict, _ in attempts:
+        total.update(["answers", f"  {verdict}"])
+        total["  right, without << >>"] += verdict == "right" and "<<" not in reply.answer
+        total["prompt tokens"] += reply.prompt_tokens or 0
+        total["completion tokens"] += reply.completion_tokens or 0
+        total[_UNCOUNTED] += None in (reply.prompt_tokens, reply.completion_tokens)
+    return total
+
+
+def _cost(total: Counter[str], prices: Prices | None) -> str:
+    if prices is None:
+        return "price not given"
+    millionths = total["prompt tokens"] * prices[0] + total["completion tokens"] * prices[1]
+    return f"{'> ' if total[_UNCOUNTED] else ''}{millionths / 1e6:.4f}"
 
 
 def remarks(run: Run, settings: Settings, seconds: float) -> Iterator[str]:
@@ -43,44 +73,5 @@ def remarks(run: Run, settings: Settings, seconds: float) -> Iterator[str]:
             "before they began, as reasoning counts. A higher limit asks every problem anew."
         )
     errors = [outcome.error for outcome in run.outcomes if outcome.error]
-    if errors and not any(error.ends == "run" for error in errors):
+    if errors and run.failure is None:
         yield f"the last that was given up: {errors[-1]}"
-
-
-def _rows(outcomes: Sequence[Outcome], prices: Prices | None) -> Iterator[tuple[str, ...]]:
-    """The name of a count, then the count in this run, from the cache, and in both."""
-    attempts = [attempt for outcome in outcomes for attempt in outcome.attempts]
-    parts = ([a for a in attempts if a.num_sent], [a for a in attempts if not a.num_sent], attempts)
-
-    def row(name: str, value: Callable[[Sequence[Attempt]], object]) -> tuple[str, ...]:
-        return name, *(str(value(part)) for part in parts)
-
-    num_sent = sum(outcome.num_sent for outcome in outcomes)
-    num_first = len(parts[0]) + sum(outcome.error is not None and outcome.error.num_sent > 0 for outcome in outcomes)
-    yield "requests sent", str(num_sent), "", ""
-    yield "  of these tried again", str(num_sent - num_first), "", ""
-    yield row("answers", len)
-    for verdict in VERDICTS:
-        yield row(f"  {verdict}", lambda part, verdict=verdict: sum(a.verdict == verdict for a in part))
-    yield row(
-        "  right, without << >>",
-        lambda part: sum(a.verdict == "right" and "<<" not in a.reply.answer for a in part),
-    )
-    yield row("prompt tokens", lambda part: sum(a.reply.prompt_tokens or 0 for a in part))
-    yield row("completion tokens", lambda part: sum(a.reply.completion_tokens or 0 for a in part))
-    yield row("answers without a token count", lambda part: sum(map(_is_uncounted, part)))
-    yield row("cost", lambda part: _cost(part, prices))
-
-
-def _is_uncounted(attempt: Attempt) -> bool:
-    return attempt.reply.prompt_tokens is None or attempt.reply.completion_tokens is None
-
-
-def _cost(attempts: Sequence[Attempt], prices: Prices | None) -> str:
-    if prices is None:
-        return "price not given"
-    millionths = sum(
-        (attempt.reply.prompt_tokens or 0) * prices[0] + (attempt.reply.completion_tokens or 0) * prices[1]
-        for attempt in attempts
-    )
-    return f"{'> ' * any(map(_is_uncounted, attempts))}{millionths / 1e6:.4f}"

@@ -178,7 +178,7 @@ def show(config: Config) -> None:
     needs = allocations(config, architecture)
     shape = config.mesh
     devices = shape.data * shape.fsdp * shape.tensor
-    terminal = Terminal(highlight=False, markup=False)
+    terminal = Terminal()
     terminal.print(
         f"{config.preset}: {parameters.count(architecture):,} parameters"
         f"{', as published' if is_published else ''}; {config.arm.update} updates, {config.arm.optimizer}; "
