@@ -4,7 +4,8 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,23 +25,29 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
-__all__ = ["CallError", "FailureError", "application", "call", "option", "option_group", "run"]
+__all__ = [
+    "CallError",
+    "FailureError",
+    "application",
+    "call",
+    "call_errors",
+    "command",
+    "option",
+    "option_group",
+    "run",
+]
 
 _OPTION = re.compile("--[^=]+")
 _DASHED = re.compile("-([^-a-zA-Z].*)?")  # no option: -, -+, -1,1
 _WIDEST_COLUMN = 28  # for a longer label its meaning stands on the next line
 
 
-def run(main: Callable[[], int], extra: str = "") -> int:
+def run(main: Callable[[], int]) -> int:
     """Runs a command as a program does.
 
-    Args:
-        main: The command; returns its exit status.
-        extra: The extra of this project that it needs; empty for none.
-
     Returns:
-        The exit status: that of `main`; 130 where the user interrupts; 141 where the reader of a pipe has gone; 2 with
-        one line on standard error where a package is not installed; 1 with one where standard output cannot be written.
+        The exit status: that of `main`; 130 where the user interrupts; 141 where the reader of a pipe has gone; 1, with
+        one line on standard error, where standard output cannot be written.
     """
     if sys.stdout is None:  # closed by the caller: there is nothing to say and nobody to say it to
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
@@ -59,12 +66,6 @@ def run(main: Callable[[], int], extra: str = "") -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except ModuleNotFoundError as error:
-        message = missing(error, extra)
-        if message is None:
-            raise
-        print(message, file=sys.stderr)
-        return 2
     return status
 
 
@@ -81,11 +82,20 @@ class FailureError(Exception):
     """Work that cannot be finished: exit status 1, and the message on standard error."""
 
 
+@contextmanager
+def call_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Turns errors of these kinds, and of the operating system, into a `CallError` with the same message."""
+    try:
+        yield
+    except (OSError, *kinds) as error:
+        raise CallError(str(error)) from None
+
+
 def application(name: str, epilogue: str = "") -> App:
-    """An application whose command is the function under `@app.default`: the signature is the table of its options.
+    """An application without a command.
 
     Args:
-        name: What is typed in front of the options.
+        name: The words that are typed in front of its options.
         epilogue: The end of the help, printed as it is.
     """
     app = App(
@@ -104,6 +114,17 @@ def application(name: str, epilogue: str = "") -> App:
     )
     app["--help"].show = False
     return app
+
+
+def command(name: str, epilogue: str = "") -> Callable[[Callable[..., int]], App]:
+    """The decorator that makes an application of a function: the signature is the table of the options."""
+
+    def decorate(function: Callable[..., int]) -> App:
+        app = application(name, epilogue)
+        app.default(function)
+        return app
+
+    return decorate
 
 
 def option(
@@ -141,32 +162,36 @@ option_group = Parameter(name="*")
 """The decorator of a dataclass whose fields are options."""
 
 
-def call(app: App, arguments: Sequence[str] | None = None) -> int:
+def call(app: App, arguments: Sequence[str] | None = None, *, extra: str = "") -> int:
     """Runs the command of an application; returns its exit status.
 
     Args:
         app: The application.
         arguments: The words behind its name; None for those of the program.
+        extra: The extra of this project that it needs; empty for none.
 
     Raises:
-        SystemExit: With status 2, after one line on standard error, if the call cannot be carried out.
+        SystemExit: With status 2, after one line on standard error, if the call cannot be carried out, or a package is
+            not installed.
     """
     words = _joined(sys.argv[1:] if arguments is None else arguments)
-    console = None
-    if not {"-h", "--help"}.isdisjoint(words):
-        from console.terminal import Terminal  # noqa: PLC0415
-
-        console = Terminal()
     try:
+        console = None
+        if not {"-h", "--help"}.isdisjoint(words):
+            from console.terminal import Terminal  # noqa: PLC0415
+
+            console = Terminal()
         try:
             command, bound, _ = app.parse_args(words, console=console)
         except ValueError as error:  # of a group of options that do not go together
             raise CallError(str(error)) from None
         return command(*bound.args, **bound.kwargs) or 0  # None behind the help
-    except (CallError, CycloptsError, FailureError) as error:
-        names = [app.name[0], *app.parse_commands(words)[0]]
-        message = _message(error) if isinstance(error, CycloptsError) else str(error)
-        print(f"{' '.join(names)}: {message}", file=sys.stderr)
+    except (CallError, CycloptsError, FailureError, ImportError) as error:
+        message = missing(error, extra) if isinstance(error, ImportError) else _message(error)
+        if message is None:
+            raise
+        name = " ".join([app.name[0], *(word for word in words[:1] if word in tuple(app))])
+        print(f"{name}: {message}", file=sys.stderr)
         if isinstance(error, FailureError):
             return 1
         raise SystemExit(2) from None
@@ -183,8 +208,8 @@ def _joined(words: Sequence[str]) -> list[str]:
     return joined
 
 
-def _message(error: CycloptsError) -> str:
-    """The line for a call that the signature refuses."""
+def _message(error: Exception) -> str:
+    """The line for a call that the signature, or the command itself, refuses."""
     match error:
         case faults.UnknownCommandError(unused_tokens=[word, *_], app=App() as app):
             known = [command for command in app if not command.startswith("-")]
@@ -195,11 +220,10 @@ def _message(error: CycloptsError) -> str:
             return f"no such argument: {word}."
         case faults.MissingArgumentError(keyword=str(name)):
             return f"{name} must have a value. One that begins with a dash stands behind an equals sign."
-        case faults.MissingArgumentError(unused_tokens=[*words], app=App() as app) if unknown := [
-            word for word in words if word.startswith("--") and word != "--"
-        ]:
-            return _no_such_option(unknown[0], app.assemble_argument_collection())
-        case faults.MissingArgumentError(argument=Argument(name=name)):
+        case faults.MissingArgumentError(unused_tokens=[*words], app=App() as app, argument=Argument(name=name)):
+            unknown = [word for word in words if word.startswith("--") and word != "--"]
+            if unknown:
+                return _no_such_option(unknown[0], app.assemble_argument_collection())
             return f"{name} must be given."
         case faults.CoercionError(argument=Argument(name=name), msg=str(message)):
             return f"{name} {message}"
@@ -208,7 +232,8 @@ def _message(error: CycloptsError) -> str:
                 return f"{name} {must_be_one_of(choices, value)}"
             if argument.hint is bool:
                 return f"{name} must stand alone; got {value[:60]}."
-    error.verbose = False
+        case CallError() | FailureError():
+            return str(error)
     return " ".join(str(error).split())
 
 

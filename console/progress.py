@@ -3,8 +3,12 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 __all__ = ["progress", "restored_cursor", "waiting"]
 
@@ -26,42 +30,22 @@ def progress(what: str, total: int, unit: str, *, is_silent_if_quick: bool = Fal
         unit: Of what, in the plural.
         is_silent_if_quick: Whether a work of less than two seconds says nothing off a terminal.
     """
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    if not sys.stderr.isatty():
+        with _lines(lambda done: f"{what}: {done:,} of {total:,} {unit}", total, is_silent_if_quick) as advance:
+            yield advance
+        return
+    from rich import progress as rich  # noqa: PLC0415
     from rich.table import Column  # noqa: PLC0415
 
-    from console.terminal import Terminal  # noqa: PLC0415
-
-    is_terminal = sys.stderr.isatty()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        # Where it is narrow the bar gives way, not the numbers.
-        MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        TimeElapsedColumn(table_column=Column(no_wrap=True)),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
-    )
-    lines = _Lines(lambda done, aside: f"{what}: {done:,} of {total:,} {unit}{aside}")
-    with (
-        Progress(*columns, console=Terminal(stderr=True), transient=True, disable=not is_terminal) as bar,
-        nullcontext() if is_terminal else lines.by_themselves(),
-    ):
+    whole = Column(no_wrap=True)  # where it is narrow the bar gives way, not the numbers
+    numbers = [
+        kind(table_column=whole) for kind in (rich.MofNCompleteColumn, rich.TimeElapsedColumn, rich.TimeRemainingColumn)
+    ]
+    with _live_line(rich.TextColumn("{task.description}"), rich.BarColumn(), *numbers) as bar:
         # Numbers, two times and four gaps; the text is cut to the rest, or rich would cut the numbers as well.
         room = bar.console.width - len(f"{total}/{total}") - 2 * len("0:00:00") - 4
         task = bar.add_task(_cut(what, room), total=total)
-
-        def advance(done: int, note: str = "") -> None:
-            bar.update(task, completed=done, description=_cut(note or what, room))
-            if not is_terminal:
-                lines.advance(done, note, is_last=done == total, is_silent=is_silent_if_quick)
-
-        yield advance
+        yield lambda done, note="": bar.update(task, completed=done, description=_cut(note or what, room))
 
 
 def _cut(text: str, width: int) -> str:
@@ -75,18 +59,24 @@ def waiting(what: str) -> Iterator[None]:
     Args:
         what: The work, as in "loading".
     """
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    if not sys.stderr.isatty():
+        with _lines(lambda _: what):
+            yield
+        return
+    from rich import progress as rich  # noqa: PLC0415
+
+    with _live_line(rich.SpinnerColumn(), rich.TextColumn("{task.description}"), rich.TimeElapsedColumn()) as bar:
+        bar.add_task(what, total=None)
+        yield
+
+
+def _live_line(*columns: "ProgressColumn") -> "Progress":
+    """A line on a terminal that is erased at the end."""
+    from rich.progress import Progress  # noqa: PLC0415
 
     from console.terminal import Terminal  # noqa: PLC0415
 
-    if not sys.stderr.isatty():
-        with _Lines(lambda _, aside: f"{what}{aside}").by_themselves():
-            yield
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Terminal(stderr=True), transient=True) as bar:
-        bar.add_task(what, total=None)
-        yield
+    return Progress(*columns, console=Terminal(stderr=True), transient=True)
 
 
 def restored_cursor() -> None:
@@ -96,47 +86,39 @@ def restored_cursor() -> None:
         sys.stderr.flush()
 
 
-class _Lines:
-    """The lines off a terminal: asked for by the work, or by themselves where it keeps silent."""
+@contextmanager
+def _lines(
+    text: Callable[[int], str], total: int | None = None, is_silent_if_quick: bool = False
+) -> Iterator[Callable[..., None]]:
+    """The lines off a terminal: with `advance`, or by themselves from a thread where the work keeps silent."""
+    start = last = time.monotonic()
+    done, note, is_begun = 0, "", False
+    lock, is_ended = Lock(), Event()
 
-    def __init__(self, text: Callable[[int, str], str]) -> None:
-        self._text = text
-        self._start = self._last = time.monotonic()
-        self._done, self._note = 0, ""
-        self._is_begun = False
-        self._lock = Lock()
+    def say(now: float, aside: str = "") -> None:
+        nonlocal last, is_begun
+        last, is_begun = now, True
+        print(f"{text(done)}{f', {note}' if note else ''}{aside}", file=sys.stderr, flush=True)
 
-    def advance(self, done: int, note: str, *, is_last: bool, is_silent: bool) -> None:
-        """Takes down how far the work is, and says so where it is time."""
-        with self._lock:
-            self._done, self._note = done, note
-            now = time.monotonic()
-            is_quick = is_silent and now - self._start < _SECONDS_BEFORE_FIRST_LINE
-            if now - self._last > _SECONDS_BETWEEN_LINES or (is_last and not is_quick):
-                self._say(now, f", {note}" if note else "")
+    def advance(count: int, remark: str = "") -> None:
+        nonlocal done, note
+        with lock:
+            done, note, now = count, remark, time.monotonic()
+            is_quick = is_silent_if_quick and now - start < _SECONDS_BEFORE_FIRST_LINE
+            if now - last > _SECONDS_BETWEEN_LINES or (done == total and not is_quick):
+                say(now)
 
-    def _say(self, now: float, aside: str) -> None:
-        self._last, self._is_begun = now, True
-        print(self._text(self._done, aside), file=sys.stderr, flush=True)
+    def look() -> None:
+        while not is_ended.wait(_SECONDS_BETWEEN_LOOKS):
+            with lock, suppress(OSError, ValueError):  # standard error is gone: the work need not know
+                now = time.monotonic()
+                if now - last > (_SECONDS_BETWEEN_LINES if is_begun else _SECONDS_BEFORE_FIRST_LINE):
+                    say(now, f", {now - start:.0f} s")
 
-    @contextmanager
-    def by_themselves(self) -> Iterator[None]:
-        """Lines of their own from a thread, which runs while the work computes or waits."""
-        ended = Event()
-
-        def look() -> None:
-            while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-                with self._lock:
-                    now = time.monotonic()
-                    pause = _SECONDS_BETWEEN_LINES if self._is_begun else _SECONDS_BEFORE_FIRST_LINE
-                    if now - self._last > pause:
-                        with suppress(OSError, ValueError):  # standard error is gone: the work need not know
-                            self._say(now, f"{f', {self._note}' if self._note else ''}, {now - self._start:.0f} s")
-
-        thread = Thread(target=look, name="progress", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    thread = Thread(target=look, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        is_ended.set()
+        thread.join()

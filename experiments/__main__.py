@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 
 from console.command import application, call, run
-from console.packages import missing
 
 __all__ = ["COMMANDS", "main"]
 
@@ -20,7 +19,6 @@ COMMANDS = {
     "evaluate": "How many problems a model solves.",
     "report": "Figures, tables and one page from runs.",
 }
-_EXTRAS = {"openai": "teacher", "datasets": "hub", "tensorboardX": "tensorboard"}  # of all else: experiments
 _EPILOG = """\
 Every command has --help. Begin with:
   python -m experiments doctor
@@ -33,18 +31,8 @@ for _place, (_name, _meaning) in enumerate(COMMANDS.items()):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command that is named first; returns its exit status, 2 where none is named or a package is missing."""
-    try:
-        status = call(app, arguments or ["--help"])
-    except ImportError as error:
-        cause = error if isinstance(error, ModuleNotFoundError) else error.__cause__
-        if not isinstance(cause, ModuleNotFoundError):
-            raise
-        message = missing(cause, _EXTRAS.get((cause.name or "").partition(".")[0], "experiments"))
-        if message is None:
-            raise
-        print(f"python -m experiments {arguments[0]}: {message}", file=sys.stderr)
-        return 2
+    """Runs the command that is named first; returns its exit status, 2 where none is named."""
+    status = call(app, arguments or ["--help"], extra="experiments")
     return status if arguments else 2
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from console.command import CallError, application, call, option, option_group, run
 from console.output import write
 from console.progress import restored_cursor, waiting
-from console.values import RuleError, number, one_of, output_path, whole
+from console.values import number, one_of, output_path, whole
 from console.words import must_be_one_of
 from numerics.catalogue import FIXED, FRAMES, NAMED_OPTIMIZERS, PROBLEMS, RANDOM, SCHEDULES, Frame
 
@@ -58,13 +58,13 @@ exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 def _optimizer(value: str) -> str:
     name = value.partition(":")[0]  # the options are read later, by `optimizers`
     if name not in NAMED_OPTIMIZERS:
-        raise RuleError(must_be_one_of(NAMED_OPTIMIZERS, name))
+        raise ValueError(must_be_one_of(NAMED_OPTIMIZERS, name))
     return value
 
 
 def _schedule(value: str) -> str:
     if value not in SCHEDULES and not (value and set(value) <= set("-+, ")):
-        raise RuleError(must_be_one_of(SCHEDULES, value))
+        raise ValueError(must_be_one_of(SCHEDULES, value))
     return value
 
 
@@ -75,7 +75,7 @@ def _scales(value: str) -> tuple[float, ...]:
 def _plot_path(value: str) -> Path:
     path = output_path(value)
     if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise RuleError(f"must end in {', '.join(PLOT_SUFFIXES)}; got {value}.")
+        raise ValueError(f"must end in {', '.join(PLOT_SUFFIXES)}; got {value}.")
     return path
 
 
@@ -115,7 +115,7 @@ class Options:
 
 
 app = application("python -m numerics.compare", _EPILOG)
-main = partial(call, app)
+main = partial(call, app, extra="numerics")
 
 
 @app.default
@@ -162,4 +162,4 @@ def _stop(signal_number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _stop)
-    sys.exit(run(main, "numerics"))
+    sys.exit(run(main))
