@@ -14,7 +14,7 @@ plain_table = partial(Table, box=None, pad_edge=False, header_style="bold", padd
 
 
 def table(*labels: str, numbers: Sequence[str] = (), rows: Iterable[Sequence[str]] = (), gap: int = 2) -> Table:
-    """A table without lines: labels stand left, numbers right, and no cell is broken.
+    """A table without lines: labels stand left, and are broken where it is narrow; numbers stand right.
 
     Args:
         labels: The headings of the first columns.
@@ -24,7 +24,7 @@ def table(*labels: str, numbers: Sequence[str] = (), rows: Iterable[Sequence[str
     """
     content = plain_table(padding=(0, gap, 0, 0))
     for heading in labels:
-        content.add_column(heading, no_wrap=True)
+        content.add_column(heading)
     for heading in numbers:
         content.add_column(heading, justify="right", no_wrap=True)
     for row in rows:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from console.command import CallError, application, call, option, run
+from console.command import CallError, call, command, option, run
 from console.output import write
 from console.progress import progress
 from console.values import output_path
@@ -50,11 +50,7 @@ def readme_with_table(text: str, table: str) -> str:
     return before + lines + rest.split(_END)[1]
 
 
-app = application("python -m derivation.check", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("python -m derivation.check", _EPILOG)
 def check(
     *ids: Annotated[str, option("the claims to check (default: all); see --list", name="ID")],
     list_: Annotated[bool, option("list the claims and stop", name="--list")] = False,
@@ -151,6 +147,8 @@ def _run(
             console.print(f"Wrote {path}")
     return 0 if all(report.is_in_order for report in reports) else 1
 
+
+main = partial(call, check)
 
 if __name__ == "__main__":
     sys.exit(run(main))

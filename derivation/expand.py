@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from console.command import CallError, application, call, option, run
+from console.command import CallError, call, command, option, run
 from console.output import write
 from console.progress import progress
 from console.values import output_path, whole
@@ -147,11 +147,7 @@ def _escaped(name: str) -> str:
     )
 
 
-app = application("python -m derivation.expand", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("python -m derivation.expand", _EPILOG)
 def expand(
     *,
     schedule: Annotated[
@@ -307,6 +303,8 @@ def _potentials(field: "Series", verdicts: "dict[int, Verdict]") -> list[str]:
             lines.append(f"order {power}: undecided ({verdict.reason})")
     return lines
 
+
+main = partial(call, expand)
 
 if __name__ == "__main__":
     sys.exit(run(main))

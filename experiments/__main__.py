@@ -1,4 +1,4 @@
-"""`python -m experiments COMMAND`: each command is a module with an `app`; none is imported before it is asked for."""
+"""`python -m experiments COMMAND`: each command has a module; none is imported before it is asked for."""
 
 import sys
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Every command has --help. Begin with:
 app = application("python -m experiments", _EPILOG)
 app.help = "The parts of the experiment, each usable alone."
 for _place, (_name, _meaning) in enumerate(COMMANDS.items()):
-    app.command(f"experiments.commands.{_name}:app", name=_name, help=_meaning, sort_key=_place)
+    app.command(f"experiments.commands.{_name}:{_name}", name=_name, help=_meaning, sort_key=_place)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from console.output import write
 from console.progress import progress, waiting
-from console.terminal import Terminal
+from console.terminal import Terminal, plain_table, table
 from numerics import kinds, optimizers, problems, schedules
 from numerics.catalogue import FRAMES, NAMED_OPTIMIZERS, PROBLEMS, RANDOM, SCHEDULES
 from numerics.comparison import Comparison, compare
@@ -70,14 +70,14 @@ _OUTCOMES = {"met": "pass", "exact": "pass: exact to round-off", "missed": "FAIL
 
 
 def _table(comparison: Comparison, order: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    content = plain_table()
     for heading in ("step size", "|measured|", f"|predicted|, order {order}", "|remainder|", "slope"):
-        table.add_column(heading, justify="right")
+        content.add_column(heading, justify="right")
     fit = comparison.fits[order - 1]
     for i, size in enumerate(comparison.step_sizes):
         drowned = comparison.remainders[order - 1, i] <= comparison.round_off[i]
         slope = "round-off" if drowned else "" if fit.local[i] != fit.local[i] else f"{fit.local[i]:.3f}"
-        table.add_row(
+        content.add_row(
             f"{size:.3e}",
             f"{comparison.measured[i]:.4e}",
             f"{comparison.predicted[order - 1, i]:.4e}",
@@ -85,7 +85,7 @@ def _table(comparison: Comparison, order: int) -> Table:
             slope,
             style="" if fit.used[i] else "dim",
         )
-    return table
+    return content
 
 
 def _verdicts(comparison: Comparison) -> Iterable[str]:
@@ -156,9 +156,7 @@ def sweep(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]], 
     ]
     cases = [(p, o, s) for p in chosen[0] for o in chosen[1] for s in chosen[2]]
     results: list[dict[str, object]] = []
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("problem", "optimizer", "schedule", "1", "2", "3"):
-        table.add_column(heading, no_wrap=True)
+    content = table("problem", "optimizer", "schedule", "1", "2", "3")
     num_missed = num_unresolved = 0
     with progress("comparing", len(cases), "comparisons") as advance:
         for previous, case in pairwise([("", "", ""), *cases]):
@@ -174,13 +172,13 @@ def sweep(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]], 
             )
             marks = {"met": "", "exact": "exact", "missed": "FAIL", "not resolved": "?"}
             cells = [marks[fit.verdict] or f"{fit.order:.2f}" for fit in comparison.fits]
-            table.add_row(
+            content.add_row(
                 *case, *(f"{c} FAIL" if f.is_refuted else c for c, f in zip(cells, comparison.fits, strict=True))
             )
             advance(len(results))
     if not is_quiet:
         terminal = Terminal(soft_wrap=True)
-        terminal.print(table)
+        terminal.print(content)
         terminal.print(
             "Order of the remainder after predictions of order 1, 2, 3; theory 2, 3, 4.\n"
             f"Frame: {options.frame} ({FRAMES[options.frame]}).\n"

@@ -11,14 +11,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
-from console.command import CallError, application, call, option, option_group, run
+from console.command import CallError, call, command, option, option_group, run
 from console.output import write
 from console.progress import restored_cursor, waiting
 from console.values import number, one_of, output_path, whole
 from console.words import must_be_one_of
 from numerics.catalogue import FIXED, FRAMES, NAMED_OPTIMIZERS, PROBLEMS, RANDOM, SCHEDULES, Frame
 
-__all__ = ["Options", "app", "main"]
+__all__ = ["Options", "compare", "main"]
 
 PLOT_SUFFIXES = (".pdf", ".png", ".svg")
 
@@ -114,11 +114,7 @@ class Options:
     plot: Annotated[Path | None, option("write a figure: .pdf, .png or .svg", "PATH", _plot_path)] = None
 
 
-app = application("python -m numerics.compare", _EPILOG)
-main = partial(call, app, extra="numerics")
-
-
-@app.default
+@command("python -m numerics.compare", _EPILOG)
 def compare(options: Options = Options()) -> int:  # frozen
     """Predicted against measured drift of real updates."""
     if options.sweep and options.plot:
@@ -159,6 +155,8 @@ def _stop(signal_number: int, frame: object) -> None:
     sys.stderr.flush()
     os._exit(130)
 
+
+main = partial(call, compare, extra="numerics")
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _stop)

@@ -2,18 +2,17 @@
 
 import json
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from console.command import CallError, application, call, option
+from console.command import CallError, call_errors, command, option
 from console.progress import progress, waiting
 from console.values import input_folder, output_path, whole
 from experiments import files
 from experiments.config import Dtype
 from experiments.data import data_sources, gsm8k
 
-__all__ = ["app", "main"]
+__all__ = ["evaluate"]
 
 _EPILOG = """\
 Every answer is the most likely token after token, until a stop token or the
@@ -38,11 +37,7 @@ interrupted.
 """
 
 
-app = application("evaluate", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("evaluate", _EPILOG)
 def evaluate(
     *,
     model: Annotated[Path, option("as Hugging Face lays it out; see fetch", "DIR", input_folder)],
@@ -69,9 +64,7 @@ def evaluate(
         raise CallError(f"--out must not be a file of the data; got {out}.")
 
     with waiting("loading JAX"):
-        from rich.table import Table
-
-        from console.terminal import Terminal
+        from console.terminal import Terminal, table
         from experiments.data import tokens
         from experiments.model import generation, loading
 
@@ -82,7 +75,7 @@ def evaluate(
         "max_tokens": max_tokens,
         "dtype": dtype,
     }
-    try:
+    with call_errors(ValueError, ModuleNotFoundError):
         problems = list(data_sources.problems(data, split, limit=limit, seed=seed, skipped=skipped))
         if not problems:
             raise ValueError(f"--data must hold a problem; {data} has none in its {split} split")
@@ -111,8 +104,6 @@ def evaluate(
                         files.append(file, generation.record(problems[len(samples)], sample, settings))
                     samples.append(sample)
                 advance(len(samples), f"{sum(sample.is_right for sample in samples)} right")
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        raise CallError(str(error)) from None
     for message in skipped or ():
         print(f"skipped: {message}")
 
@@ -123,13 +114,8 @@ def evaluate(
         f"{summary.num_right} of {len(samples)} right: {summary.num_right / len(samples):.2%}, "
         f"95 % Wilson interval {low:.2%} to {high:.2%}"
     )
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("answer read by")
-    for heading in ("problems", "right"):
-        table.add_column(heading, justify="right")
-    for rule, counts in summary.by_rule.items():
-        table.add_row(rule, *map(str, counts))
-    terminal.print(table)
+    rows = [(rule, *map(str, counts)) for rule, counts in summary.by_rule.items()]
+    terminal.print(table("answer read by", numbers=("problems", "right"), rows=rows))
     terminal.print(
         f"lm-eval would count {summary.num_strict} by strict-match, {summary.num_flexible} by flexible-extract"
     )

@@ -3,17 +3,16 @@
 import sys
 import tempfile
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from console.command import CallError, FailureError, application, call, option
+from console.command import CallError, FailureError, command, option
 from console.progress import progress, waiting
 from console.values import input_file, output_folder, whole
 from console.words import nearest
 from experiments.data import downloads
 
-__all__ = ["FOLDERS", "app", "main"]
+__all__ = ["FOLDERS", "fetch"]
 
 FOLDERS = {"smollm2": Path("models/smollm2"), "tiny": Path("models/tiny"), "gsm8k": Path("data/gsm8k")}
 """The folder of each name, without --out."""
@@ -46,11 +45,7 @@ def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-app = application("fetch", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("fetch", _EPILOG)
 def fetch(
     what: Annotated[str, option(f"{', '.join(FOLDERS)}, or OWNER/NAME on the hub")],
     /,

@@ -5,12 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from console.command import CallError, application, call, option
+from console.command import CallError, command, option
 from console.output import write
 from console.values import one_of, output_path, whole
 from experiments.data.gsm8k import Split
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from console.terminal import Terminal
 
-__all__ = ["app", "diff", "main"]
+__all__ = ["diff", "pairs"]
 
 _EPILOG = """\
 One step of every solution is made wrong, and the error carried through every
@@ -107,11 +106,7 @@ def _kinds(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check(kind) for kind in value.split(",")))
 
 
-app = application("pairs", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("pairs", _EPILOG)
 def pairs(
     *,
     data: Annotated[str, option("a folder with train.jsonl, or generated, or hub", "PATH")],

@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from console.command import CallError, application, call, option
+from console.command import call, call_errors, command, option
 from console.output import write
 from console.values import input_folder, output_folder
 
 if TYPE_CHECKING:
-    from rich.table import Table as TerminalTable
+    from rich.table import Table
 
     from experiments.report.run_folders import Arm
 
-__all__ = ["app", "main"]
+__all__ = ["main", "report"]
 
 _EPILOG = """\
 A run folder holds config.json and records.jsonl. Runs that differ in their seed
@@ -44,11 +44,7 @@ read, 130 where it is interrupted.
 """
 
 
-app = application("report", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("report", _EPILOG)
 def report(
     *folders: Annotated[
         Path,
@@ -75,7 +71,7 @@ def report(
     first = folders[0]
     beside = first.resolve().parent if run_folders.is_run_folder(first) else first
     out = out or beside / "report"
-    try:
+    with call_errors(ValueError, ModuleNotFoundError):
         if run_folders.is_run_folder(out):
             raise ValueError(f"--out must not be a run folder; got {out}. Its files are the run's own")
         if out.exists() and not out.is_dir():
@@ -85,8 +81,6 @@ def report(
         twins, attributions = run_folders.comparisons(others, notes)
         if tensorboard is not None:
             event_files.require(tensorboard, runs)
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        raise CallError(str(error)) from None
     arms = run_folders.group(runs)
     presets = sorted({run.config.preset for run in runs})
     if len(presets) > 1:
@@ -103,26 +97,22 @@ def report(
     if tensorboard is not None:
         for run in runs:
             event_files.write(tensorboard, run)
-    terminal = Terminal()
+    terminal = Terminal(soft_wrap=True)
     terminal.width = max(terminal.width, 80)  # a number that is cut short, or left out, is another number
-    terminal.print(_terminal_table(arms), soft_wrap=True)
+    terminal.print(_terminal_table(arms))
     for note in notes:
-        terminal.print(note, soft_wrap=True)
+        terminal.print(note)
     if tensorboard is not None:
-        terminal.print(f"wrote the event files of {len(runs)} runs to {tensorboard}", soft_wrap=True)
-    terminal.print(f"\nwrote {out / 'index.html'}", soft_wrap=True)
+        terminal.print(f"wrote the event files of {len(runs)} runs to {tensorboard}")
+    terminal.print(f"\nwrote {out / 'index.html'}")
     return 0
 
 
-def _terminal_table(arms: Sequence["Arm"]) -> "TerminalTable":
-    from rich.table import Table as TerminalTable
-
+def _terminal_table(arms: Sequence["Arm"]) -> "Table":
+    from console.terminal import plain_table
     from experiments.report import page, summary
 
-    table = TerminalTable(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
+    table = plain_table(
         padding=(0, 1, 0, 0),
         caption="Δ: change of the probe's log-probability per token (nats), start to end.\n"
         "g⁺·g⁻: at the end; of the probe where there is one.",
@@ -135,18 +125,10 @@ def _terminal_table(arms: Sequence["Arm"]) -> "TerminalTable":
     for heading, width in (("Δ pref.", len("+0.0123")), ("Δ disp.", len("+0.0123")), ("g⁺·g⁻", len("−1.23e+04"))):
         table.add_column(heading, justify="right", min_width=width, no_wrap=True)  # a number cut short is another one
     for arm in arms:
-        cells = [
-            summary.signed(made.mean if (made := summary.change(arm, field)) else None)
-            for field in (summary.PREFERRED, summary.DISPREFERRED)
-        ]
-        table.add_row(
-            arm.label,
-            str(len(arm.runs)),
-            page.span(arm),
-            summary.state(arm),
-            *cells,
-            summary.number(_last_product(arm), ".3g"),
-        )
+        changes = (summary.change(arm, field) for field in (summary.PREFERRED, summary.DISPREFERRED))
+        cells = (summary.signed(change and change.mean) for change in changes)
+        product = summary.number(_last_product(arm), ".3g")
+        table.add_row(arm.label, str(len(arm.runs)), page.span(arm), summary.state(arm), *cells, product)
     return table
 
 
@@ -154,5 +136,8 @@ def _last_product(arm: "Arm") -> float | None:
     """g⁺·g⁻ at the end, on the probe; on the batch where there was no probe."""
     from experiments.report import summary
 
-    made = [end for field in summary.PRODUCTS.values() if (end := summary.end(arm, field)) is not None]
-    return made[0].mean if made else None
+    ends = (summary.end(arm, field) for field in summary.PRODUCTS.values())
+    return next((end.mean for end in ends if end is not None), None)
+
+
+main = partial(call, report)

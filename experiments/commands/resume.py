@@ -1,17 +1,16 @@
 """`python -m experiments resume`: resumes runs that were stopped or killed, and starts those that never began."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from console.command import CallError, application, call, option
+from console.command import call_errors, command, option
 from console.values import input_folder
 from experiments import config, files
 from experiments.commands.run import ALONE, Processes, execute
 from experiments.records import CHECKPOINTS, CONFIG, LIST, RECORDS
 
-__all__ = ["app", "main"]
+__all__ = ["resume"]
 
 _EPILOG = """\
 Every run below DIR that has no last line is resumed from its newest whole
@@ -26,40 +25,35 @@ exit status: as of `run`.
 """
 
 
-app = application("resume", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("resume", _EPILOG)
 def resume(
     *folders: Annotated[Path, option("a run's folder, or one above", parse=input_folder, name="DIR", is_required=True)],
     processes: Processes = ALONE,
 ) -> int:
     """Resumes runs, and starts those that never began."""
+    runs: dict[Path, config.Config] = {}
 
-    def checked(content: object, path: Path) -> config.Config:
+    def add(folder: Path, content: object, path: Path) -> None:
         try:
-            return config.from_json(content)
+            runs[folder] = config.from_json(content)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
-    runs: dict[Path, config.Config] = {}
-    try:
+    with call_errors(ValueError):
         for folder in folders:
             begun, lists = (
                 sorted(path for path in folder.rglob(name) if CHECKPOINTS not in path.parts) for name in (CONFIG, LIST)
             )
             if not begun and not lists:
                 raise ValueError(f"{folder} must hold a run: a folder with {CONFIG} and {RECORDS}.")
-            runs |= {path.parent: checked(files.read_object(path), path) for path in begun}
+            for path in begun:
+                add(path.parent, files.read_object(path), path)
             for path in lists:
                 for name, content in files.read_object(path).items():
                     place = path.parent / name
                     if not (place / CONFIG).exists():
-                        runs[place] = checked(content, path)
+                        add(place, content, path)
                         print(f"{place}: never began, and is started", file=sys.stderr)
-    except (OSError, ValueError) as error:  # which name the file
-        raise CallError(str(error)) from None
     status = execute(runs, processes)
     for folder in folders:
         if not (folder / CONFIG).exists() and not any(folder.rglob(LIST)):

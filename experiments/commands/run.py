@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from console.command import CallError, FailureError, application, call, option, option_group
+from console.command import CallError, FailureError, call, call_errors, command, option, option_group
 from console.progress import progress, waiting
 from console.values import input_file, number, output_folder, whole
 from experiments import arms, files, presets
 from experiments.config import Config
 
-__all__ = ["ALONE", "Processes", "app", "execute", "main"]
+__all__ = ["ALONE", "Processes", "execute", "main", "run"]
 
 _DEFAULT_ARMS = ("accumulated", "sequential")
 
@@ -108,11 +108,35 @@ def _configs(preset: str, texts: Sequence[str], seeds: Sequence[int], settings: 
     return [presets.config(preset, arm, {**settings, "seed": seed}) for arm in chosen for seed in seeds]
 
 
-app = application("run", _EPILOG)
-main = partial(call, app)
+def _print_memory(config: Config) -> None:
+    """Prints the memory that each device needs, and which devices have it."""
+    from console.terminal import Terminal, table
+    from experiments.model import parameters
+    from experiments.training import memory
+
+    architecture, is_published = memory.architecture_of(config)
+    needs = memory.allocations(config, architecture)
+    total, mesh = sum(need.num_bytes for need in needs), config.mesh
+    num_devices = mesh.data * mesh.fsdp * mesh.tensor
+    terminal = Terminal()
+    terminal.print(
+        f"{config.preset}: {parameters.count(architecture):,} parameters"
+        f"{', as published' if is_published else ''}; {config.arm.update} updates, {config.arm.optimizer}; "
+        f"{config.num_pairs} pairs of up to {config.max_tokens} tokens in {config.num_parts} "
+        f"part{'s' if config.num_parts > 1 else ''}; mesh data {mesh.data} x fsdp {mesh.fsdp} x tensor {mesh.tensor}, "
+        f"{num_devices} device{'s' if num_devices > 1 else ''}"
+    )
+    content = table("on each device", numbers=["GB"])
+    for need in needs:
+        content.add_row(need.purpose, f"{need.num_bytes / 1e9:.2f}")
+    content.add_row("in all", f"{total / 1e9:.2f}", style="bold")
+    terminal.print(content)
+    for gigabytes in memory.DEVICES_GB:
+        fits = "fits" if memory.is_enough(gigabytes, total) else "does not fit"
+        terminal.print(f"{fits} on devices of {gigabytes} GB")
 
 
-@app.default
+@command("run", _EPILOG)
 def run(
     *,
     preset: Annotated[str, option(metavar="NAME", choices=presets.BY_NAME)],
@@ -134,22 +158,21 @@ def run(
 ) -> int:
     """Runs of the experiment: arms times seeds."""
     own = {"num_updates": updates, "model": model, "data": data, "learning_rate": rate}
-    try:
+    with call_errors(ValueError):
         values = _settings(config, settings) | {key: value for key, value in own.items() if value is not None}
         wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, values)
         if dry_run:
-            from experiments.training import memory
-
-            # Arms differ by their optimizer's moments; one line of each kind says it all.
+            # Arms differ by their optimizer's moments; one table of each kind says it all.
             for one in {(c.arm.optimizer, c.arm.update): c for c in wanted}.values():
-                memory.show(one)
+                _print_memory(one)
             return 0
-    except (OSError, ValueError) as error:
-        raise CallError(str(error)) from None
     if data is None and preset != "tiny" and wanted[0].data == "generated":
         print("no folder data/gsm8k: with generated problems. `fetch gsm8k`, or --data PATH.", file=sys.stderr)
     out = out or Path("runs") / preset
     return execute({out / c.arm.name / f"seed-{c.seed}": c for c in wanted}, processes, out)
+
+
+main = partial(call, run)
 
 
 def execute(runs: Mapping[Path, Config], processes: Processes, out: Path | None = None) -> int:
@@ -166,10 +189,8 @@ def execute(runs: Mapping[Path, Config], processes: Processes, out: Path | None 
     """
     from experiments.training import distributed
 
-    try:
+    with call_errors(RuntimeError, ValueError):
         distributed.join(processes.coordinator, processes.processes, processes.process)
-    except (RuntimeError, ValueError) as error:
-        raise CallError(str(error)) from None
     with waiting("loading JAX"):
         from experiments.training import run_set
 

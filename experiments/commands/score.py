@@ -1,18 +1,17 @@
 """`python -m experiments score`: the log-probability of every completion of a file."""
 
 import json
-from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
-from console.command import CallError, application, call, option
+from console.command import CallError, call_errors, command, option
 from console.progress import progress, waiting
 from console.values import input_file, input_folder, output_path, whole
 from experiments import files
 from experiments.config import Dtype
 
-__all__ = ["app", "main"]
+__all__ = ["score"]
 
 _EPILOG = """\
 IN has one JSON object a line, with the texts `prompt` and `completion`. OUT
@@ -37,11 +36,7 @@ interrupted.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-2  # of a log-probability that another batch or device computes
 
 
-app = application("score", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("score", _EPILOG)
 def score(
     *,
     model: Annotated[Path, option("as Hugging Face lays it out; see fetch", "DIR", input_folder)],
@@ -64,7 +59,7 @@ def score(
         from experiments.data import tokens
         from experiments.model import loading, pretrained, scoring
 
-    try:
+    with call_errors(ValueError):
         codec = tokens.load(model)
         if codec.template is None and not no_chat:
             raise CallError(f"{model} has no chat template: use --no-chat.")
@@ -82,8 +77,6 @@ def score(
                     f"{out}, line {len(earlier)}: was made with another model, --dtype or template; it has log_prob "
                     f"{earlier[-1]:.4f}, and here it is {again.log_prob:.4f}."
                 )
-    except (OSError, ValueError) as error:
-        raise CallError(str(error)) from None
     rest = requests[len(earlier) :]
     total_log_prob, total_tokens = 0.0, 0
     with files.opened_to_append(out) as file, progress("scoring", len(requests), "completions") as advance:

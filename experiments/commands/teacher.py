@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from console.command import CallError, FailureError, application, call, option
+from console.command import CallError, FailureError, call, call_errors, command, option
 from console.progress import progress
 from console.values import number, output_folder, output_path, whole
 from experiments import files
@@ -18,7 +18,7 @@ from experiments.teacher.settings import Settings
 if TYPE_CHECKING:
     from experiments.teacher.solutions import Outcome
 
-__all__ = ["app", "main"]
+__all__ = ["main", "teacher"]
 
 _EPILOG = """\
 A problem is asked until the answer ends on a line `#### N` and N is the gold
@@ -60,11 +60,8 @@ a call that cannot be carried out, 130 where it is interrupted.
 
 _DEFAULTS = Settings()
 
-app = application("teacher", _EPILOG)
-main = partial(call, app)
 
-
-@app.default
+@command("teacher", _EPILOG)
 def teacher(
     *,
     data: Annotated[str, option("a folder with train.jsonl, or generated, or hub", "PATH")],
@@ -103,14 +100,12 @@ def teacher(
 
     skipped: list[str] | None = [] if skip_broken else None
     start = time.monotonic()
-    try:
+    with call_errors(ValueError, ModuleNotFoundError):
         problems = list(data_sources.problems(data, split, limit=limit, seed=settings.seed, skipped=skipped))
         if not problems:
             raise ValueError(f"--data must hold a problem; {data} has none in its {split} split.")
         out.mkdir(parents=True, exist_ok=True)
         store = Store(cache or out / "teacher-cache.jsonl")
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        raise CallError(str(error)) from None
     with closing(store), progress("asking", len(problems), "problems") as advance:
         for message in store.notes:
             print(message, file=sys.stderr)
@@ -141,3 +136,6 @@ def teacher(
         files.write_lines(path, [o.record for o in run.outcomes if (o.state == "solved") == is_solved])
     print(f"wrote {solved} and {unsolved}")
     return 0 if "solved" in states and "given up" not in states else 1
+
+
+main = partial(call, teacher)

@@ -1,13 +1,9 @@
 """`python -m experiments twin`: one accumulated and one sequential update of a real model, predicted and measured."""
 
-import json
-import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from console.command import CallError, application, call, option
-from console.output import write
+from console.command import CallError, call_errors, command, option
 from console.values import input_folder, number, whole
 from experiments import arms, config, files
 from experiments.records import CONFIG
@@ -17,7 +13,7 @@ if TYPE_CHECKING:
     from console.terminal import Terminal
     from experiments.comparison import UpdateComparison
 
-__all__ = ["app", "main"]
+__all__ = ["twin"]
 
 # A twin needs an optimizer that is built by its name alone, and a rate of the first order.
 OPTIMIZERS = tuple(name for name in arms.OPTIMIZERS if name in catalogue.NAMED_OPTIMIZERS)
@@ -48,11 +44,7 @@ exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 """
 
 
-app = application("twin", _EPILOG)
-main = partial(call, app)
-
-
-@app.default
+@command("twin", _EPILOG)
 def twin(
     folder: Annotated[Path, option("a run's folder", parse=input_folder, name="RUN")],
     /,
@@ -89,7 +81,7 @@ def twin(
 
     distributed.join(None, None, None)
     terminal = Terminal()
-    try:
+    with call_errors(ValueError, TypeError, FloatingPointError):
         run_config = config.from_json(files.read_object(folder / CONFIG))
         name = optimizer or run_config.arm.optimizer
         if name not in OPTIMIZERS:
@@ -97,12 +89,9 @@ def twin(
         path = out or folder / f"twin-{name}.json"
         setup = comparison.load_setup(run_config, folder, name, update, pairs, rate, first, progress)
 
-        def keep(result: "UpdateComparison") -> None:
-            write(path, json.dumps(result.record(), indent=1) + "\n")
-
         def report(result: "UpdateComparison") -> None:
             _report(terminal, result)
-            keep(result)
+            files.write_object(path, result.record(), indent=1)
 
         result = comparison.compare(
             setup,
@@ -112,7 +101,7 @@ def twin(
             show=progress,
             on_gap=report,
         )
-        keep(result)
+        files.write_object(path, result.record(), indent=1)
         print(f"wrote {path}")
         if attribution:
             with waiting("the gap by its causes"):
@@ -121,25 +110,19 @@ def twin(
             for row in causes:
                 terminal.print(f"  {row.cause:<16} {row.norm:10.3e} {row.share:8.1%}")
             path = path.with_name(f"attribution-{name}.json")
-            write(path, json.dumps(record, indent=1) + "\n")
+            files.write_object(path, record, indent=1)
             print(f"wrote {path}")
-    except (OSError, ValueError, TypeError, FloatingPointError) as error:
-        raise CallError(str(error)) from None
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
     return 1 if any(fit.is_refuted for fit in result.fits) else 0
 
 
 def _report(terminal: "Terminal", twin: "UpdateComparison") -> None:
-    from rich.table import Table
+    from console.terminal import table
 
     record = twin.record()
     terminal.print(
         f"{record['model']} after {record['update']} updates, {record['optimizer']}: sequential {record['schedule']} "
         f"at {record['rate']} minus accumulated; norms"
     )
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     columns = {
         "eta": "learning_rates",
         "gap": "gap",
@@ -149,11 +132,9 @@ def _report(terminal: "Terminal", twin: "UpdateComparison") -> None:
         "after 2": "remainder_second",
         "cosine": "cosine",
     }
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in zip(*(twin.columns[key] for key in columns.values()), strict=True):
-        table.add_row(*(f"{value:.2e}" for value in row[:-1]), f"{row[-1]:.4f}")
-    terminal.print(table)
+    numbers = zip(*(twin.columns[key] for key in columns.values()), strict=True)
+    rows = [(*(f"{value:.2e}" for value in row[:-1]), f"{row[-1]:.4f}") for row in numbers]
+    terminal.print(table(numbers=list(columns), rows=rows, gap=1))
     for order, fit in enumerate(twin.fits, start=1):
         exponent = "-" if fit.order is None else f"{fit.order:.3f}"
         reason = f" ({fit.reason})" if fit.reason else ""

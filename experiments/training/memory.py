@@ -7,9 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import optax
-from rich.table import Table
 
-from console.terminal import Terminal
 from experiments import presets
 from experiments.config import Config
 from experiments.model import objectives, parameters, pretrained
@@ -18,19 +16,21 @@ from experiments.model.published import ARCHITECTURES
 from experiments.training import arm_update
 
 __all__ = [
+    "DEVICES_GB",
     "Allocation",
     "Disk",
     "Requirements",
     "allocations",
     "architecture_of",
     "disk",
+    "is_enough",
     "numbers",
     "requirements",
-    "show",
     "size",
 ]
 
-_DEVICE_GB = (80, 141)  # an H100 and an H200
+DEVICES_GB = (80, 141)
+"""The memory of an H100 and of an H200."""
 _USABLE = 0.92  # of a device's memory; its runtime keeps the rest
 
 
@@ -88,6 +88,11 @@ def allocations(config: Config, architecture: Architecture) -> list[Allocation]:
     if shape.fsdp > 1:
         needs.append(Allocation("one layer's weights, gathered", 2 * layer // shape.tensor * item))
     return needs
+
+
+def is_enough(gigabytes: float, num_bytes: int) -> bool:
+    """Whether a device of so many gigabytes can hold so many bytes."""
+    return num_bytes < _USABLE * gigabytes * 1e9
 
 
 class Disk(NamedTuple):
@@ -165,37 +170,3 @@ def architecture_of(config: Config) -> tuple[Architecture, bool]:
     if config.model == presets.config(config.preset).model:
         return ARCHITECTURES[config.preset], True
     raise ValueError(f"{config.model} must be a model's folder; there is none.")
-
-
-def show(config: Config) -> None:
-    """Prints the memory that each device needs, and which devices have it.
-
-    Raises:
-        OSError: As `architecture_of`.
-        ValueError: As `architecture_of`.
-    """
-    architecture, is_published = architecture_of(config)
-    needs = allocations(config, architecture)
-    shape = config.mesh
-    devices = shape.data * shape.fsdp * shape.tensor
-    terminal = Terminal()
-    terminal.print(
-        f"{config.preset}: {parameters.count(architecture):,} parameters"
-        f"{', as published' if is_published else ''}; {config.arm.update} updates, {config.arm.optimizer}; "
-        f"{config.num_pairs} pairs of up to {config.max_tokens} tokens in {config.num_parts} "
-        f"part{'s' if config.num_parts > 1 else ''}; "
-        f"mesh data {shape.data} x fsdp {shape.fsdp} x tensor {shape.tensor}, {devices} "
-        f"device{'s' if devices > 1 else ''}",
-        soft_wrap=False,
-    )
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("on each device")
-    table.add_column("GB", justify="right")
-    for need in needs:
-        table.add_row(need.purpose, f"{need.num_bytes / 1e9:.2f}")
-    total = sum(need.num_bytes for need in needs)
-    table.add_row("in all", f"{total / 1e9:.2f}", style="bold")
-    terminal.print(table)
-    for gigabytes in _DEVICE_GB:
-        fits = "fits" if total < _USABLE * gigabytes * 1e9 else "does not fit"
-        terminal.print(f"{fits} on devices of {gigabytes} GB")

@@ -238,7 +238,8 @@ def test_what_is_not_installed_is_named_with_the_command_that_installs_it(packag
     done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, check=False)
     install = "python -m pip install --constraint constraints.txt --editable '.[numerics]'"
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"{package} must be installed. In the project's folder: {install}"
+    line = f"{package} must be installed. In the project's folder: {install}"
+    assert done.stderr.splitlines()[-1] == f"python -m numerics.compare: {line}"
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 

@@ -26,11 +26,11 @@ from tokenizers.processors import TemplateProcessing
 
 import experiments.__main__ as dispatcher
 from experiments import files
-from experiments.commands import doctor, pairs
+from experiments.commands import pairs
 from experiments.data import answers, data_sources, downloads, gsm8k, harness, tokens
 from experiments.model import decoding, generation, loading, parameters, random_model, scoring
 from experiments.pairs import check, corruption
-from experiments.training import memory
+from experiments.training import environment, memory
 
 ROOT = Path(__file__).parents[3]
 
@@ -495,7 +495,7 @@ def test_the_doctor_names_the_remedies(tmp_path, model, capfd, monkeypatch):
     assert "config.json must exist" in capfd.readouterr().out
     assert dispatcher.main(["doctor", "--data", str(broken)]) == 1
     assert f"remove it; python -m experiments fetch gsm8k --out {broken}" in capfd.readouterr().out
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "openai" else True)
+    monkeypatch.setattr(environment, "find_spec", lambda name: None if name == "openai" else True)
     assert dispatcher.main(["doctor"]) == 0
     said = capfd.readouterr().out
     assert "python -m pip install --constraint constraints.txt --editable '.[teacher]'" in said
@@ -505,8 +505,8 @@ def test_the_doctor_compares_memory_and_disk(tmp_path, monkeypatch):
     needs = memory.requirements("smollm2")
     assert memory.requirements("llama3-8b").parameters == 8_030_261_248
     assert needs.parameters == 134_515_008
-    monkeypatch.setattr(doctor, "_free_memory", lambda: needs.memory - 1)
-    found = {check.subject: check for check in doctor.checks(tmp_path / "a", tmp_path / "b")}
+    monkeypatch.setattr(environment, "_free_memory", lambda: needs.memory - 1)
+    found = {check.subject: check for check in environment.checks(tmp_path / "a", tmp_path / "b")}
     assert found["smollm2: memory"].state == "short"
     assert found["smollm2: memory"].remedy
     assert found["tiny: memory"].state == "good"
@@ -619,7 +619,7 @@ def test_what_is_not_installed_is_named(missing, model, tmp_path, capfd, monkeyp
     def find_spec(name):
         return None if name == missing else importlib.util.find_spec(name)
 
-    monkeypatch.setattr(doctor, "find_spec", find_spec)
+    monkeypatch.setattr(environment, "find_spec", find_spec)
     assert dispatcher.main(["doctor", "--model", str(model)]) == 1
     assert "--editable '.[experiments]'" in capfd.readouterr().out
     code = (

@@ -1,5 +1,6 @@
 """`run` and `resume` end to end: folders, refusals, signals, several processes, and what a terminal shows."""
 
+import codecs
 import errno
 import fcntl
 import json
@@ -428,7 +429,7 @@ class Terminal:
             before=(sys.executable, "-c", ON_THE_TERMINAL),
         )
         os.close(theirs)
-        self.shown = ""
+        self.shown, self.decoder = "", codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def until(self, pattern, seconds=200):
         """Reads until something is shown; all if it never is."""
@@ -441,7 +442,7 @@ class Terminal:
                     break
                 if not data:
                     break
-                self.shown += data.decode(errors="replace")
+                self.shown += self.decoder.decode(data)  # a letter may come in two pieces
         return re.search(pattern, self.shown)
 
     def press(self, key):
