@@ -92,12 +92,7 @@ def call_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def application(name: str, epilogue: str = "") -> App:
-    """An application without a command.
-
-    Args:
-        name: The words that are typed in front of its options.
-        epilogue: The end of the help, printed as it is.
-    """
+    """An application without a command: its name, as it is typed, and the end of its help, printed as it is."""
     app = App(
         name=name,
         help_epilogue=epilogue,
@@ -182,10 +177,10 @@ def call(app: App, arguments: Sequence[str] | None = None, *, extra: str = "") -
 
             console = Terminal()
         try:
-            command, bound, _ = app.parse_args(words, console=console)
+            function, bound, _ = app.parse_args(words, console=console)
         except ValueError as error:  # of a group of options that do not go together
             raise CallError(str(error)) from None
-        return command(*bound.args, **bound.kwargs) or 0  # None behind the help
+        return function(*bound.args, **bound.kwargs) or 0  # None behind the help
     except (CallError, CycloptsError, FailureError, ImportError) as error:
         message = missing(error, extra) if isinstance(error, ImportError) else _message(error)
         if message is None:
@@ -264,9 +259,8 @@ class _HelpFormatter:
         labels = [f"  {', '.join(entry.display_labels_with_metavar)}  " for entry in panel.entries]
         indent = min(max(map(len, labels)), _WIDEST_COLUMN)
         for label, entry in zip(labels, panel.entries, strict=True):
-            choices = ", ".join(entry.choices or ())
             default = f"(default: {entry.default})" if entry.default else ""
-            meaning = " ".join(filter(None, (str(entry.description.primary_renderable), choices, default)))
-            lines = textwrap.wrap(meaning, console.width - indent, break_on_hyphens=False)
+            parts = str(entry.description.primary_renderable), ", ".join(entry.choices or ()), default
+            lines = textwrap.wrap(" ".join(filter(None, parts)), console.width - indent, break_on_hyphens=False)
             row = f"{label:<{indent}}" if len(label) <= indent else f"{label.rstrip()}\n{'':<{indent}}"
             console.print((row + f"\n{'':<{indent}}".join(lines)).rstrip(), soft_wrap=True)

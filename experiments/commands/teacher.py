@@ -1,5 +1,6 @@
 """`python -m experiments teacher`: right solutions to the problems of a data set, from a teacher, and checked."""
 
+import asyncio
 import os
 import sys
 import time
@@ -115,7 +116,7 @@ def teacher(
             states.append(outcome.state)
             advance(len(states), f"{states.count('solved')} solved")
 
-        run = solutions.solve(problems, settings, store, on_outcome=on_outcome, api_key=api_key)
+        run = asyncio.run(solutions.solve(problems, settings, store, on_outcome=on_outcome, api_key=api_key))
     for message in skipped or ():
         print(f"skipped: {message}", file=sys.stderr)
     terminal = Terminal(soft_wrap=True)

@@ -140,13 +140,13 @@ def verdict(reply: Reply, gold: str) -> Verdict:
     return "right" if answers.extract(text).value == last == answers.number(gold) else "wrong"
 
 
-def solve(
+async def solve(
     problems: Sequence[Problem],
     settings: Settings,
     store: Store,
     *,
     on_outcome: Callable[[Outcome], None],
-    api_key: str | None = None,
+    api_key: str | None,
 ) -> Run:
     """Asks for solutions until each is right or its attempts are used up; answers in the store are not asked for again.
 
@@ -165,16 +165,6 @@ def solve(
     Raises:
         OSError: If the store cannot be written.
     """
-    return asyncio.run(_solve(problems, settings, store, on_outcome, api_key))
-
-
-async def _solve(
-    problems: Sequence[Problem],
-    settings: Settings,
-    store: Store,
-    on_outcome: Callable[[Outcome], None],
-    api_key: str | None,
-) -> Run:
     queue, outcomes = iter(problems), dict[str, Outcome]()
     failure: str | None = None
     num_in_a_row, most_in_a_row = 0, max(_FEWEST_IN_A_ROW, settings.concurrency)
