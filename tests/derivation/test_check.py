@@ -251,7 +251,7 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypat
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fdopen", full)
+    monkeypatch.setattr(Path, "replace", full)  # the last step: all has been written beside it
     assert check.main(["two-step", "--json", str(path)]) == 1
     assert "No space left" in capsys.readouterr().out
     assert path.read_text() == "precious"
