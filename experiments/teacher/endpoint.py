@@ -15,8 +15,10 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import urlsplit
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from experiments.teacher import refusals, replies
 from experiments.teacher.refusals import RequestError
@@ -77,41 +79,53 @@ class Endpoint:
         Raises:
             RequestError: If the request is given up.
         """
-        client = self._client
-        hint = {} if self._is_hint_accepted is False else {HINT: False}
+        client, limits = self._client, self._settings
         jitter = random.Random(repr(request))  # reproducible, whatever the order in which requests fail
-        num_sent, waited, longest = 0, 0.0, self._settings.max_wait * _FIRST_WAIT
-        while True:
+        num_sent, is_hint_refused = 0, False
+
+        async def reply() -> Reply:
+            nonlocal num_sent, is_hint_refused
+            has_hint = self._is_hint_accepted is not False and not is_hint_refused
             num_sent += 1
             try:
-                reply = await self._send(client, request, hint)
+                answer = await self._send(client, request, {HINT: False} if has_hint else {})
             except RequestError as error:
-                error.num_sent = num_sent
-                if error.is_refusal and hint and self._is_hint_accepted is None:
-                    hint = {}  # or something else is refused: the same request without the hint decides
-                    continue
-                if error.ends != "try":
+                if not (error.is_refusal and has_hint and self._is_hint_accepted is None):
                     raise
-                wait = max(error.retry_after, longest * jitter.uniform(0.5, 1.0))
-                if limit := self._limit(error.retry_after, num_sent, waited + wait):
-                    raise RequestError(f"{error} {limit}", num_sent=num_sent) from None
-                await asyncio.sleep(wait)
-                waited, longest = waited + wait, 2 * longest
-            else:
-                self._is_hint_accepted = bool(hint)
-                return reply, num_sent
+                is_hint_refused = True  # or something else is: the same request without the hint decides
+                return await reply()
+            self._is_hint_accepted = has_hint
+            return answer
 
-    def _limit(self, demand: float, num_sent: int, waited: float) -> str:
-        """The limit that forbids another try; empty where none does."""
-        settings = self._settings
-        if demand > settings.max_wait:
-            rule = f"which is more than --max-wait ({settings.max_wait:g} s)"
-            return f"It asks to wait {demand:.6g} s (Retry-After), {rule}."
-        if num_sent > settings.retries:
-            return f"Tried {num_sent} times (--retries)."
-        if waited > settings.max_wait:
-            return f"Tried {num_sent} times, until --max-wait ({settings.max_wait:g} s) was used up."
-        return ""
+        def pause(state: RetryCallState) -> float:
+            wait = limits.max_wait * _FIRST_WAIT * 2 ** (state.attempt_number - 1)
+            return max(_error(state).retry_after, wait * jitter.uniform(0.5, 1.0))
+
+        def limit(state: RetryCallState) -> str:
+            """The limit that forbids another try; empty where none does."""
+            demand = _error(state).retry_after
+            if demand > limits.max_wait:
+                rule = f"which is more than --max-wait ({limits.max_wait:g} s)"
+                return f"It asks to wait {demand:.6g} s (Retry-After), {rule}."
+            if num_sent > limits.retries:
+                return f"Tried {num_sent} times (--retries)."
+            is_used_up = state.idle_for + state.upcoming_sleep > limits.max_wait
+            return f"Tried {num_sent} times, until --max-wait ({limits.max_wait:g} s) was used up." * is_used_up
+
+        def give_up(state: RetryCallState) -> NoReturn:
+            raise RequestError(f"{_error(state)} {limit(state)}")
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, RequestError) and error.ends == "try"),
+            wait=pause,
+            stop=lambda state: bool(limit(state)),
+            retry_error_callback=give_up,
+        )
+        try:
+            return await retrying(reply), num_sent
+        except RequestError as error:
+            error.num_sent = num_sent
+            raise
 
     async def _send(
         self, client: "openai.AsyncOpenAI", request: Mapping[str, object], hint: Mapping[str, bool]
@@ -177,6 +191,12 @@ class Endpoint:
         """A stranger's text on one line, without characters that act on a terminal."""
         printable = "".join(letter if letter.isprintable() else " " for letter in self._without_secrets(text))
         return " ".join(printable.split())[:160]
+
+
+def _error(state: RetryCallState) -> RequestError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, RequestError)  # `retry` lets no other error come so far
+    return error
 
 
 def _reason(body: object) -> object:
