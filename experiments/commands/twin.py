@@ -15,7 +15,7 @@ from numerics import catalogue
 
 if TYPE_CHECKING:
     from console.terminal import Terminal
-    from experiments.comparison import UpdateComparison
+    from experiments.comparison_records import Twin
 
 __all__ = ["app", "main"]
 
@@ -97,10 +97,10 @@ def twin(
         path = out or folder / f"twin-{name}.json"
         setup = comparison.load_setup(run_config, folder, name, update, pairs, rate, first, progress)
 
-        def keep(result: "UpdateComparison") -> None:
-            write(path, json.dumps(result.record(), indent=1) + "\n")
+        def keep(result: "Twin") -> None:
+            write(path, json.dumps(result.model_dump(), indent=1) + "\n")
 
-        def report(result: "UpdateComparison") -> None:
+        def report(result: "Twin") -> None:
             _report(terminal, result)
             keep(result)
 
@@ -116,28 +116,27 @@ def twin(
         print(f"wrote {path}")
         if attribution:
             with waiting("the gap by its causes"):
-                causes, record = comparison.attribute(setup, attribution)
+                causes = comparison.attribute(setup, attribution)
             terminal.print(f"the gap at eta {attribution:g} by its causes: norm, share of the gap")
-            for row in causes:
+            for row in causes.rows:
                 terminal.print(f"  {row.cause:<16} {row.norm:10.3e} {row.share:8.1%}")
             path = path.with_name(f"attribution-{name}.json")
-            write(path, json.dumps(record, indent=1) + "\n")
+            write(path, json.dumps(causes.model_dump(), indent=1) + "\n")
             print(f"wrote {path}")
     except (OSError, ValueError, TypeError, FloatingPointError) as error:
         raise CallError(str(error)) from None
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    return 1 if any(fit.is_refuted for fit in result.fits) else 0
+    return 1 if any(fit.is_refuted for fit in result.fits.values()) else 0
 
 
-def _report(terminal: "Terminal", twin: "UpdateComparison") -> None:
+def _report(terminal: "Terminal", twin: "Twin") -> None:
     from rich.table import Table
 
-    record = twin.record()
     terminal.print(
-        f"{record['model']} after {record['update']} updates, {record['optimizer']}: sequential {record['schedule']} "
-        f"at {record['rate']} minus accumulated; norms"
+        f"{twin.model} after {twin.update} updates, {twin.optimizer}: sequential {twin.schedule} at {twin.rate} minus "
+        "accumulated; norms"
     )
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     columns = {
@@ -151,10 +150,10 @@ def _report(terminal: "Terminal", twin: "UpdateComparison") -> None:
     }
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in zip(*(twin.columns[key] for key in columns.values()), strict=True):
+    for row in zip(*(getattr(twin, key) for key in columns.values()), strict=True):
         table.add_row(*(f"{value:.2e}" for value in row[:-1]), f"{row[-1]:.4f}")
     terminal.print(table)
-    for order, fit in enumerate(twin.fits, start=1):
+    for order, fit in enumerate(twin.fits.values(), start=1):
         exponent = "-" if fit.order is None else f"{fit.order:.3f}"
         reason = f" ({fit.reason})" if fit.reason else ""
         terminal.print(f"rest after order {order}: eta^{exponent}, theory {fit.theory}: {fit.verdict}{reason}")
