@@ -19,23 +19,11 @@ import numpy as np
 
 from experiments import arms, config, presets, records
 from experiments.data import tokens
-from experiments.model import llama, parameters, random_model
+from experiments.model import parameters, random_model
 from experiments.training import batches, inputs, loop
+from tests.support.kills import Killer, in_a_child
+from tests.support.tiny_llama import SMALLEST as ARCHITECTURE
 
-ARCHITECTURE = llama.Architecture(
-    vocabulary=16,
-    width=8,
-    num_layers=1,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=4,
-    mlp_width=8,
-    norm_epsilon=1e-5,
-    rope_theta=100.0,
-    rope_scaling=None,
-    is_tied=True,
-    context=64,
-)
 NUM_PAIRS, NUM_UPDATES = 4, 6
 
 
@@ -117,19 +105,6 @@ def arrays(folder, number=NUM_UPDATES):
 # Kills ----------------------------------------------------------------------------------------------------------------
 
 
-class Killer:
-    """Kills its own process before the n-th change of the file system."""
-
-    def __init__(self, left):
-        self.left = left
-
-    def __call__(self, event, arguments):
-        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
 def make(folder, say=lambda word: None, steps=0):
     @contextmanager
     def show(what, total, unit):
@@ -190,11 +165,7 @@ def killed(folder, num_kills, seed):
             met += 1
             print(json.dumps({"folder": str(mine), "how": how, **state_of(mine)}), flush=True)
             if met >= num_kills and how != "steps":
-                child = os.fork()
-                if child == 0:
-                    make(mine)
-                    os._exit(0)
-                assert os.waitpid(child, 0)[1] == 0
+                assert in_a_child(lambda folder=mine: make(folder)) == 0
                 break
         print(json.dumps({"folder": str(mine), "how": "done"}), flush=True)
 
@@ -204,11 +175,7 @@ def main():
     whole = folder / "whole"
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir(parents=True)
-    child = os.fork()
-    if child == 0:
-        make(whole)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_a_child(lambda: make(whole)) == 0
     killed(folder, num_kills, seed)
 
 

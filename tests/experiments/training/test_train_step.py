@@ -1,6 +1,5 @@
 """What the driver calls, what an update tells, and what it does with values that are not finite."""
 
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -17,10 +16,10 @@ from experiments.model import objectives
 from experiments.training import arm_update, batches, train_step
 from experiments.training.batches import PairBatch
 from numerics import optimizers
-from tests.experiments.model.test_llama import SMALL, random_params, texts
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import sides_of, vector
 from tests.support.rounding import assert_equal_to_round_off
+from tests.support.tiny_llama import UNTIED, random_params, texts
 
 ETA = 0.05
 HALVES = bag_of_words.halves()
@@ -158,16 +157,15 @@ def test_the_distance_is_from_the_start_of_the_run():
 
 def test_parts_of_the_language_model_tell_the_same():
     """Two micro-batches against the whole, on a model with a head of its own and quarters of three layers."""
-    architecture = replace(SMALL, is_tied=False)
-    several = texts(architecture, 8)
+    several = texts(UNTIED, 8)
     halves = batches.pair_batch(several[:4], several[4:], "sequence", (16, 8))
-    loss = objectives.negative_log_likelihood(architecture, compute_dtype=jnp.float64, has_aux=True)
+    loss = objectives.negative_log_likelihood(UNTIED, compute_dtype=jnp.float64, has_aux=True)
     whole, parts = (
         stepped(
             "sequential:optimizer=sgd",
             halves=halves,
             loss=objectives.in_parts(loss, number, has_aux=True),
-            start=random_params(architecture),
+            start=random_params(UNTIED),
         )
         for number in (1, 2)
     )
@@ -176,7 +174,7 @@ def test_parts_of_the_language_model_tell_the_same():
     size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole[0].params))
     assert_equal_to_round_off(parts[1].params, whole[1].params, scale=size)
     assert [side.log_probs.shape for side in sides_of(whole[2])] == [(4,), (4,)]
-    by_hand = jax.jit(jax.grad(lambda params: loss(params, halves.preferred)[0]))(random_params(architecture))
+    by_hand = jax.jit(jax.grad(lambda params: loss(params, halves.preferred)[0]))(random_params(UNTIED))
     assert_equal_to_round_off(whole[2].preferred.squares.sum(), vector(by_hand) @ vector(by_hand))
     assert_equal_to_round_off(whole[2].preferred.squares[-1], np.sum(np.square(by_hand["head"])))
     names = dict(zip(train_step.GROUPS, np.sqrt(np.asarray(whole[2].preferred.squares)).tolist(), strict=True))
