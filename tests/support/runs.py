@@ -29,7 +29,7 @@ NUM_PAIRS, NUM_UPDATES = 4, 6
 
 def configuration(arm="sequential-random-start", **settings):
     """Six updates of four of six pairs: an epoch ends within an update."""
-    given = {
+    values = {
         "num_pairs": NUM_PAIRS,
         "num_updates": NUM_UPDATES,
         "checkpoint_every": 1,
@@ -37,10 +37,10 @@ def configuration(arm="sequential-random-start", **settings):
         "measures.alignment_every": 0,
         **settings,
     }
-    return config.with_settings(presets.config("tiny", arms.parse(arm)), given)
+    return config.with_settings(presets.config("tiny", arms.parse(arm)), values)
 
 
-def given(seed=0, data_seed=0):
+def run_inputs(seed=0, data_seed=0):
     """Random parameters, and random texts of several lengths."""
     chance = np.random.default_rng(data_seed)
 
@@ -113,7 +113,7 @@ def make(folder, say=lambda word: None, steps=0):
             sys.addaudithook(Killer(steps))
         yield lambda done, note="": None if note.endswith("compiling") else say(b"made\n")
 
-    return loop.run(configuration(), given(), folder, header={"commit": None}, show=show)
+    return loop.run(configuration(), run_inputs(), folder, header={"commit": None}, show=show)
 
 
 def state_of(folder):
@@ -127,7 +127,7 @@ def state_of(folder):
 
 
 def killed(folder, num_kills, seed):
-    """Runs that are killed at random moments and gone on with, one after another, until that many kills have met one.
+    """Runs that are killed at random moments and resumed, one after another, until that many kills have met one.
 
     The processes are forked before JAX has started its threads, so that only the computation is left to do.
     """
