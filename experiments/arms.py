@@ -239,6 +239,3 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text  # which the arm refuses, by name
-
-
-assert set(get_args(Rate)) == set(RATES)

@@ -5,9 +5,8 @@ same map at a real step. Displacements are carried in units of the step, float32
 sets of parameters.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,25 +14,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
 
 from experiments import arms
 from experiments.arms import Arm, Hyperparams
+from experiments.comparison_records import AlignmentColumns, Attribution, Cause, Twin
 from experiments.config import Config
 from experiments.model import sharding
 from experiments.model.llama import Params
+from experiments.model.loading import Show
 from experiments.records import CHECKPOINTS
 from experiments.training import arm_update, checkpoint, inputs, train_step
 from experiments.training.batches import PairBatch
-from experiments.training.inputs import Show
-from numerics import attribution, catalogue, convergence, optimizers, updates
-from numerics.convergence import Fit
+from numerics import attribution, catalogue, convergence, optimizers, schedules, updates
 from numerics.epoch import Epoch
-from numerics.losses import require_finite
-from numerics.schedules import Schedule
+from numerics.losses import Losses, require_finite
 from numerics.types import LossFn, Scalar
 
-__all__ = ["Cause", "Setup", "UpdateComparison", "attribute", "compare", "load_setup"]
+__all__ = ["Setup", "attribute", "compare", "load_setup"]
 
 _NUM_BELOW = 3  # steps far below the smallest, whose remainder is all round-off
 
@@ -44,12 +41,12 @@ class Setup(NamedTuple):
     Attributes:
         params: The parameters of the checkpoint.
         state: The optimizer's state there.
-        batch: The batch: that of the run's next update.
+        batch: The batch of the run's next update.
         loss: The negative log-likelihood, with log-probabilities as aux.
         hyperparams: The numbers of the optimizer.
-        accumulated: The one arm.
-        sequential: The other.
-        model: Its name.
+        accumulated: The arm of the accumulated update.
+        sequential: The arm of the sequential update.
+        model: The name of the model.
         update: Updates made before.
     """
 
@@ -63,40 +60,15 @@ class Setup(NamedTuple):
     model: str
     update: int
 
-
-@dataclass(frozen=True)
-class UpdateComparison:
-    """Norms of the gap and of its parts over learning rates; Euclidean, over all parameters.
-
-    Attributes:
-        setup: What was compared.
-        columns: By name, one number per learning rate, as in the record.
-        fits: The order of what is left after first and after second order.
-        alignment: g+ . g- at the start, and after either update measured and predicted; None where left out.
-    """
-
-    setup: Setup
-    columns: Mapping[str, list[float]]
-    fits: tuple[Fit, Fit]
-    alignment: Mapping[str, object] | None
-
-    def record(self) -> dict[str, object]:
-        """As JSON."""
-        return {
-            "kind": "twin",
-            "optimizer": self.setup.sequential.optimizer,
-            "model": self.setup.model,
-            "update": self.setup.update,
-            "num_pairs": len(self.setup.batch.preferred.lengths),
-            "rate": self.setup.sequential.rate,
-            "schedule": "+-" if self.setup.sequential.first == "+" else "-+",
-            **self.columns,
-            "fits": {
-                name: {"order": fit.order, "theory": fit.theory, "verdict": fit.verdict, "reason": fit.reason}
-                for name, fit in zip(("first", "second"), self.fits, strict=True)
-            },
-            "alignment": self.alignment,
-        }
+    def epoch(self, arm: Arm) -> Epoch:
+        """The update of an arm; the halves have the order of the sequential arm in both."""
+        return Epoch(
+            arm_update.losses_of(arm, 0.0, self.loss, self.batch),
+            arm_update.schedule_of(self.sequential, is_plus_first=True),
+            arm_update.optimizer(arm, self.hyperparams),
+            self.params,
+            self.state,
+        )
 
 
 def load_setup(
@@ -112,15 +84,15 @@ def load_setup(
     """Loads a checkpoint of a run and the batch of its next update.
 
     Args:
-        config: The run's.
-        folder: The run's.
+        config: The configuration of the run.
+        folder: The folder of the run.
         optimizer: The rule of both arms; from its first state where it is not the run's.
         update: The checkpoint after this many updates; the newest whole one if None. 0 is the start of the run, which
             needs no checkpoint.
-        num_pairs: In a half; the run's unless run_inputs.
-        rate: Of the sequential arm.
-        first: The half that it begins with.
-        show: How progress is shown.
+        num_pairs: The pairs in a half; those of the run if None.
+        rate: The rate of the sequential arm.
+        first: The half that the sequential arm begins with.
+        show: The display of progress.
 
     Raises:
         OSError: If something cannot be read.
@@ -138,13 +110,11 @@ def load_setup(
         raise ValueError(f"--update must be one of {known}; got {update}.")
     config = replace(config, num_pairs=num_pairs or config.num_pairs, num_parts=1)
     run_inputs = inputs.load(config, show)
-    # Only shapes and places count here: the second moment has those of the parameters.
-    second = run_inputs.params if config.arm.needs_second_moment else None
-    like = train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
+    like = train_step.state_like(config.arm, config.rule, run_inputs.params)
     if update is None:
-        found = checkpoint.newest(place, like)
-        assert found is not None  # there are some
-        number, state = found.number, found.tree
+        newest = checkpoint.newest(place, like)
+        assert newest is not None  # there are some
+        number, state = newest.number, newest.tree
     elif update in there:
         number, (state, _) = update, checkpoint.load(place / f"{update:08}", like)
     else:
@@ -171,56 +141,22 @@ def load_setup(
     )
 
 
-class _Maps:
-    """The two maps in units of their step, compiled once."""
+@jax.jit
+def _sequential(epoch: Epoch, size: Scalar) -> Params:
+    """D(size): the sequential displacement in units of its own step; D(0) has frozen gradients."""
+    return updates.unit_displacement(epoch, size, grouping="step", reduction="sum").displacement
 
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-        numbers = arm_update.schedule_of(setup.sequential, is_plus_first=True).losses
-        self._forwards, self._backwards = np.asarray(numbers), np.asarray(numbers)[::-1]
 
-    def _unit(
-        self, arm: Arm, params: Params, state: optax.OptState, batch: PairBatch, numbers: Array, read: Scalar
-    ) -> Params:
-        epoch = Epoch(
-            arm_update.losses_of(arm, 0.0, self._setup.loss, batch),
-            Schedule(numbers, np.ones(numbers.shape)),
-            arm_update.optimizer(arm, self._setup.hyperparams),
-            params,
-            state,
-        )
-        grouping = "step" if arm.update == "sequential" else "schedule"
-        return updates.unit_displacement(epoch, read, grouping=grouping, reduction="sum").displacement
+@jax.jit
+def _accumulated(epoch: Epoch) -> Params:
+    """The accumulated displacement in units of eta; its gradients are all read at the start."""
+    return updates.unit_displacement(epoch, 0.0, grouping="schedule", reduction="sum").displacement
 
-    @cached_property
-    def _sequential(self) -> Callable[..., Params]:
-        return jax.jit(partial(self._unit, self._setup.sequential))
 
-    @cached_property
-    def _derivative(self) -> Callable[..., Params]:
-        def at_zero(params: Params, state: optax.OptState, batch: PairBatch, numbers: Array) -> Params:
-            zero = jnp.zeros((), jnp.float32)
-            unit = partial(self._unit, self._setup.sequential, params, state, batch, numbers)
-            return jax.jvp(unit, (zero,), (jnp.ones_like(zero),))[1]
-
-        return jax.jit(at_zero)
-
-    def sequential(self, read: float) -> Params:
-        """D(read), the sequential displacement in units of its own step."""
-        setup = self._setup
-        return self._sequential(setup.params, setup.state, setup.batch, self._forwards, jnp.float32(read))
-
-    def derivative(self, *, is_mirrored: bool) -> Params:
-        """D'(0), of the schedule or of its reversal, both from the same state."""
-        setup = self._setup
-        word = self._backwards if is_mirrored else self._forwards
-        return self._derivative(setup.params, setup.state, setup.batch, word)
-
-    def accumulated(self) -> Params:
-        """The accumulated displacement in units of eta; it reads nothing but the start."""
-        setup = self._setup
-        unit = jax.jit(partial(self._unit, setup.accumulated))
-        return unit(setup.params, setup.state, setup.batch, self._forwards, jnp.float32(0))
+@jax.jit
+def _derivative(epoch: Epoch) -> Params:
+    """D'(0)."""
+    return updates.series(epoch, grouping="step", reduction="sum", order=2)[1]
 
 
 @jax.jit
@@ -260,34 +196,33 @@ def compare(
     num_halvings: int,
     has_alignment: bool,
     show: Show,
-    on_gap: Callable[[UpdateComparison], None] = lambda _: None,
-) -> UpdateComparison:
+    on_gap: Callable[[Twin], None] = lambda _: None,
+) -> Twin:
     """Both updates over a range of learning rates.
 
     Args:
-        setup: What is compared.
-        largest: The largest learning rate; where the second order is twice the first, unless run_inputs.
-        num_halvings: Of it.
+        setup: The place, the batch and the arms.
+        largest: The largest learning rate; that at which the second order is twice the first if None.
+        num_halvings: The halvings of the learning rate.
         has_alignment: Whether g+ . g- is read after the updates.
-        show: How progress is shown.
-        on_gap: Is given what is there before g+ . g- is read, the longer part of the work.
+        show: The display of progress.
+        on_gap: A function of the comparison without g+ . g-, before the latter, the longer part of the work, is read.
 
     Raises:
         FloatingPointError: If a derivative or a displacement is not finite.
     """
     rate = setup.sequential.step
-    maps = _Maps(setup)
+    epoch = setup.epoch(setup.sequential)
     total = 4 + num_halvings + 1 + _NUM_BELOW
     with show("updates both ways", total, "readings") as advance:
-        frozen, accumulated = maps.sequential(0.0), maps.accumulated()
+        frozen, accumulated = _sequential(epoch, jnp.float32(0)), _accumulated(setup.epoch(setup.accumulated))
         advance(2)
-        slope, mirrored = maps.derivative(is_mirrored=False), maps.derivative(is_mirrored=True)
+        slope, mirrored = _derivative(epoch), _derivative(replace(epoch, schedule=schedules.reverse(epoch.word)))
         require_finite((frozen, accumulated, slope, mirrored), updates.NOT_FINITE)
         advance(4)
-        parts = {
-            "gradient_part": float(_norm(_combined((slope, mirrored), (0.5, 0.5)))),
-            "bracket": float(_norm(_combined((slope, mirrored), (0.5, -0.5)))),
-        }
+        gradient_part, bracket = (
+            float(_norm(_combined((slope, mirrored), factors))) for factors in ((0.5, 0.5), (0.5, -0.5))
+        )
         del mirrored
         size = float(_norm(slope))
         first = float(_norm(_combined((frozen, accumulated), (rate, -1.0))))
@@ -297,166 +232,167 @@ def compare(
             largest = 2 * float(_norm(frozen)) / (rate * size)
         rates = [largest / 2**k for k in range(num_halvings + 1)]
         below = [rates[-1] / 2 ** (k + 4) for k in range(_NUM_BELOW)]
-        found = []
+        readings = []
         for place, eta in enumerate([*rates, *below], start=1):
-            real = maps.sequential(rate * eta)
+            real = _sequential(epoch, jnp.float32(rate * eta))
             require_finite(real, updates.NOT_FINITE)
-            found.append(_read(real, frozen, slope, accumulated, jnp.float32(rate * eta), jnp.float32(rate)))
+            readings.append(_read(real, frozen, slope, accumulated, jnp.float32(rate * eta), jnp.float32(rate)))
             del real
             advance(4 + place)
     # Far below the range what is left is round-off, the same in units of the step at every step.
-    noise = max(float(reading.remainder_second) for reading in found[len(rates) :])
+    noise = max(float(reading.remainder_second) for reading in readings[len(rates) :])
     eta = np.array(rates)
-    readings = {
-        name: np.array([float(getattr(reading, name)) for reading in found[: len(rates)]]) for name in _Readings._fields
-    }
+    gap, remainder_first, remainder_second, cosine = np.array([[*map(float, row)] for row in readings[: len(rates)]]).T
     second = eta**2 * rate**2 * size
     columns = {
         "learning_rates": eta,
-        "gap": eta * readings["gap"],
+        "gap": eta * gap,
         "first": eta * first,
         "second": second,
-        "gradient_part": eta**2 * rate**2 * parts["gradient_part"],
-        "bracket": eta**2 * rate**2 * parts["bracket"],
-        "remainder_first": eta * readings["remainder_first"],
-        "remainder_second": eta * readings["remainder_second"],
-        "cosine": readings["cosine"],
+        "gradient_part": eta**2 * rate**2 * gradient_part,
+        "bracket": eta**2 * rate**2 * bracket,
+        "remainder_first": eta * remainder_first,
+        "remainder_second": eta * remainder_second,
+        "cosine": cosine,
         "round_off": eta * noise,
     }
-    fits = (
-        convergence.fit(
-            eta, columns["remainder_first"], columns["round_off"], eta * rate * float(_norm(frozen)), theory=2
-        ),
-        convergence.fit(eta, columns["remainder_second"], columns["round_off"], second, theory=3),
+    terms = {"first": eta * rate * float(_norm(frozen)), "second": second}
+    fits = {
+        name: convergence.fit(eta, columns[f"remainder_{name}"], columns["round_off"], term, theory=theory)
+        for theory, (name, term) in enumerate(terms.items(), start=2)
+    }
+    twin = Twin.model_validate(
+        {
+            "kind": "twin",
+            "optimizer": setup.sequential.optimizer,
+            "model": setup.model,
+            "update": setup.update,
+            "num_pairs": len(setup.batch.preferred.lengths),
+            "rate": setup.sequential.rate,
+            "schedule": "+-" if setup.sequential.first == "+" else "-+",
+            **{name: column.tolist() for name, column in columns.items()},
+            "fits": {
+                name: {"order": fit.order, "theory": fit.theory, "verdict": fit.verdict, "reason": fit.reason}
+                for name, fit in fits.items()
+            },
+            "alignment": None,
+        }
     )
-    twin = UpdateComparison(setup, {name: values.tolist() for name, values in columns.items()}, fits, None)
     on_gap(twin)
     if not has_alignment:
         return twin
-    return replace(twin, alignment=_alignments(setup, frozen, slope, accumulated, rates, maps, show))
+    alignment = _alignments(epoch, frozen, slope, accumulated, rate, rates, show)
+    return twin.model_copy(update={"alignment": alignment})
+
+
+def _along(losses: Losses, params: Params, direction: Params, size: Scalar) -> Scalar:
+    """g+ . g- at a place along a direction."""
+    there = updates.displaced(params, direction, size)
+    minus, plus = (losses.gradient(there, jnp.asarray(side)) for side in (arm_update.MINUS, arm_update.PLUS))
+    return jnp.asarray(optax.tree.vdot(minus, plus))
+
+
+_value = jax.jit(_along)
+
+
+@jax.jit
+def _derivatives(losses: Losses, params: Params, direction: Params) -> tuple[Scalar, Scalar]:
+    """The first derivative of g+ . g- along a direction, and half the second."""
+    zero, one = jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32)
+
+    def slope(at: Scalar) -> Scalar:
+        return jax.jvp(lambda size: _along(losses, params, direction, size), (at,), (one,))[1]
+
+    first, second = jax.jvp(slope, (zero,), (one,))
+    return first, second / 2
 
 
 def _alignments(
-    setup: Setup,
+    epoch: Epoch,
     frozen: Params,
     slope: Params,
     accumulated: Params,
+    rate: float,
     rates: list[float],
-    maps: _Maps,
     show: Show,
-) -> dict[str, object]:
+) -> AlignmentColumns:
     """g+ . g- of the batch at the start and after either update; predicted to second order in the learning rate.
 
     The prediction for a displacement eta d1 + eta^2 d2 is  eta grad a . d1 + eta^2 (grad a . d2 + a''[d1, d1] / 2).
     """
-    rate = setup.sequential.step
+    losses, params = epoch.losses, epoch.params
 
-    def product(params: Params, batch: PairBatch) -> Scalar:
-        both = arm_update.losses_of(setup.sequential, 0.0, setup.loss, batch)
-        minus, plus = (both.gradient(params, jnp.asarray(side)) for side in (arm_update.MINUS, arm_update.PLUS))
-        return jnp.asarray(optax.tree.vdot(minus, plus))
-
-    @jax.jit
-    def value(params: Params, displacement: Params, size: Scalar, batch: PairBatch) -> Scalar:
-        return product(updates.displaced(params, displacement, size), batch)
-
-    zero, one = jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32)
-
-    def slope_at(params: Params, direction: Params, batch: PairBatch, t: Scalar) -> Scalar:
-        """The derivative of the alignment along a direction, at a place on it."""
-        return jax.jvp(lambda s: product(updates.displaced(params, direction, s), batch), (t,), (one,))[1]
-
-    @jax.jit
-    def first_slope(params: Params, direction: Params, batch: PairBatch) -> Scalar:
-        return slope_at(params, direction, batch, zero)
-
-    @jax.jit
-    def slopes(params: Params, direction: Params, batch: PairBatch) -> tuple[Scalar, Scalar]:
-        """The first derivative and half the second."""
-        first, second = jax.jvp(lambda t: slope_at(params, direction, batch, t), (zero,), (one,))
-        return first, second / 2
+    def derivatives(way: Params) -> tuple[float, float]:
+        # Along the unit direction: a displacement per unit of the step may be very long, or very short.
+        length = float(_norm(way))
+        if not length > 0:
+            return 0.0, 0.0
+        first, second = _derivatives(losses, params, _combined((way,), (1 / length,)))
+        return float(first) * length, float(second) * length**2
 
     with show("alignment after", 3 + 2 * len(rates), "readings") as advance:
-        # Along unit directions: a displacement per unit of the step may be very long, or very short.
+        coefficients = {}
         ways = {"accumulated": accumulated, "sequential": _combined((frozen,), (rate,))}
-        lengths = {name: float(_norm(way)) for name, way in ways.items()}
-        units = {name: _combined((way,), (1 / lengths[name],)) for name, way in ways.items()}
-        coefficients: dict[str, tuple[float, float]] = {}
-        for place, (name, unit) in enumerate(units.items(), start=1):
-            first, second = slopes(setup.params, unit, setup.batch)
-            coefficients[name] = float(first) * lengths[name], float(second) * lengths[name] ** 2
+        for place, (name, way) in enumerate(ways.items(), start=1):
+            coefficients[name] = derivatives(way)
             advance(place)
-        size = float(_norm(slope))
-        if size > 0:
-            along_slope = first_slope(setup.params, _combined((slope,), (1 / size,)), setup.batch)
-            first, second = coefficients["sequential"]
-            coefficients["sequential"] = first, second + rate**2 * size * float(along_slope)
-        start = float(value(setup.params, accumulated, jnp.float32(0), setup.batch))
-        found: dict[str, list[float]] = {"accumulated": [], "sequential": []}
+        first, second = coefficients["sequential"]
+        coefficients["sequential"] = first, second + rate**2 * derivatives(slope)[0]
+        start = float(_value(losses, params, accumulated, jnp.float32(0)))
+        values: dict[str, list[float]] = {"accumulated": [], "sequential": []}
         for place, eta in enumerate(rates):
-            found["accumulated"].append(float(value(setup.params, accumulated, jnp.float32(eta), setup.batch)))
-            real = maps.sequential(rate * eta)
-            found["sequential"].append(float(value(setup.params, real, jnp.float32(rate * eta), setup.batch)))
+            values["accumulated"].append(float(_value(losses, params, accumulated, jnp.float32(eta))))
+            step = jnp.float32(rate * eta)
+            values["sequential"].append(float(_value(losses, params, _sequential(epoch, step), step)))
             advance(3 + 2 * place + 2)
     predicted = {
         f"predicted_{name}": [start + eta * first + eta**2 * second for eta in rates]
         for name, (first, second) in coefficients.items()
     }
-    return {"start": start, **found, **predicted}
+    return AlignmentColumns(start=start, **values, **predicted)
 
 
-class Cause(NamedTuple):
-    """One cause of the gap: the norm of its part, and its share of the whole."""
-
-    cause: str
-    norm: float
-    share: float
-
-
-def attribute(setup: Setup, learning_rate: float, *, num_warm_up: int = 10) -> tuple[list[Cause], dict[str, object]]:
+def attribute(setup: Setup, learning_rate: float, *, num_warm_up: int = 10) -> Attribution:
     """The gap at one learning rate by its causes, with both arms warmed up by frozen gradients at this place.
 
-    Args:
-        setup: What is compared.
-        learning_rate: eta.
-        num_warm_up: Updates that each arm makes before, with the gradients of this place and batch.
-
-    Returns:
-        For every cause the norm of its part, and its share, the projection on the gap over the gap's squared norm
-        (shares add up to 1); and all of it as JSON.
+    Each arm makes `num_warm_up` updates before, with the gradients of this place and batch. The share of a cause is the
+    projection of its part on the gap, over the gap's squared norm; shares add up to 1.
     """
     name, own = setup.sequential.optimizer, setup.hyperparams
-    stages = optimizers.stages(name, {key: getattr(own, key) for key in catalogue.OPTIMIZERS[name].options})
-    both = arm_update.losses_of(setup.sequential, 0.0, setup.loss, setup.batch)
-    found = attribution.gap(
-        both,
-        arm_update.schedule_of(setup.sequential, is_plus_first=True),
-        stages,
+    epoch = setup.epoch(setup.sequential)
+    gap = attribution.gap(
+        epoch.losses,
+        epoch.word,
+        optimizers.stages(name, {key: getattr(own, key) for key in catalogue.OPTIMIZERS[name].options}),
         setup.params,
         step_size=learning_rate,
         rate=setup.sequential.step,
         reduction="mean",
         num_warm_up=num_warm_up,
     )
-    total = float(_norm(found.total))
+    total = float(_norm(gap.total))
     parts = {
-        **found.first_order,
-        "gradient part": found.gradient_part,
-        "bracket": found.bracket,
-        "remainder": found.remainder,
+        **gap.first_order,
+        "gradient part": gap.gradient_part,
+        "bracket": gap.bracket,
+        "remainder": gap.remainder,
     }
     rows = [
-        Cause(cause, float(_norm(part)), float(jnp.asarray(optax.tree.vdot(part, found.total))) / total**2)
+        Cause(
+            cause=cause,
+            norm=float(_norm(part)),
+            share=float(jnp.asarray(optax.tree.vdot(part, gap.total))) / total**2,
+        )
         for cause, part in parts.items()
     ]
-    return rows, {
-        "kind": "attribution",
-        "optimizer": setup.sequential.optimizer,
-        "model": setup.model,
-        "update": setup.update,
-        "learning_rate": learning_rate,
-        "rate": setup.sequential.rate,
-        "num_warm_up": num_warm_up,
-        "rows": [row._asdict() for row in rows],
-        "total": total,
-    }
+    return Attribution(
+        kind="attribution",
+        optimizer=name,
+        model=setup.model,
+        update=setup.update,
+        learning_rate=learning_rate,
+        rate=setup.sequential.rate,
+        num_warm_up=num_warm_up,
+        rows=rows,
+        total=total,
+    )

@@ -1,13 +1,13 @@
 """The files of `twin`: one update compared both ways, and the gap between the two by its causes. JAX is not needed."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from experiments.typed import fault
 
-__all__ = ["COLUMNS", "AlignmentColumns", "Attribution", "Cause", "Fit", "Twin", "attribution", "twin"]
+__all__ = ["COLUMNS", "AlignmentColumns", "Attribution", "Cause", "Fit", "Twin"]
 
 _Number = Annotated[float, Strict()]
 
@@ -15,17 +15,31 @@ _Number = Annotated[float, Strict()]
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, object]) -> Self:
+        """The record in an object of JSON.
 
-_T = TypeVar("_T", bound=_Record)
+        Raises:
+            ValueError: If it is none; the message names the key.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise ValueError(f"{fault(error)}.") from None
 
 
 class Fit(_Record):
     """The fitted order of a remainder, its order in theory, and the verdict."""
 
     order: _Number | None = None
-    theory: _Number | None = None
+    theory: Literal[2, 3] | None = None
     verdict: str | None = None
     reason: str | None = None
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether theory was missed."""
+        return self.verdict == "missed"
 
 
 class AlignmentColumns(_Record):
@@ -54,6 +68,12 @@ class Twin(_Record):
     """
 
     kind: Literal["twin"]
+    optimizer: str | None = None
+    model: str | None = None
+    update: int | None = None
+    num_pairs: int | None = None
+    rate: str | None = None
+    schedule: str | None = None
     learning_rates: Annotated[list[Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
     gap: list[_Number]
     first: list[_Number]
@@ -66,14 +86,9 @@ class Twin(_Record):
     round_off: list[_Number]
     fits: dict[str, Fit]
     alignment: AlignmentColumns | None = None
-    optimizer: str | None = None
-    model: str | None = None
-    update: int | None = None
-    rate: str | None = None
-    schedule: str | None = None
 
     @model_validator(mode="after")
-    def _has_a_number_for_each_rate(self) -> "Twin":
+    def _has_a_number_for_each_rate(self) -> Self:
         for name, column in self.columns():
             if len(column) != len(self.learning_rates):
                 raise ValueError(f"`{name}` must be {len(self.learning_rates)} numbers, one for each learning rate")
@@ -105,35 +120,11 @@ class Attribution(_Record):
     """The gap at one learning rate by its causes."""
 
     kind: Literal["attribution"]
-    rows: list[Cause]
-    total: _Number
     optimizer: str | None = None
     model: str | None = None
     update: int | None = None
     learning_rate: float | None = None
     rate: str | None = None
-
-
-def twin(content: Mapping[str, object]) -> Twin:
-    """The comparison in an object of JSON.
-
-    Raises:
-        ValueError: If it is none; the message names the key.
-    """
-    return _record(Twin, content)
-
-
-def attribution(content: Mapping[str, object]) -> Attribution:
-    """The attribution in an object of JSON.
-
-    Raises:
-        ValueError: If it is none; the message names the key.
-    """
-    return _record(Attribution, content)
-
-
-def _record(kind: type[_T], content: Mapping[str, object]) -> _T:
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(f"{fault(error)}.") from None
+    num_warm_up: int | None = None
+    rows: list[Cause]
+    total: _Number

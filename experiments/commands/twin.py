@@ -11,7 +11,7 @@ from numerics import catalogue
 
 if TYPE_CHECKING:
     from console.terminal import Terminal
-    from experiments.comparison import UpdateComparison
+    from experiments.comparison_records import Twin
 
 __all__ = ["twin"]
 
@@ -89,9 +89,9 @@ def twin(
         path = out or folder / f"twin-{name}.json"
         setup = comparison.load_setup(run_config, folder, name, update, pairs, rate, first, progress)
 
-        def report(result: "UpdateComparison") -> None:
+        def report(result: "Twin") -> None:
             _report(terminal, result)
-            files.write_object(path, result.record(), indent=1)
+            files.write_object(path, result.model_dump(), indent=1)
 
         result = comparison.compare(
             setup,
@@ -101,27 +101,26 @@ def twin(
             show=progress,
             on_gap=report,
         )
-        files.write_object(path, result.record(), indent=1)
+        files.write_object(path, result.model_dump(), indent=1)
         print(f"wrote {path}")
         if attribution:
             with waiting("the gap by its causes"):
-                causes, record = comparison.attribute(setup, attribution)
+                causes = comparison.attribute(setup, attribution)
             terminal.print(f"the gap at eta {attribution:g} by its causes: norm, share of the gap")
-            for row in causes:
+            for row in causes.rows:
                 terminal.print(f"  {row.cause:<16} {row.norm:10.3e} {row.share:8.1%}")
             path = path.with_name(f"attribution-{name}.json")
-            files.write_object(path, record, indent=1)
+            files.write_object(path, causes.model_dump(), indent=1)
             print(f"wrote {path}")
-    return 1 if any(fit.is_refuted for fit in result.fits) else 0
+    return 1 if any(fit.is_refuted for fit in result.fits.values()) else 0
 
 
-def _report(terminal: "Terminal", twin: "UpdateComparison") -> None:
+def _report(terminal: "Terminal", twin: "Twin") -> None:
     from console.terminal import table
 
-    record = twin.record()
     terminal.print(
-        f"{record['model']} after {record['update']} updates, {record['optimizer']}: sequential {record['schedule']} "
-        f"at {record['rate']} minus accumulated; norms"
+        f"{twin.model} after {twin.update} updates, {twin.optimizer}: sequential {twin.schedule} at {twin.rate} minus "
+        "accumulated; norms"
     )
     columns = {
         "eta": "learning_rates",
@@ -132,10 +131,10 @@ def _report(terminal: "Terminal", twin: "UpdateComparison") -> None:
         "after 2": "remainder_second",
         "cosine": "cosine",
     }
-    numbers = zip(*(twin.columns[key] for key in columns.values()), strict=True)
+    numbers = zip(*(getattr(twin, key) for key in columns.values()), strict=True)
     rows = [(*(f"{value:.2e}" for value in row[:-1]), f"{row[-1]:.4f}") for row in numbers]
     terminal.print(table(numbers=list(columns), rows=rows, gap=1))
-    for order, fit in enumerate(twin.fits, start=1):
+    for order, fit in enumerate(twin.fits.values(), start=1):
         exponent = "-" if fit.order is None else f"{fit.order:.3f}"
         reason = f" ({fit.reason})" if fit.reason else ""
         terminal.print(f"rest after order {order}: eta^{exponent}, theory {fit.theory}: {fit.verdict}{reason}")

@@ -63,13 +63,6 @@ class Conversation(NamedTuple):
         )
 
 
-class _Frame(NamedTuple):
-    """The texts before and behind an answer."""
-
-    before: str
-    after: str
-
-
 class _Generation(Extension):
     """The block {% generation %} around an answer in some templates; it renders its body, in a scope of its own."""
 
@@ -150,14 +143,14 @@ class ChatTemplate:
             raise ValueError(f"the chat template must repeat the question; it leaves it out. {_REMEDY}")
         return text
 
-    def _frame(self, question: str) -> _Frame:
+    def _frame(self, question: str) -> list[str]:
         """The texts before and behind any answer to a question."""
         mark = next(mark for mark in map(chr, range(0xE000, 0xF900)) if mark not in question)  # of private use
         parts = self.render(question, mark).split(mark)
         if len(parts) != 2:  # before and behind
             count = f"holds it {len(parts) - 1} times" if len(parts) > 1 else "leaves it out"
             raise ValueError(f"the chat template must hold the answer once; it {count}. {_REMEDY}")
-        return _Frame(*parts)
+        return parts
 
     def prompt(self, question: str) -> str:
         """The text that an answer continues: the part of a conversation before the answer.
@@ -170,7 +163,7 @@ class ChatTemplate:
         Raises:
             ValueError: If the template fails, leaves out the question, or does not hold an answer once.
         """
-        return self._prompt(question, self._frame(question).before)
+        return self._prompt(question, self._frame(question)[0])
 
     def _prompt(self, question: str, before: str) -> str:
         request = self.render(question)
@@ -182,7 +175,7 @@ class ChatTemplate:
         Raises:
             ValueError: As `prompt`.
         """
-        return self._frame("x").after
+        return self._frame("x")[1]
 
     def conversation(self, question: str, answer: str) -> Conversation:
         """A question and its answer, with the place of the answer.

@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 from experiments import files
 from experiments.data.chat import ChatTemplate
 
-__all__ = ["Batch", "Encoded", "TextCodec", "batch", "load"]
+__all__ = ["Batch", "Encoded", "TextCodec", "batch", "load", "padded_shape"]
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")  # of an added token
 
@@ -28,6 +28,11 @@ class Encoded(NamedTuple):
 
     prompt: list[int]
     completion: list[int]
+
+    @property
+    def num_tokens(self) -> int:
+        """The tokens of prompt and completion together."""
+        return len(self.prompt) + len(self.completion)
 
 
 class Batch(NamedTuple):
@@ -67,7 +72,12 @@ class TextCodec:
     vocabulary: int | None = None
 
     @cached_property
-    def _chat(self) -> ChatTemplate:
+    def chat(self) -> ChatTemplate:
+        """The chat template.
+
+        Raises:
+            ValueError: If there is none.
+        """
         if self.template is None:
             raise ValueError("the model must have a chat template for this; it has none. Use --no-chat.")
         return ChatTemplate(self.template, self.specials)
@@ -98,19 +108,11 @@ class TextCodec:
     def _ids(self, text: str) -> list[int]:
         return self._check(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def chat(self, question: str, answer: str | None = None) -> str:
-        """The text of a question in the chat template, with the generation prompt or with the answer.
-
-        Raises:
-            ValueError: If there is no template, or it refuses.
-        """
-        return self._chat.render(question, answer)
-
     @cached_property
     def turn_end(self) -> int | None:
         """The id that ends an answer: the special token behind it in the chat template, or else eos_token."""
         try:
-            after = "" if self.template is None else self._chat.after()
+            after = "" if self.template is None else self.chat.after()
         except ValueError:  # the use of the template raises it; a model can be loaded without it
             after = ""
         ids = self.tokenizer.encode(after, add_special_tokens=False).ids
@@ -127,26 +129,22 @@ class TextCodec:
         Raises:
             ValueError: If a token is not in the model's vocabulary, or the template refuses.
         """
-        return self._ids(self._chat.prompt(text)) if is_chat else self._front + self._ids(text)
+        return self._ids(self.chat.prompt(text)) if is_chat else self._front + self._ids(text)
 
     def encoded(self, prompt: str, completion: str, *, is_chat: bool) -> Encoded:
-        """The ids of a prompt and its completion.
+        """The ids of a prompt and its completion: a turn of each in the chat template, or plain text and more of it.
 
-        Args:
-            prompt: The user's turn with `is_chat`, else text that the completion continues.
-            completion: The answer.
-            is_chat: Whether both are put into the chat template. The ids are then the first ids of the conversation:
-                the completion ends with the token that ends the turn, or with the conversation.
+        In the template they are the first ids of the conversation: the completion ends with the token that ends the
+        turn, or with the conversation.
 
         Raises:
             ValueError: If one of the two has no tokens, a token is not in the model's vocabulary, the template refuses,
                 or the end of its prompt and the beginning of the answer share a token.
         """
-        text = (
-            self._turn(prompt, completion)
-            if is_chat
-            else Encoded(self.prompt(prompt, is_chat=False), self._continuation(prompt, completion))
-        )
+        if is_chat:
+            text = self._turn(prompt, completion)
+        else:
+            text = Encoded(self.prompt(prompt, is_chat=False), self._continuation(prompt, completion))
         if not text.prompt or not text.completion:
             raise ValueError(
                 "prompt and completion must each have at least one token; without one nothing is predicted"
@@ -154,7 +152,7 @@ class TextCodec:
         return text
 
     def _turn(self, question: str, answer: str) -> Encoded:
-        conversation = self._chat.conversation(question, answer)
+        conversation = self.chat.conversation(question, answer)
         encoding = self.tokenizer.encode(conversation.text, add_special_tokens=False)
         ids, prompt = encoding.ids, self._ids(conversation.prompt)
         if ids[: len(prompt)] != prompt:
@@ -184,10 +182,6 @@ class TextCodec:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
 
-def _json(path: Path) -> dict[str, object]:
-    return files.read_object(path) if path.is_file() else {}
-
-
 def _content(token: object) -> object:
     return token.get("content") if isinstance(token, dict) else token
 
@@ -205,10 +199,9 @@ def _add_tokens(tokenizer: Tokenizer, config: Mapping[str, object], specials: Ma
     listed = config.get("added_tokens_decoder") or {}
     if not isinstance(listed, dict) or not all(id_.isdecimal() for id_ in listed):
         raise ValueError("tokenizer_config.json: added_tokens_decoder must give tokens by their ids")
-    tokens: list[object] = [listed[id_] for id_ in sorted(listed, key=int)]
-    tokens += specials.values()
-    for name in ("additional_special_tokens", "extra_special_tokens"):
-        tokens += several if isinstance(several := config.get(name), list) else []
+    others = (config.get(name) for name in ("additional_special_tokens", "extra_special_tokens"))
+    tokens = [*(listed[id_] for id_ in sorted(listed, key=int)), *specials.values()]
+    tokens += [token for several in others if isinstance(several, list) for token in several]
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     for token in tokens:
         text = _content(token)
@@ -219,7 +212,7 @@ def _add_tokens(tokenizer: Tokenizer, config: Mapping[str, object], specials: Ma
 
 
 def _template(folder: Path, config: Mapping[str, object]) -> str | None:
-    """The chat template, from its own file or the configuration; of several templates the default."""
+    """The chat template in its own file or the configuration; of several the default."""
     separate = folder / "chat_template.jinja"
     template = separate.read_text(encoding="utf-8") if separate.is_file() else config.get("chat_template")
     if isinstance(template, list):
@@ -232,12 +225,10 @@ def _template(folder: Path, config: Mapping[str, object]) -> str | None:
     return template
 
 
-def _stops(folder: Path, tokenizer: Tokenizer) -> list[int]:
-    """The ids for the end of a text in generation_config.json and config.json."""
-    stops: list[object] = []
-    for name in ("generation_config.json", "config.json"):
-        ids = _json(folder / name).get("eos_token_id")
-        stops += ids if isinstance(ids, list) else [ids] if ids is not None else []
+def _stops(folder: Path, tokenizer: Tokenizer, configs: Sequence[Mapping[str, object]]) -> list[int]:
+    """The ids for the end of a text in several configurations."""
+    named = [config.get("eos_token_id") for config in configs]
+    stops = [id_ for ids in named if ids is not None for id_ in (ids if isinstance(ids, list) else [ids])]
     known = set(tokenizer.get_vocab(with_added_tokens=True).values())  # some tokenizers have gaps
     good = [stop for stop in stops if type(stop) is int and stop in known]
     if len(good) != len(stops):
@@ -264,17 +255,28 @@ def load(folder: Path) -> TextCodec:
         raise ValueError(f"{path} must be a tokenizer: {error}.") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    config = _json(folder / "tokenizer_config.json")
+
+    def read(name: str) -> dict[str, object]:
+        return files.read_object(folder / name) if (folder / name).is_file() else {}
+
+    config, of_model = read("tokenizer_config.json"), read("config.json")
     if "added_tokens_decoder" not in config:
-        config |= _json(folder / "special_tokens_map.json")
+        config |= read("special_tokens_map.json")
     specials = _specials(config)
     _add_tokens(tokenizer, config, specials)
     tokenizer.encode_special_tokens = config.get("split_special_tokens") is True
-    size = _json(folder / "config.json").get("vocab_size")
+    size = of_model.get("vocab_size")
     codec = TextCodec(tokenizer, _template(folder, config), specials, (), size if type(size) is int else None)
-    stops = _stops(folder, tokenizer)
+    stops = _stops(folder, tokenizer, [read("generation_config.json"), of_model])
     stops += [] if codec.turn_end is None else [codec.turn_end]
     return replace(codec, stop_tokens=tuple(dict.fromkeys(stops)))
+
+
+def padded_shape(texts: Sequence[Encoded], multiple: int = 32) -> tuple[int, int]:
+    """The smallest multiples (t, c) that hold all texts and all completions."""
+    longest = max(text.num_tokens for text in texts)
+    completion = max(len(text.completion) for text in texts)
+    return -(-longest // multiple) * multiple, -(-completion // multiple) * multiple
 
 
 def batch(
@@ -290,16 +292,15 @@ def batch(
         texts: The texts.
         weights: The weight of each text; 1 by default.
         multiple: The widths are multiples of this number, so that few shapes are compiled.
-        shape: The widths (t, c) of rows and completions; by default the smallest multiples that fit.
+        shape: The widths (t, c) of rows and completions; by default those of `padded_shape`.
 
     Raises:
         ValueError: If there are no texts, or one is longer than the shape.
     """
     if not texts:
         raise ValueError("texts must be at least one; got none.")
-    longest = max(len(text.prompt) + len(text.completion) for text in texts)
-    most = max(len(text.completion) for text in texts)
-    t, c = shape or (-(-longest // multiple) * multiple, -(-most // multiple) * multiple)
+    longest, most = padded_shape(texts, multiple=1)
+    t, c = shape or padded_shape(texts, multiple)
     if longest > t or most > c:
         raise ValueError(
             f"texts must fit the shape ({t}, {c}); the longest has {longest}, its completion up to {most}."

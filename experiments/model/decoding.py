@@ -53,16 +53,8 @@ def greedy(
 ) -> Decoded:
     """Continuations of prompts by the most likely token, until a stop token or the limit.
 
-    Of equally likely tokens the first is taken. The loop ends when all texts have ended.
-
-    Args:
-        params: The parameters.
-        architecture: Their model.
-        prompts: Token ids, padded on the right.
-        lengths: The lengths of the prompts; at least 1.
-        stop_tokens: The tokens that end a text; at least one.
-        max_new_tokens: The most tokens of a continuation.
-        compute_dtype: The type of the model and of the cache.
+    Prompts are padded on the right; `lengths` are theirs, at least 1. Of equally likely tokens the first is taken. The
+    loop ends when all texts have ended. The compute type is that of the cache, too.
 
     Raises:
         ValueError: If there is no stop token, no new token is wanted, or prompt and answer do not fit the context.
@@ -75,13 +67,7 @@ def greedy(
             f"{prompts.shape[1]} tokens; got {max_new_tokens}."
         )
     return _greedy(
-        params,
-        architecture,
-        prompts,
-        jnp.asarray(lengths),
-        stop_tokens=tuple(stop_tokens),
-        max_new_tokens=max_new_tokens,
-        compute_dtype=compute_dtype,
+        params, architecture, prompts, jnp.asarray(lengths), tuple(stop_tokens), max_new_tokens, compute_dtype
     )
 
 
@@ -91,7 +77,6 @@ def _greedy(
     architecture: Architecture,
     prompts: Int[Array | np.ndarray, "b t"],
     lengths: Int[Array, " b"],
-    *,
     stop_tokens: tuple[int, ...],
     max_new_tokens: int,
     compute_dtype: DTypeLike,
@@ -138,10 +123,8 @@ def _greedy(
     is_seen = jnp.broadcast_to(places <= jnp.arange(t)[:, None], (b, t, t + max_new_tokens))
     states, cache = llama.with_cache(params, architecture, prompts, at, is_seen, cache, 0)
     last = jnp.take_along_axis(states, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    nothing = jnp.zeros(b, jnp.int32)
-    start = _Carry(
-        jnp.zeros((), jnp.int32), nothing, nothing > 0, nothing, jnp.zeros((b, max_new_tokens), jnp.int32), cache
-    )
+    zero, none = jnp.zeros((), jnp.int32), jnp.zeros(b, jnp.int32)
+    start = _Carry(zero, none, none > 0, none, jnp.zeros((b, max_new_tokens), jnp.int32), cache)
     end = jax.lax.while_loop(
         lambda carry: (carry.step < max_new_tokens) & ~carry.is_ended.all(),
         step,

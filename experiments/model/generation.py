@@ -54,17 +54,9 @@ def samples(
     max_new_tokens: int,
     compute_dtype: str = "float32",
 ) -> Iterator[list[Sample]]:
-    """The model's answers, a batch of problems at a time, in order.
+    """The model's answers, a batch of `num_rows` problems at a time, in order.
 
-    Args:
-        params: The parameters.
-        architecture: Their model.
-        codec: The model's tokenizer.
-        problems: The problems to solve.
-        is_chat: Whether the question is put into the chat template; else the prompt is "Question: ... Answer:".
-        num_rows: The number of problems in a batch.
-        max_new_tokens: The most tokens of an answer.
-        compute_dtype: The type in which the model is computed.
+    The prompt is the question in the chat template with `is_chat`, else "Question: ... Answer:".
 
     Raises:
         ValueError: If a question does not fit the model's context, or the model has no stop token.
@@ -72,10 +64,7 @@ def samples(
     if not codec.stop_tokens:
         raise ValueError("the model must have a stop token; its folder names none (eos_token_id in config.json)")
     prompts = [
-        codec.prompt(
-            problem.question if is_chat else f"Question: {problem.question}\nAnswer:",
-            is_chat=is_chat,
-        )
+        codec.prompt(problem.question if is_chat else f"Question: {problem.question}\nAnswer:", is_chat=is_chat)
         for problem in problems
     ]
     longest = max(map(len, prompts), default=1)
@@ -130,12 +119,7 @@ def record(problem: Problem, sample: Sample, settings: Mapping[str, object]) -> 
 
 
 def read(path: Path, problems: Sequence[Problem], settings: Mapping[str, object]) -> list[Sample]:
-    """The samples in the file of an interrupted run.
-
-    Args:
-        path: The file.
-        problems: The problems, in the order of the lines.
-        settings: The settings that every line must have.
+    """The samples in the file of an interrupted run; its lines have the order of the problems, and these settings.
 
     Raises:
         OSError: If the file cannot be read.

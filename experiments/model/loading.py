@@ -1,20 +1,35 @@
-"""Loading of a model onto the first device with a line of progress, for the commands."""
+"""Loading of a model with a display of progress."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
+
+from jax.sharding import Sharding
 
 from console.progress import progress
 from experiments.model import pretrained
 from experiments.model.llama import Architecture, Params
 
-__all__ = ["policy"]
+__all__ = ["Show", "policy"]
 
 
-def policy(folder: Path) -> tuple[Params, Architecture]:
-    """The parameters of a folder on the first device, float32, and their model.
+class Show(Protocol):
+    """A display of progress, as `console.progress.progress`."""
+
+    def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Callable[..., None]]:
+        """A context that yields `advance(done, note="")`."""
+        ...
+
+
+def policy(
+    folder: Path, show: Show = progress, sharding: Callable[[str], Sharding] | None = None
+) -> tuple[Params, Architecture]:
+    """The parameters of a folder, float32, and their model; `sharding` as in `pretrained.load`.
 
     Raises:
         OSError: If a file is missing or cannot be read.
         ValueError: If the folder does not hold a model of the family.
     """
-    with progress("loading", 100, "per cent") as advance:
-        return pretrained.load(folder, report=lambda num_bytes, total: advance(num_bytes * 100 // total))
+    with show("loading", 100, "per cent") as advance:
+        return pretrained.load(folder, sharding=sharding, report=lambda done, total: advance(done * 100 // total))

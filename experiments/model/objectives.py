@@ -5,7 +5,6 @@ reductions are one function. The head is computed only where a token of a comple
 """
 
 from collections.abc import Sequence
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -37,10 +36,8 @@ def weights(lengths: Sequence[int], reduction: Reduction, *, num_tokens_of_both:
             it equals `token-half` where both sides are equally long.
 
     Raises:
-        ValueError: If the reduction is not known, or a completion has no token.
+        ValueError: If there is no completion, or a completion has no token.
     """
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}; got {reduction!r}.")
     if not lengths or min(lengths) < 1:
         raise ValueError(f"lengths must be at least one, each at least 1; got {list(lengths)}.")
     if num_tokens_of_both < sum(lengths):
@@ -64,16 +61,8 @@ def log_probs(
 ) -> Float[Array, "b c"]:
     """The log-probability of every token of the completions, given all tokens before it; 0 in the padding.
 
-    Args:
-        params: The parameters.
-        architecture: Their model.
-        batch: Prompts and completions.
-        compute_dtype: As in `llama.hidden`.
-        remat: As in `llama.hidden`.
-        mesh: The mesh of devices, or None for one device. Gradients have the sharding of their parameters.
-
-    Returns:
-        Log-probabilities in nats, float32 at least.
+    In nats, float32 at least. Options are those of `llama.hidden`, and the mesh of devices, None for one device:
+    gradients have the sharding of their parameters.
     """
     if mesh is not None:
         params = jax.lax.with_sharding_constraint(params, sharding.of_parameters(mesh, architecture))
@@ -122,14 +111,9 @@ def negative_log_likelihood(
 ) -> LossFn:
     """The loss -sum_i weight_i log p(completion_i | prompt_i) of a `Batch`, in nats.
 
-    Its descent learns the completions. `numerics.losses.negated` of it is the loss of the dispreferred side.
-
-    Args:
-        architecture: The model.
-        compute_dtype: As in `llama.hidden`.
-        remat: As in `llama.hidden`.
-        mesh: As in `log_probs`.
-        has_aux: Whether the loss returns a pair: its value, and log p of every completion [b] in nats per sequence.
+    Its descent learns the completions. `numerics.losses.negated` of it is the loss of the dispreferred side. Options
+    are those of `log_probs`; with `has_aux` the loss returns a pair: its value, and log p of every completion [b] in
+    nats per sequence.
     """
 
     def loss(params: Params, batch: Batch) -> Scalar | tuple[Scalar, Float[Array, " b"]]:

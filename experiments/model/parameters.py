@@ -97,12 +97,7 @@ def tensor_name(name: str, layer: int | None = None) -> str:
 
 
 def build(architecture: Architecture, make: Callable[[str, tuple[int, ...]], _Leaf]) -> dict[str, object]:
-    """A tree with the structure of the parameters, in the order of the table.
-
-    Args:
-        architecture: The model.
-        make: The leaf for a parameter, from its name and the shape of its array.
-    """
+    """A tree with the structure of the parameters, in the order of the table: a leaf from its name and shape."""
     tree: dict[str, object] = {}
     layers: dict[str, _Leaf] = {}
     for name, row in TABLE.items():

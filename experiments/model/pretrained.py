@@ -1,6 +1,6 @@
 """Model folders in the layout of Hugging Face, read into parameters and written from them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
@@ -14,6 +14,7 @@ from experiments import files
 from experiments.model import llama_config, parameters, tensor_files
 from experiments.model.llama import Architecture, Params
 from experiments.model.parameters import TABLE, tensor_name
+from experiments.model.tensor_files import few
 
 __all__ = ["load", "load_architecture", "save"]
 
@@ -43,10 +44,6 @@ def load_architecture(folder: Path) -> Architecture:
         return llama_config.architecture(files.read_object(path))
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removesuffix('.')}.") from None
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _published_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
@@ -92,9 +89,9 @@ def load(
     read = expected | ({head: expected[embedding]} if is_redundant else {})
     if missing := sorted(expected.keys() - files.keys()):
         untied = " Where the head is the embedding, tie_word_embeddings must be true." if head in missing else ""
-        raise ValueError(f"{folder}: tensors are missing: {_few(missing)}.{untied}")
+        raise ValueError(f"{folder}: tensors are missing: {few(missing)}.{untied}")
     if extra := sorted(name for name in files.keys() - read.keys() if not name.endswith(_FREQUENCIES)):
-        raise ValueError(f"{folder}: tensors must belong to the model of config.json; too many: {_few(extra)}.")
+        raise ValueError(f"{folder}: tensors must belong to the model of config.json; too many: {few(extra)}.")
 
     with ExitStack() as stack:
         handles = {path: stack.enter_context(tensor_files.open_file(path)) for path in sorted(set(files.values()))}
@@ -105,10 +102,10 @@ def load(
             if tuple(slices[name].get_shape()) != shape
         ]
         if wrong:
-            raise ValueError(f"{folder}: tensors must have the shapes that config.json gives: {_few(wrong)}.")
+            raise ValueError(f"{folder}: tensors must have the shapes that config.json gives: {few(wrong)}.")
         if odd := [name for name in read if slices[name].get_dtype() not in _DTYPES]:
             kinds = sorted({slices[name].get_dtype() for name in odd})
-            raise ValueError(f"{folder}: tensors must be {', '.join(_DTYPES)}; got {', '.join(kinds)}: {_few(odd)}.")
+            raise ValueError(f"{folder}: tensors must be {', '.join(_DTYPES)}; got {', '.join(kinds)}: {few(odd)}.")
         if is_redundant and not _are_equal(slices[head], slices[embedding], a.vocabulary):
             raise ValueError(
                 f"{folder}: {head} must equal {embedding}, for tie_word_embeddings is true; they differ. Set it to "
@@ -129,10 +126,9 @@ def load(
                 place = (slice(None),) * len(shape) if place is None else place
                 if not row.is_stacked:
                     return np.ascontiguousarray(tensor(None, place))
-                layers = range(shape[0])[place[0]]
-                sizes = [len(range(size)[part]) for size, part in zip(shape[1:], place[1:], strict=True)]
-                stacked = np.empty((len(layers), *sizes), dtype)
-                for position, layer in enumerate(layers):
+                sizes = [len(range(size)[part]) for size, part in zip(shape, place, strict=True)]
+                stacked = np.empty(sizes, dtype)
+                for position, layer in enumerate(range(shape[0])[place[0]]):
                     stacked[position] = tensor(layer, place[1:])
                 return stacked
 
@@ -159,10 +155,7 @@ def _are_equal(first: _Slice, second: _Slice, num_rows: int) -> bool:
 def save(params: Params, architecture: Architecture, folder: Path) -> None:
     """Writes a folder that `load` and `transformers` read, in place of the model that the folder holds.
 
-    Args:
-        params: The parameters; their type is the type in the file.
-        architecture: Their architecture.
-        folder: The folder; it is created where it does not exist. Tokenizer files are no part of the model.
+    The parameters keep their type. Tokenizer files are no part of the model.
     """
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:

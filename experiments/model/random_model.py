@@ -52,12 +52,7 @@ def codec() -> TextCodec:
 
 
 def write(folder: Path, *, seed: int = 0) -> None:
-    """Writes the model and its tokenizer.
-
-    Args:
-        folder: The folder; it is created where it does not exist.
-        seed: The seed of the parameters.
-    """
+    """Writes the model and its tokenizer."""
     pretrained.save(parameters.init(ARCHITECTURE, jax.random.key(seed)), ARCHITECTURE, folder)
     _tokenizer().save(str(folder / "tokenizer.json"))
     config = {

@@ -35,13 +35,7 @@ class Score(NamedTuple):
 
 
 def read(path: Path, codec: TextCodec, *, is_chat: bool, context: int) -> list[Request]:
-    """The completions of a JSONL file with the texts `prompt` and `completion`.
-
-    Args:
-        path: The file.
-        codec: The model's tokenizer.
-        is_chat: Whether the prompt is put into the chat template.
-        context: The most tokens of a prompt with its completion.
+    """The completions of a JSONL file with the texts `prompt` and `completion`, of at most `context` tokens together.
 
     Raises:
         OSError: If the file cannot be read.
@@ -56,8 +50,8 @@ def read(path: Path, codec: TextCodec, *, is_chat: bool, context: int) -> list[R
             )
         json.dumps(record, ensure_ascii=False).encode()  # refuses lone surrogates, which no file can hold
         text = codec.encoded(prompt, completion, is_chat=is_chat)
-        if (length := len(text.prompt) + len(text.completion)) > context:
-            raise ValueError(f"must fit the model's context of {context} tokens; got {length}")
+        if text.num_tokens > context:
+            raise ValueError(f"must fit the model's context of {context} tokens; got {text.num_tokens}")
         return Request(record.get("id"), text)
 
     return list(files.read_lines(path, request))
@@ -97,14 +91,7 @@ def scores(
     num_rows: int,
     compute_dtype: str = "float32",
 ) -> Iterator[tuple[int, list[Score]]]:
-    """Scores of texts, a block at a time.
-
-    Args:
-        params: The parameters.
-        architecture: Their model.
-        texts: Prompts and completions.
-        num_rows: The number of texts that are computed at once.
-        compute_dtype: The type in which the model is computed.
+    """Scores of texts, a block at a time; `num_rows` are computed at once.
 
     Yields:
         The number of texts so far, and the scores of the block, in order.
@@ -116,7 +103,7 @@ def scores(
 
     for start in range(0, len(texts), num_rows * _BATCHES_SORTED):
         block = texts[start : start + num_rows * _BATCHES_SORTED]
-        order = sorted(range(len(block)), key=lambda row: len(block[row].prompt) + len(block[row].completion))
+        order = sorted(range(len(block)), key=lambda row: block[row].num_tokens)
         by_row: dict[int, Score] = {}
         for first in range(0, len(order), num_rows):
             rows = order[first : first + num_rows]

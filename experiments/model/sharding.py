@@ -5,6 +5,7 @@ feed-forward part and the vocabulary. JAX's partitioner does the rest; `paramete
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import TypeVar
 
 import jax
@@ -39,13 +40,7 @@ _ROWS = ("data", "fsdp")
 
 
 def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, devices: np.ndarray | Sequence[object] | None = None) -> Mesh:
-    """A mesh of devices.
-
-    Args:
-        data: The number of parts of the batch alone.
-        fsdp: The number of parts of batch and matrices.
-        tensor: The number of parts of heads, feed-forward part and vocabulary, on neighbouring devices.
-        devices: The devices; all by default.
+    """A mesh of so many devices along each axis; neighbouring devices lie along `tensor`.
 
     Raises:
         ValueError: If the three do not multiply to the number of devices.
@@ -66,17 +61,16 @@ def check(mesh: Mesh | AbstractMesh, architecture: Architecture, num_rows: int) 
         ValueError: If `tensor` does not divide the key-value heads and the feed-forward width, `fsdp`
             the width, both the vocabulary, or the rows are not a multiple of data x fsdp.
     """
-    a, sizes = architecture, dict(mesh.shape)
-    ways = sizes["data"] * sizes["fsdp"]
-    for name, count, axis, size in (
-        ("key-value heads", a.num_kv_heads, "tensor", sizes["tensor"]),
-        ("feed-forward width", a.mlp_width, "tensor", sizes["tensor"]),
-        ("vocabulary", a.vocabulary, "tensor x fsdp", sizes["tensor"] * sizes["fsdp"]),
-        ("width", a.width, "fsdp", sizes["fsdp"]),
-        ("rows of a batch", num_rows, "data x fsdp", ways),
+    a = architecture
+    for name, count, axes in (
+        ("key-value heads", a.num_kv_heads, ["tensor"]),
+        ("feed-forward width", a.mlp_width, ["tensor"]),
+        ("vocabulary", a.vocabulary, ["tensor", "fsdp"]),
+        ("width", a.width, ["fsdp"]),
+        ("rows of a batch", num_rows, _ROWS),
     ):
-        if count % size:
-            raise ValueError(f"{axis} must divide the {name}; got {size} for {count}.")
+        if count % (size := prod(mesh.shape[axis] for axis in axes)):
+            raise ValueError(f"{' x '.join(axes)} must divide the {name}; got {size} for {count}.")
 
 
 def of_parameter(mesh: Mesh) -> Callable[[str], NamedSharding]:
@@ -100,18 +94,13 @@ def residual(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(_ROWS, None))
 
 
-def everywhere(mesh: Mesh) -> NamedSharding:
+def everywhere(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def place(rows: _Tree, mesh: Mesh | None) -> _Tree:
-    """A batch of the host on its devices; every process passes the whole batch and keeps its own rows.
-
-    Args:
-        rows: A tree of arrays with rows along the first axis.
-        mesh: The mesh; None for one device.
-    """
+    """A batch of the host on its devices; every process passes the whole batch and keeps its own rows."""
     if mesh is None:
         return jax.tree.map(jnp.asarray, rows)
     where = batch(mesh)
@@ -129,12 +118,9 @@ def on_host(array: jax.Array) -> np.ndarray:
 
 def init(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
     """The optimizer's first state: a moment has the sharding of its parameter; other arrays lie on every device."""
-    leaf = jax.tree.leaves(params)[0]
     where = jax.tree.map(lambda param: param.sharding, params)
-    if isinstance(leaf.sharding, NamedSharding):
-        other: jax.sharding.Sharding = NamedSharding(leaf.sharding.mesh, PartitionSpec())
-    else:
-        other = leaf.sharding
+    first = jax.tree.leaves(where)[0]
+    other = everywhere(first.mesh) if isinstance(first, NamedSharding) else first
     state = jax.eval_shape(optimizer.init, params)
     shardings = optax.tree_map_params(
         optimizer, lambda _, sharding: sharding, state, where, transform_non_params=lambda _: other

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from experiments.files import read_object
 
-__all__ = ["CONFIG", "files", "open_file", "replace"]
+__all__ = ["CONFIG", "few", "files", "open_file", "replace", "sync"]
 
 CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
@@ -63,10 +63,10 @@ def files(folder: Path, *, optional: Sequence[str] = ()) -> dict[str, Path]:
         raise FileNotFoundError(f"{folder} must hold the files that {index.name} names; missing: {missing}.")
     names = {path: _names(path) for path in set(paths.values())}
     if absent := sorted(name for name, path in paths.items() if name not in names[path]):
-        raise ValueError(f"{index}: names tensors that no file holds: {_few(absent)}, or not the file that it names.")
+        raise ValueError(f"{index}: names tensors that no file holds: {few(absent)}, or not the file that it names.")
     unnamed = {name for several in names.values() for name in several} - paths.keys()
     if unnamed := sorted(name for name in unnamed if not name.endswith(tuple(optional))):
-        raise ValueError(f"{index}: weight_map must name every tensor of the files; it lacks {_few(unnamed)}.")
+        raise ValueError(f"{index}: weight_map must name every tensor of the files; it lacks {few(unnamed)}.")
     return paths
 
 
@@ -87,7 +87,8 @@ def open_file(path: Path) -> safe_open:
         raise ValueError(f"{path} must be a whole safetensors file: {error}.") from None
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first four names, and the number of the others."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
@@ -116,25 +117,24 @@ def replace(folder: Path, config: Mapping[str, object], tensors: Iterable[tuple[
         ]
         count = len(names)
         shards = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+        shards = shards if count > 1 else [_SINGLE]
         targets = {f"model-{number:05}.safetensors": shard for number, shard in enumerate(shards, start=1)}
-        if count == 1:
-            targets = dict.fromkeys(targets, _SINGLE)
-        else:
+        if count > 1:
             places = {name: shard for sizes, shard in zip(names, shards, strict=True) for name in sizes}
             size = sum(num_bytes for sizes in names for num_bytes in sizes.values())
             _write_json(_part(folder, _INDEX), {"metadata": {"total_size": size}, "weight_map": places})
             targets[_INDEX] = _INDEX
-        _sync(folder)
+        sync(folder)
         (folder / CONFIG).unlink(missing_ok=True)
-        _sync(folder)
+        sync(folder)
         _remove(folder, _SHARD)
         for name in (_SINGLE, _INDEX):
             (folder / name).unlink(missing_ok=True)
         for name, target in targets.items():
             _part(folder, name).replace(folder / target)
-        _sync(folder)
+        sync(folder)
         _part(folder, CONFIG).replace(folder / CONFIG)
-        _sync(folder)
+        sync(folder)
     except BaseException:
         _remove(folder, _PART)
         raise
@@ -168,16 +168,16 @@ def _write_tensors(path: Path, tensors: dict[str, np.ndarray], mode: int) -> dic
     """Writes a safetensors file; returns the bytes of every tensor."""
     save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(mode)
-    _sync(path)
+    sync(path)
     return {name: value.nbytes for name, value in tensors.items()}
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    _sync(path)
+    sync(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Waits until the disk has a file, or the names of a folder's files."""
     handle = os.open(path, os.O_RDONLY)
     try:

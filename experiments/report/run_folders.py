@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
-from experiments import comparison_records, files, records
+from experiments import files, records
 from experiments.comparison_records import Attribution, Twin
 from experiments.records import CONFIG, RECORDS, Ending, Header, UpdateRow
 from experiments.typed import fault
@@ -277,9 +277,9 @@ def comparisons(places: Sequence[tuple[str, Path]], notes: list[str]) -> tuple[d
         try:
             content = files.read_object(path)
             if path.name.startswith("twin-"):
-                twins[_free_name(path, twins)] = comparison_records.twin(content)
+                twins[_free_name(path, twins)] = Twin.from_json(content)
             else:
-                attributions[_free_name(path, attributions)] = comparison_records.attribution(content)
+                attributions[_free_name(path, attributions)] = Attribution.from_json(content)
         except (OSError, ValueError) as error:
             notes.append(f"{where} is left out: {str(error).replace(str(path), 'the file')}")
     return twins, attributions

@@ -29,13 +29,8 @@ MINUS, PLUS, TERM = 0, 1, 2
 def optimizer(arm: Arm, hyperparams: Hyperparams, second_moment: Params | None = None) -> optax.GradientTransformation:
     """The rule of an arm, at learning rate 1.
 
-    Args:
-        arm: The arm.
-        hyperparams: The numbers of all arms.
-        second_moment: Of `frozen-adamw`.
-
     Raises:
-        ValueError: If `frozen-adamw` is not given its second moment.
+        ValueError: If `frozen-adamw` has no second moment.
     """
     own = scaled_hyperparams(arm, hyperparams)
     # Gradient descent has no weight decay: it would be one more difference between arms.
@@ -67,7 +62,7 @@ def losses_of(arm: Arm, learning_rate: float, loss: LossFn, batch: PairBatch) ->
         arm: The arm.
         learning_rate: eta, the unit of the strength of an explicit term.
         loss: The negative log-likelihood, with log-probabilities as aux.
-        batch: The two halves; traced or not.
+        batch: The two halves.
     """
     weighted = PairBatch(*(half._replace(weights=half.weights * arm.side_weight) for half in batch))
     plus, minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], weighted)
@@ -91,12 +86,7 @@ def losses_of(arm: Arm, learning_rate: float, loss: LossFn, batch: PairBatch) ->
 
 
 def schedule_of(arm: Arm, is_plus_first: bool) -> Schedule:
-    """The steps of one update: which losses, in which order.
-
-    Args:
-        arm: The arm.
-        is_plus_first: The outcome of the coin, which counts where the start is random.
-    """
+    """The steps of one update: losses, in their order. `is_plus_first` counts where the start is random."""
     if arm.sides == "preferred":
         return schedules.steps([PLUS])
     plus_first = is_plus_first if arm.first == "random" else arm.first == "+"
@@ -111,15 +101,7 @@ def update(
     epoch: Epoch,
     gradient_stats: updates.GradientStats | None = None,
 ) -> updates.Update:
-    """The update of an arm, by the maps of the numerics.
-
-    Args:
-        arm: The arm.
-        hyperparams: The numbers of all arms.
-        learning_rate: eta.
-        epoch: The losses, the schedule and the rule of the arm, at the place of the update.
-        gradient_stats: The measurements of each gradient, as in `numerics.updates`.
-    """
+    """The update of an arm, by the maps of the numerics: `epoch` has the losses, schedule and rule of the arm."""
     step_size, transform = learning_rate * arm.step, clip_halves(arm, hyperparams)
     if arm.update == "sequential":
         return updates.sequential(

@@ -59,14 +59,14 @@ class BatchSource(Protocol):
 def encode_pairs(
     pairs: Iterable[Pair], codec: TextCodec, *, is_chat: bool, max_tokens: int, most: int | None = None
 ) -> tuple[list[EncodedPair], Counter[str]]:
-    """Pairs as token ids, and how many were left out for which reason.
+    """Pairs as token ids, and the number of pairs left out by reason.
 
     Args:
         pairs: The pairs.
         codec: The tokenizer of the model.
-        is_chat: Whether to use the chat template; else "Question: ... Answer:".
-        max_tokens: The most that prompt and completion may have together.
-        most: The number of pairs after which to stop.
+        is_chat: Whether the chat template is used; else "Question: ... Answer:".
+        max_tokens: The most tokens of prompt and completion together.
+        most: The most pairs; all if None.
     """
     kept: list[EncodedPair] = []
     left_out: Counter[str] = Counter()
@@ -76,7 +76,7 @@ def encode_pairs(
             codec.encoded(question, text if is_chat else f" {text}", is_chat=is_chat)
             for text in (pair.preferred, pair.dispreferred)
         )
-        if max(len(text.prompt) + len(text.completion) for text in (preferred, dispreferred)) > max_tokens:
+        if max(preferred.num_tokens, dispreferred.num_tokens) > max_tokens:
             left_out["too long"] += 1
             continue
         kept.append(EncodedPair(pair.id, preferred, dispreferred))
@@ -105,12 +105,9 @@ def pair_batch(
     return PairBatch(*batches)
 
 
-def padded_shape(pairs: Sequence[EncodedPair], multiple: int = 32) -> tuple[int, int]:
+def padded_shape(pairs: Sequence[EncodedPair]) -> tuple[int, int]:
     """The widths (t, c) of rows and completions that hold all pairs, so that one program is compiled for a run."""
-    texts = [text for pair in pairs for text in (pair.preferred, pair.dispreferred)]
-    longest = max(len(text.prompt) + len(text.completion) for text in texts)
-    completion = max(len(text.completion) for text in texts)
-    return -(-longest // multiple) * multiple, -(-completion // multiple) * multiple
+    return tokens.padded_shape([text for pair in pairs for text in (pair.preferred, pair.dispreferred)])
 
 
 def epoch_batches(
@@ -119,9 +116,9 @@ def epoch_batches(
     """Batches of fixed pairs, epoch after epoch, each in an order of its own that (seed, epoch) decides.
 
     Args:
-        pairs: All of them.
-        num_pairs: Pairs of a batch.
-        seed: Of the order.
+        pairs: All pairs.
+        num_pairs: The pairs of a batch.
+        seed: The seed of the order.
         reduction: The average that the loss of each half is.
         is_same_problems: Whether both halves hold the same problems; else the dispreferred ones have an order of
             their own.

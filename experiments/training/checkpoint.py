@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from math import prod
@@ -27,6 +27,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
+from experiments.model.tensor_files import sync
+
 __all__ = ["DamagedError", "Loaded", "load", "newest", "numbers", "prune", "save"]
 
 _FILE_BYTES = 5 * 10**9  # as large as the hub advises a file to be
@@ -35,23 +37,14 @@ _VISIBLE = re.compile(rf"([0-9]{{{_NUM_DIGITS}}})|\.([0-9]{{{_NUM_DIGITS}}})\.ol
 _PART = re.compile(rf"\.[0-9]{{{_NUM_DIGITS}}}(\.old)?\.part")
 _MANIFEST, _SEAL, _ABOUT = "manifest.json", "manifest.sha256", "about.json"
 _CODES: dict[np.dtype, str] = {
-    np.dtype(dtype): code
-    for dtype, code in (
-        (np.float64, "F64"),
-        (np.float32, "F32"),
-        (np.float16, "F16"),
-        (jnp.bfloat16, "BF16"),
-        (np.int64, "I64"),
-        (np.int32, "I32"),
-        (np.int16, "I16"),
-        (np.int8, "I8"),
-        (np.uint64, "U64"),
-        (np.uint32, "U32"),
-        (np.uint16, "U16"),
-        (np.uint8, "U8"),
-        (np.bool_, "BOOL"),
-    )
-}
+    np.dtype(kind): code
+    for kind, code in {
+        np.float64: "F64", np.float32: "F32", np.float16: "F16", jnp.bfloat16: "BF16", np.bool_: "BOOL",
+        np.int64: "I64", np.int32: "I32", np.int16: "I16", np.int8: "I8",
+        np.uint64: "U64", np.uint32: "U32", np.uint16: "U16", np.uint8: "U8",
+    }.items()
+}  # fmt: skip
+"""The names of types in safetensors."""
 
 
 class DamagedError(ValueError):
@@ -59,13 +52,13 @@ class DamagedError(ValueError):
 
 
 class Loaded(NamedTuple):
-    """A checkpoint that was found.
+    """A whole checkpoint.
 
     Attributes:
-        number: Its number.
-        tree: Its arrays.
-        about: What was saved beside them.
-        damaged: What is wrong with the newer ones, which were passed over.
+        number: The number of the checkpoint.
+        tree: The arrays.
+        about: The JSON values beside them.
+        damaged: The faults of newer checkpoints, which were passed over.
     """
 
     number: int
@@ -85,36 +78,23 @@ class _Leaf(NamedTuple):
     def num_bytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
 
-    def described(self) -> str:
-        return f"{self.code} {self.shape}"
-
 
 class _Entry(NamedTuple):
     num_bytes: int
     sha256: str
 
 
-def save(
-    folder: Path,
-    number: int,
-    tree: PyTree,
-    about: Mapping[str, object],
-    on_written: Callable[[str], None] | None = None,
-) -> Path:
-    """A checkpoint on the disk; it is there, under its name, when this returns.
+def save(folder: Path, number: int, tree: PyTree, about: Mapping[str, object]) -> Path:
+    """Writes a checkpoint and returns its folder; the disk has it, under its name, when this returns.
 
-    The host holds one leaf at a time. Where there are several processes, all must call this; the first one writes,
-    and all return after it has. One of the same number is replaced, and lost only once the new one is there.
+    The host holds one leaf at a time. Where there are several processes, all must call this; the first process writes,
+    and all return after it has. A checkpoint of the same number is replaced, and lost only once the new one is there.
 
     Args:
-        folder: Of the run's checkpoints; made where it does not exist. On a disk that all processes see.
-        number: From 0 to 99,999,999.
+        folder: The folder of the run's checkpoints, on a disk that all processes see; it is created where needed.
+        number: The number of the checkpoint, from 0 to 99,999,999.
         tree: Arrays of JAX or NumPy, on any devices. Not Python's numbers: those belong into `about`.
         about: JSON values. A tuple comes back as a list.
-        on_written: Called, in the process that writes, with the name of every file that is on the disk.
-
-    Returns:
-        The checkpoint's folder.
 
     Raises:
         OSError: If it cannot be written, in every process; nothing is left of it, and the others are as they were.
@@ -134,7 +114,7 @@ def save(
     is_saved = False
     try:
         if jax.process_index() == 0:
-            _write(final, leaves, arrays, text.encode("ascii"), on_written)
+            _write(final, leaves, arrays, text.encode("ascii"))
         is_saved = True
     finally:
         if jax.process_count() > 1:
@@ -178,13 +158,7 @@ def _whole(value: jax.Array | np.ndarray | np.generic) -> np.ndarray:
     return whole
 
 
-def _write(
-    final: Path,
-    leaves: Sequence[_Leaf],
-    arrays: Iterator[np.ndarray],
-    about: bytes,
-    on_written: Callable[[str], None] | None,
-) -> None:
+def _write(final: Path, leaves: Sequence[_Leaf], arrays: Iterator[np.ndarray], about: bytes) -> None:
     part, aside = final.with_name(f".{final.name}.part"), final.with_name(f".{final.name}.old")
     _make(final.parent)
     if part.exists():
@@ -195,8 +169,6 @@ def _write(
 
         def write(name: str, pieces: Iterable[bytes | memoryview]) -> None:
             entries[name] = _written(part / name, pieces)
-            if on_written is not None:
-                on_written(name)
 
         groups = _groups(leaves)
         for place, group in enumerate(groups, start=1):
@@ -207,13 +179,13 @@ def _write(
         manifest = {"number": int(final.name), "files": files}
         write(_MANIFEST, [(json.dumps(manifest, indent=2) + "\n").encode("ascii")])
         write(_SEAL, [_seal(entries[_MANIFEST].sha256)])
-        _sync(part)
+        sync(part)
         if final.exists():
             if aside.exists():
                 _remove(aside)
             final.rename(aside)
         part.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
     except BaseException:
         if not part.exists():  # it has its name, but nobody knows whether the disk has it
             final.rename(part)
@@ -230,16 +202,7 @@ def _make(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """The names of files are their folder's content."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path.parent)  # the names of files are their folder's content
 
 
 def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> _Entry:
@@ -296,20 +259,17 @@ def _remove(path: Path) -> None:
     if part.exists():
         shutil.rmtree(part)
     path.rename(part)
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(part)
 
 
 def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, object]]:
-    """The arrays of a checkpoint, arrays, and what was saved beside them. Every byte is verified before any is used.
+    """The arrays of a checkpoint, bit for bit, and the values beside them. Every byte is verified before any is used.
 
     Args:
         path: The checkpoint's folder.
-        like: Of the same structure, shapes and types; arrays, or `jax.ShapeDtypeStruct`. An array is arrays by the
-            sharding of its leaf; by default, and where the leaf is committed to no device, as JAX places new arrays.
-
-    Returns:
-        The tree, bit for bit, and `about`.
+        like: A tree of the same structure, shapes and types; arrays, or `jax.ShapeDtypeStruct`. An array gets the
+            sharding of its leaf; by default, and where the leaf is committed to no device, that of a new array.
 
     Raises:
         DamagedError: If a file is missing, too many, unreadable, or not as it was written, or the folder is renamed.
@@ -334,14 +294,17 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, object]]:
     wrong = [f"{leaf.name} is missing" for leaf in leaves if leaf.name not in stored]
     wrong += [f"{name} is too many" for name in sorted(stored.keys() - {leaf.name for leaf in leaves})]
     for leaf in leaves:
-        if leaf.name in stored and stored[leaf.name][1].described() != leaf.described():
-            wrong.append(f"{leaf.name} is {stored[leaf.name][1].described()}, not {leaf.described()}")
+        if leaf.name in stored and _kind(stored[leaf.name][1]) != _kind(leaf):
+            wrong.append(f"{leaf.name} is {_kind(stored[leaf.name][1])}, not {_kind(leaf)}")
     if wrong:
         more = f", and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(f"{path} must hold the arrays of this run; {', '.join(wrong[:4])}{more}.")
-    arrays = {
-        leaf.name: _placed(_read(path / stored[leaf.name][0], stored[leaf.name][1], leaf), leaf) for leaf in leaves
-    }
+    arrays = {}
+    for leaf in leaves:
+        file, record = stored[leaf.name]
+        # A copy and no map of the file: what was verified is then out of the disk's reach.
+        data = np.fromfile(path / file, np.uint8, leaf.num_bytes, offset=record.offset)
+        arrays[leaf.name] = _placed(data.view(leaf.dtype).reshape(leaf.shape), leaf)
     tree = jax.tree.map_with_path(lambda place, _: arrays[jax.tree_util.keystr(place)], like)
     return tree, json.loads((path / _ABOUT).read_bytes())
 
@@ -351,8 +314,9 @@ class _Record(NamedTuple):
     shape: tuple[int, ...]
     offset: int
 
-    def described(self) -> str:
-        return f"{self.code} {self.shape}"
+
+def _kind(array: _Leaf | _Record) -> str:
+    return f"{array.code} {array.shape}"
 
 
 def _verified(path: Path) -> list[str]:
@@ -400,12 +364,6 @@ def _header(path: Path) -> dict[str, _Record]:
     }
 
 
-def _read(path: Path, record: _Record, leaf: _Leaf) -> np.ndarray:
-    """A copy and no map of the file: what was verified is then out of the disk's reach."""
-    data = np.fromfile(path, np.uint8, leaf.num_bytes, offset=record.offset)
-    return data.view(leaf.dtype).reshape(leaf.shape)
-
-
 def _placed(array: np.ndarray, leaf: _Leaf) -> jax.Array:
     sharding = getattr(leaf.value, "sharding", None)
     # Committed to the first device, a counter could no longer meet parameters that lie on several.
@@ -435,8 +393,8 @@ def newest(folder: Path, like: PyTree) -> Loaded | None:
     """The newest checkpoint that is whole; None where there is none at all.
 
     Args:
-        folder: Of the run's checkpoints.
-        like: As of `load`.
+        folder: The folder of the run's checkpoints.
+        like: As in `load`.
 
     Raises:
         DamagedError: If there are some, and all are damaged; the message names every one.
@@ -462,17 +420,17 @@ def newest(folder: Path, like: PyTree) -> Loaded | None:
 
 
 def prune(folder: Path, keep: int, best: int | None, newest: int | None = None) -> None:
-    """Removes all checkpoints but the newest and the best, and whatever a killed process has left half done.
+    """Removes all checkpoints but the newest and the best, and the half-done work of a killed process.
 
-    Where there are several processes, the first one does it. None may be saving. Nothing is verified: call it after
-    `save` has returned, and the newest one is known to be whole.
+    Where there are several processes, the first process does it. None may be saving. Nothing is verified: after `save`
+    has returned, the newest checkpoint is known to be whole.
 
     Args:
-        folder: Of the run's checkpoints.
-        keep: How many of the newest to keep, at least 1.
-        best: The number of another one to keep.
-        newest: The number of the newest that is known to be whole: those above it are damaged, and removed. By default
-            the greatest number counts.
+        folder: The folder of the run's checkpoints.
+        keep: The number of the newest to keep, at least 1.
+        best: The number of another checkpoint to keep.
+        newest: The newest number that is known to be whole: those above it are damaged, and removed. By default the
+            greatest number counts.
 
     Raises:
         OSError: If something cannot be removed.

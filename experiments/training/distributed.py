@@ -27,8 +27,8 @@ def join(coordinator: str | None, num_processes: int | None, process: int | None
 
     Args:
         coordinator: HOST:PORT of the first; "auto" leaves all three to JAX, which knows Slurm, Open MPI and the like.
-        num_processes: How many there are.
-        process: Which of them this is.
+        num_processes: The number of processes.
+        process: The number of this process.
 
     Raises:
         ValueError: If one of the three is missing.

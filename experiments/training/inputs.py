@@ -3,10 +3,9 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +16,15 @@ from experiments.config import Config
 from experiments.data import data_sources, tokens
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
-from experiments.model import objectives, parameters, pretrained, random_model, sharding
+from experiments.model import loading, objectives, parameters, pretrained, random_model, sharding
 from experiments.model.llama import Architecture, Params
+from experiments.model.loading import Show
 from experiments.pairs import pair_source
 from experiments.training import batches
 from experiments.training.batches import BatchSource, EncodedPair, PairBatch
 from numerics.types import LossFn
 
-__all__ = ["RunInputs", "Show", "batch_source", "fingerprint", "load", "loss_of", "mesh_of", "shared_key"]
-
-
-class Show(Protocol):
-    """A display of progress, as `console.progress.progress`."""
-
-    def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Callable[..., None]]:
-        """A context that yields `advance(done, note="")`."""
-        ...
+__all__ = ["RunInputs", "batch_source", "fingerprint", "load", "loss_of", "mesh_of", "shared_key"]
 
 
 class RunInputs(NamedTuple):
@@ -153,7 +145,7 @@ def load(config: Config, show: Show) -> RunInputs:
     if config.measures.accuracy_every:
         problems = list(data_sources.problems(config.data, "test", limit=config.measures.accuracy_problems))
     shape = batches.padded_shape(held_out)
-    probe = tuple(
+    first, second = (
         batches.pair_batch(
             [pair.preferred for pair in half], [pair.dispreferred for pair in half], config.arm.reduction, shape
         )
@@ -164,16 +156,14 @@ def load(config: Config, show: Show) -> RunInputs:
         if mesh is not None:
             params = jax.device_put(params, sharding.of_parameters(mesh, architecture))
     else:
-        place = None if mesh is None else sharding.of_parameter(mesh)
-        with show("loading", 100, "per cent") as advance:
-            params, _ = pretrained.load(folder, sharding=place, report=lambda done, total: advance(done * 100 // total))
+        params, _ = loading.policy(folder, show, None if mesh is None else sharding.of_parameter(mesh))
     return RunInputs(
         params,
         architecture,
         codec,
         pairs,
         left_out,
-        (probe[0], probe[1]),
+        (first, second),
         problems,
         mesh,
         fingerprint(params, [*pairs, *held_out]),

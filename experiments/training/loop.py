@@ -27,10 +27,12 @@ from experiments import files, records
 from experiments.config import Config
 from experiments.model import sharding
 from experiments.model.llama import Architecture
+from experiments.model.loading import Show
 from experiments.records import CHECKPOINTS, RECORDS, Ending, UpdateRow
-from experiments.training import batches, checkpoint, inputs, probe, train_step
+from experiments.training import arm_update, batches, checkpoint, inputs, probe, train_step
+from experiments.training.arm_update import PLUS
 from experiments.training.batches import BatchSource, PairBatch
-from experiments.training.inputs import RunInputs, Show
+from experiments.training.inputs import RunInputs
 from experiments.training.probe import Probe
 from experiments.training.train_step import State, StepInfo
 
@@ -60,10 +62,10 @@ def run(
     Args:
         config: The configuration.
         run_inputs: The inputs; their parameters stay as they are.
-        folder: The run's, locked by the caller. Gets `records.jsonl` and `checkpoints/`.
+        folder: The folder of the run, locked by the caller. It gets `records.jsonl` and `checkpoints/`.
         header: The facts about this start that are recorded: versions, device, commit.
         show: The display of progress.
-        source: The batches; fixed pairs unless given.
+        source: The batches; those of fixed pairs by default.
 
     Raises:
         OSError: If something cannot be written, such as on a full disk. The lines and checkpoints before stay whole.
@@ -76,6 +78,7 @@ def run(
         state, rows, notes = _restored(config, run_inputs, folder) or (_start(config, run_inputs, source), [], [])
     step, probe_programs = _programs(replace(config, seed=0), run_inputs.architecture, run_inputs.mesh)
     measure = Probe(config, run_inputs, probe_programs)
+    groups = [name for name in train_step.GROUPS if name != "head" or not run_inputs.architecture.is_tied]
     # The newest checkpoint that is whole, once it is known that none that is damaged comes before it.
     newest = rows[-1].update if rows and not notes else None
     num_kept = max(config.keep, 2)
@@ -139,7 +142,8 @@ def run(
                 {
                     "update": update + 1,
                     **_totals(config, rows[-1], batch),
-                    **_measurements(config, run_inputs.architecture, info, batch, is_plus_first),
+                    "first": "+" if arm_update.schedule_of(config.arm, is_plus_first).losses[0] == PLUS else "-",
+                    **train_step.quantities(info, batch, groups),
                     **readings,
                     "is_collapsed": is_collapsed,
                     "seconds": seconds,
@@ -183,10 +187,7 @@ def _programs(
 def tidy(folder: Path, config: Config, ending: Ending) -> None:
     """Removes what a run that has ended does not keep: checkpoints, and the half-done work of a killed process.
 
-    Args:
-        folder: The run's, locked by the caller.
-        config: The run's.
-        ending: The run's.
+    The caller holds the lock of the folder.
 
     Raises:
         OSError: If something cannot be read or removed.
@@ -237,10 +238,7 @@ def _restored(config: Config, run_inputs: RunInputs, folder: Path) -> tuple[Stat
         if jax.process_index() == 0:
             (folder / RECORDS).unlink(missing_ok=True)  # killed before the first checkpoint: nothing is lost
         return None
-    second = run_inputs.params if config.arm.needs_second_moment else None
-    # Only shapes and places count here: the second moment has those of the parameters.
-    like = train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
-    loaded = checkpoint.newest(place, like)
+    loaded = checkpoint.newest(place, train_step.state_like(config.arm, config.rule, run_inputs.params))
     if loaded is None:
         return None
     if loaded.about.get("fingerprint") != run_inputs.fingerprint:
@@ -304,15 +302,6 @@ def _totals(config: Config, before: UpdateRow, batch: PairBatch) -> dict[str, ob
         "examples": before.examples + sum(len(side.lengths) for side in sides),
         "tokens": (before.tokens or 0) + sum(int(np.sum(side.lengths)) for side in sides),
     }
-
-
-def _measurements(
-    config: Config, architecture: Architecture, info: StepInfo, batch: PairBatch, is_plus_first: bool
-) -> dict[str, object]:
-    arm = config.arm
-    is_plus = is_plus_first if arm.first == "random" else arm.first == "+" or arm.sides == "preferred"
-    groups = [name for name in train_step.GROUPS if name != "head" or not architecture.is_tied]
-    return {"first": "+" if is_plus else "-", **train_step.quantities(info, batch, groups)}
 
 
 def _memory() -> int:

@@ -8,9 +8,10 @@ from pathlib import Path
 from experiments import config, files, records
 from experiments.config import Config
 from experiments.files import BusyError
+from experiments.model.loading import Show
 from experiments.records import CONFIG, LIST, RECORDS
 from experiments.training import distributed, inputs, loop, memory
-from experiments.training.inputs import RunInputs, Show
+from experiments.training.inputs import RunInputs
 
 __all__ = ["RunError", "disk_note", "run_all"]
 
@@ -27,9 +28,9 @@ def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report
 
     Args:
         runs: Configurations by the folders of their runs.
-        out: The folder that all runs lie in, whose list is to name them; None for one that stays as it is.
+        out: The folder that all runs lie in, whose list is to name them; None for a list that stays as it is.
         show: The display of progress.
-        report: Is called with a line about each run, and whether anything was done in it.
+        report: A function of a line about each run, and whether anything was done in it.
 
     Returns:
         Whether the user, or the system, asked for the end.
@@ -51,7 +52,10 @@ def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report
                 key = inputs.shared_key(wanted)
                 if shared is None or shared[0] != key:
                     shared = None  # before the next one is loaded
-                    shared = key, _loaded(wanted, show)
+                    try:
+                        shared = key, inputs.load(wanted, show)
+                    except OSError as error:  # a fault of the call, which names the place
+                        raise ValueError(str(error)) from None
                 run_inputs = shared[1]
                 source = inputs.batch_source(wanted, run_inputs)
                 # Not before model and data are there and enough: a wrong value would have become that of the run.
@@ -73,13 +77,6 @@ def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report
         if outcome.is_stop_wanted:
             return True
     return False
-
-
-def _loaded(wanted: Config, show: Show) -> RunInputs:
-    try:
-        return inputs.load(wanted, show)
-    except OSError as error:  # a fault of the call, which names the place
-        raise ValueError(str(error)) from None
 
 
 def _checked_ending(folder: Path, wanted: Config) -> records.Ending | None:

@@ -39,6 +39,7 @@ __all__ = [
     "make_step",
     "quantities",
     "second_moment",
+    "state_like",
 ]
 
 GROUPS = ("embedding", "layers-1", "layers-2", "layers-3", "layers-4", "norm", "head")
@@ -114,14 +115,7 @@ def _gradient_stats(gradient: Params, before: Params) -> tuple[Scalar, Float[Arr
 def make_step(
     arm: Arm, hyperparams: Hyperparams, learning_rate: float, loss: LossFn, mesh: Mesh | None = None
 ) -> Callable[[State, Params, PairBatch, bool], tuple[State, StepInfo]]:
-    """The compiled update of an arm.
-
-    Args:
-        arm: The arm.
-        hyperparams: The numbers of the optimizers.
-        learning_rate: eta.
-        loss: The negative log-likelihood, with log-probabilities as aux.
-        mesh: The devices, where there are several.
+    """The compiled update of an arm, of a negative log-likelihood with log-probabilities as aux.
 
     Returns:
         A function of the state, the parameters at the start of the run, the batch, and whether a random start begins
@@ -166,10 +160,8 @@ def make_step(
     @cache
     def compiled(structure: Hashable, places: tuple[Sharding, ...]) -> Callable[..., tuple[State, StepInfo]]:
         """The step, whose state stays at its place and whose measurements every process can read."""
-        if mesh is None:
-            return jax.jit(step)
-        state = jax.tree.unflatten(structure, places)
-        return jax.jit(step, out_shardings=(state, sharding.everywhere(mesh)))
+        shardings = None if mesh is None else (jax.tree.unflatten(structure, places), sharding.everywhere(mesh))
+        return jax.jit(step, out_shardings=shardings)
 
     def run(state: State, start: Params, batch: PairBatch, is_plus_first: bool) -> tuple[State, StepInfo]:
         leaves, structure = jax.tree.flatten(state)
@@ -182,10 +174,7 @@ def make_step(
 def quantities(info: StepInfo, batch: PairBatch, groups: Sequence[str]) -> dict[str, object]:
     """The measurements of an update as quantities of `records.UpdateRow`; those of an absent half are None.
 
-    Args:
-        info: The measurements, on the host.
-        batch: The batch of the update.
-        groups: Names of the groups of parameters that the model has.
+    `groups` are the groups of parameters that the model has.
     """
     row: dict[str, object] = {
         "norm_plus": float(info.norm_plus),
@@ -217,14 +206,13 @@ def initial_state(arm: Arm, hyperparams: Hyperparams, params: Params, second: Pa
     return State(params, sharding.init(arm_update.optimizer(arm, hyperparams, second), params), second)
 
 
-def second_moment(loss: LossFn, params: Params, batches: Sequence[PairBatch]) -> Params:
-    """The mean square of the gradients of both halves of several updates, all at one place, for `frozen-adamw`.
+def state_like(arm: Arm, hyperparams: Hyperparams, params: Params) -> State:
+    """A state with the structure, shapes and places of a run's: a second moment has those of the parameters."""
+    return initial_state(arm, hyperparams, params, params if arm.needs_second_moment else None)
 
-    Args:
-        loss: The negative log-likelihood, with log-probabilities as aux.
-        params: The place.
-        batches: The batches of the updates.
-    """
+
+def second_moment(loss: LossFn, params: Params, batches: Sequence[PairBatch]) -> Params:
+    """The mean square of the gradients of both halves of several updates, all at one place, for `frozen-adamw`."""
 
     @jax.jit
     def add(params: Params, total: Params, batch: PairBatch) -> Params:
@@ -261,13 +249,9 @@ class HalfBatches(NamedTuple):
 def half_batches(
     gradient: Callable[[Params, Batch], Params], params: Params, first: PairBatch, second: PairBatch
 ) -> HalfBatches:
-    """The alignment of the mean gradients of two half-batches, whole and without bias.
+    """The alignment of the mean gradients of two half-batches of as many pairs, whole and without bias.
 
-    Args:
-        gradient: Of the negative log-likelihood.
-        params: The place.
-        first: One half-batch, of both sides.
-        second: The other, of as many pairs.
+    `gradient` is that of the negative log-likelihood.
     """
     plus_a, plus_b = gradient(params, first.preferred), gradient(params, second.preferred)
     minus_a, minus_b = (jax.tree.map(jnp.negative, gradient(params, half.dispreferred)) for half in (first, second))

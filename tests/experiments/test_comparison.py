@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from experiments import arms, comparison, config, presets
 from experiments.arms import Hyperparams
 from experiments.model import parameters, random_model
 from experiments.training import arm_update
+from numerics import schedules
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import vector
 from tests.support.rounding import assert_equal_to_round_off
@@ -37,6 +39,16 @@ def bench(optimizer="sgd", first="+", rate="eta/2"):
     return comparison.Setup(PARAMS, state, HALVES, bag_of_words.loss, rule, accumulated, sequential, "bag", 0)
 
 
+def update(optimizer="sgd", first="+"):
+    """The sequential update, as the numerics have it."""
+    setup = bench(optimizer, first)
+    return setup.epoch(setup.sequential)
+
+
+def reverse(epoch):
+    return replace(epoch, schedule=schedules.reverse(epoch.schedule))
+
+
 @cache
 def twin(*arguments):
     return comparison.compare(
@@ -53,11 +65,11 @@ def dense():
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", "eta/2"), ("adamw", "eta/sqrt2")])
 def test_remainders_have_the_orders_of_theory(optimizer, rate):
     found = twin(optimizer, "+", rate)
-    assert [fit.verdict for fit in found.fits] == ["met", "met"]
-    assert found.fits[0].order == pytest.approx(2, abs=0.1)
-    assert found.fits[1].order == pytest.approx(3, abs=0.1)
+    assert {name: fit.verdict for name, fit in found.fits.items()} == {"first": "met", "second": "met"}
+    assert found.fits["first"].order == pytest.approx(2, abs=0.1)
+    assert found.fits["second"].order == pytest.approx(3, abs=0.1)
     # The accumulated arm is matched at first order by gradient descent at eta/2, and Adam's is not.
-    first = np.array(found.columns["first"]) / np.array(found.columns["gap"])
+    first = np.array(found.first) / np.array(found.gap)
     assert (first < 1e-6).all() if optimizer == "sgd" else (first[-1:] > 0.9).all()
 
 
@@ -65,10 +77,10 @@ def test_remainders_have_the_orders_of_theory(optimizer, rate):
 def test_the_second_order_is_that_of_dense_derivatives(first):
     """Of + and then -: (eta/2)^2 H- g+, half of it in the gradient of g+ . g- and half of it the bracket."""
     g_plus, g_minus, h_plus, h_minus = dense()
-    eta = np.array(twin("sgd", first, "eta/2").columns["learning_rates"])
+    eta = np.array(twin("sgd", first, "eta/2").learning_rates)
     assert_equal_to_round_off(eta, LARGEST / 2 ** np.arange(HALVINGS + 1))
     own, other = (h_minus @ g_plus, h_plus @ g_minus)[:: 1 if first == "+" else -1]
-    columns = twin("sgd", first, "eta/2").columns
+    columns = dict(twin("sgd", first, "eta/2").columns())
     for name, expected in {
         "second": own,
         "gradient_part": (own + other) / 2,
@@ -81,7 +93,7 @@ def test_the_second_order_is_that_of_dense_derivatives(first):
 def test_the_gap_is_that_of_real_updates():
     """Measured by a loop by hand, whose parameters really move."""
     g_plus, g_minus, *_ = dense()
-    columns = twin("sgd", "+", "eta/2").columns
+    columns = dict(twin("sgd", "+", "eta/2").columns())
     for place in (0, HALVINGS):
         eta = LARGEST / 2**place
         middle = START - eta / 2 * g_plus
@@ -93,21 +105,20 @@ def test_the_gap_is_that_of_real_updates():
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_the_derivative_is_that_of_differences(optimizer):
     """Central differences of the map in its read, extrapolated; and the mirrored one is that of the other order."""
-    maps = comparison._Maps(bench(optimizer))
-    at = lambda read: vector(maps.sequential(read))  # noqa: E731
+    epoch = update(optimizer)
+    at = lambda size: vector(comparison._sequential(epoch, np.float32(size)))  # noqa: E731
     coarse, fine = ((at(h) - at(-h)) / (2 * h) for h in (2.0**-8, 2.0**-9))
     expected = (4 * fine - coarse) / 3
-    found = vector(maps.derivative(is_mirrored=False))
-    assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
-    turned = comparison._Maps(bench(optimizer, "-"))
-    assert_equal_to_round_off(maps.derivative(is_mirrored=True), turned.derivative(is_mirrored=False))
+    derivative = vector(comparison._derivative(epoch))
+    assert np.abs(derivative - expected).max() < 1e-6 * np.abs(expected).max()
+    turned = comparison._derivative(update(optimizer, "-"))
+    assert_equal_to_round_off(comparison._derivative(reverse(epoch)), turned)
 
 
 def test_reversal_turns_the_bracket_and_keeps_the_rest():
-    maps, turned = comparison._Maps(bench()), comparison._Maps(bench(first="-"))
     parts = []
-    for one in (maps, turned):
-        forwards, backwards = (vector(one.derivative(is_mirrored=mirrored)) for mirrored in (False, True))
+    for epoch in (update(), update(first="-")):
+        forwards, backwards = (vector(comparison._derivative(one)) for one in (epoch, reverse(epoch)))
         parts.append(((forwards + backwards) / 2, (forwards - backwards) / 2))
     assert_equal_to_round_off(parts[1][0], parts[0][0])
     assert_equal_to_round_off(parts[1][1], -parts[0][1], scale=np.abs(parts[0][0]).max())
@@ -118,7 +129,7 @@ def test_reversal_turns_the_bracket_and_keeps_the_rest():
 
 @pytest.mark.parametrize("first", "+-")
 def test_alignment_after_either_update_is_predicted_to_second_order(first):
-    found: Any = twin("sgd", first, "eta/2").alignment
+    found: Any = twin("sgd", first, "eta/2").model_dump()["alignment"]
     g_plus, g_minus, *_ = dense()
     assert found["start"] == pytest.approx(g_plus @ g_minus, rel=1e-12)
     for name in ("accumulated", "sequential"):
@@ -132,14 +143,13 @@ def test_alignment_after_either_update_is_predicted_to_second_order(first):
 
 
 def test_shares_of_the_causes_add_up():
-    rows, record = comparison.attribute(bench(), 2.0**-5, num_warm_up=2)
+    rows = comparison.attribute(bench(), 2.0**-5, num_warm_up=2).rows
     assert sum(row.share for row in rows) == pytest.approx(1, abs=1e-9)
     by_cause = {row.cause: row.norm for row in rows}
     assert by_cause["learning rate"] < 1e-9 * by_cause["gradient part"]  # eta/2 is matched
-    second = {name: twin("sgd", "+", "eta/2").columns[column][0]
-              for name, column in (("gradient part", "gradient_part"), ("bracket", "bracket"))}  # fmt: skip
+    found = twin("sgd", "+", "eta/2")
+    second = {"gradient part": found.gradient_part[0], "bracket": found.bracket[0]}
     assert {name: by_cause[name] for name in second} == pytest.approx(second)
-    assert record["rows"] == [row._asdict() for row in rows]
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 from dataclasses import fields, replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -174,6 +175,7 @@ def test_names_in_the_help_are_those_of_the_modules():
     # A twin needs an optimizer that has no state of its own making, and a rate of the first order.
     assert set(twin.OPTIMIZERS) == set(arms.OPTIMIZERS) - {"frozen-adamw"}
     assert set(twin.RATES) == set(arms.RATES) - {"sqrt-rule"}
+    assert set(get_args(arms.Rate)) == set(arms.RATES)
 
 
 # As commands ----------------------------------------------------------------------------------------------------------

@@ -19,29 +19,17 @@ import numpy as np
 
 from experiments import arms, config, presets, records
 from experiments.data import tokens
-from experiments.model import llama, parameters, random_model
+from experiments.model import parameters, random_model
 from experiments.training import batches, inputs, loop
+from tests.support.kills import Killer, in_a_child
+from tests.support.tiny_llama import SMALLEST as ARCHITECTURE
 
-ARCHITECTURE = llama.Architecture(
-    vocabulary=16,
-    width=8,
-    num_layers=1,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=4,
-    mlp_width=8,
-    norm_epsilon=1e-5,
-    rope_theta=100.0,
-    rope_scaling=None,
-    is_tied=True,
-    context=64,
-)
 NUM_PAIRS, NUM_UPDATES = 4, 6
 
 
 def configuration(arm="sequential-random-start", **settings):
     """Six updates of four of six pairs: an epoch ends within an update."""
-    given = {
+    values = {
         "num_pairs": NUM_PAIRS,
         "num_updates": NUM_UPDATES,
         "checkpoint_every": 1,
@@ -49,10 +37,10 @@ def configuration(arm="sequential-random-start", **settings):
         "measures.alignment_every": 0,
         **settings,
     }
-    return config.with_settings(presets.config("tiny", arms.parse(arm)), given)
+    return config.with_settings(presets.config("tiny", arms.parse(arm)), values)
 
 
-def given(seed=0, data_seed=0):
+def run_inputs(seed=0, data_seed=0):
     """Random parameters, and random texts of several lengths."""
     chance = np.random.default_rng(data_seed)
 
@@ -117,19 +105,6 @@ def arrays(folder, number=NUM_UPDATES):
 # Kills ----------------------------------------------------------------------------------------------------------------
 
 
-class Killer:
-    """Kills its own process before the n-th change of the file system."""
-
-    def __init__(self, left):
-        self.left = left
-
-    def __call__(self, event, arguments):
-        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
 def make(folder, say=lambda word: None, steps=0):
     @contextmanager
     def show(what, total, unit):
@@ -138,7 +113,7 @@ def make(folder, say=lambda word: None, steps=0):
             sys.addaudithook(Killer(steps))
         yield lambda done, note="": None if note.endswith("compiling") else say(b"made\n")
 
-    return loop.run(configuration(), given(), folder, header={"commit": None}, show=show)
+    return loop.run(configuration(), run_inputs(), folder, header={"commit": None}, show=show)
 
 
 def state_of(folder):
@@ -152,7 +127,7 @@ def state_of(folder):
 
 
 def killed(folder, num_kills, seed):
-    """Runs that are killed at random moments and gone on with, one after another, until that many kills have met one.
+    """Runs that are killed at random moments and resumed, one after another, until that many kills have met one.
 
     The processes are forked before JAX has started its threads, so that only the computation is left to do.
     """
@@ -190,11 +165,7 @@ def killed(folder, num_kills, seed):
             met += 1
             print(json.dumps({"folder": str(mine), "how": how, **state_of(mine)}), flush=True)
             if met >= num_kills and how != "steps":
-                child = os.fork()
-                if child == 0:
-                    make(mine)
-                    os._exit(0)
-                assert os.waitpid(child, 0)[1] == 0
+                assert in_a_child(lambda folder=mine: make(folder)) == 0
                 break
         print(json.dumps({"folder": str(mine), "how": "done"}), flush=True)
 
@@ -204,11 +175,7 @@ def main():
     whole = folder / "whole"
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir(parents=True)
-    child = os.fork()
-    if child == 0:
-        make(whole)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_a_child(lambda: make(whole)) == 0
     killed(folder, num_kills, seed)
 
 

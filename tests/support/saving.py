@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -17,8 +18,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.model import parameters, pretrained, tensor_files
-from experiments.model.llama import Architecture
 from experiments.training import checkpoint
+from tests.support.kills import Killer, in_a_child
+from tests.support.tiny_llama import SMALLEST
 
 
 def tree(value):
@@ -48,27 +50,6 @@ def killed_at_random(folder, num_kills):
         print(json.dumps({"folder": str(folder / str(trial)), "announced": int(said.split()[-1])}), flush=True)
 
 
-class Steps:
-    """Kills its process before the n-th change of the file system, whatever makes it."""
-
-    def __init__(self, left):
-        self.left = left
-
-    def __call__(self, event, arguments):
-        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
-def in_a_child(work):
-    child = os.fork()
-    if child == 0:
-        work()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def killed_at_every_step(folder):
     """Replaces checkpoint 2 and prunes checkpoint 1, killed before the first step, before the second, and so on."""
 
@@ -83,7 +64,7 @@ def killed_at_every_step(folder):
 
         def work(mine=mine, step=step):
             jax.process_count()  # JAX opens files as it starts
-            sys.addaudithook(Steps(step))
+            sys.addaudithook(Killer(step))
             checkpoint.save(mine, 2, tree(3), {"value": 3})
             (mine / "said").touch()
             checkpoint.prune(mine, keep=1, best=None)
@@ -100,11 +81,11 @@ def model_killed_at_every_step(folder):
 
     def save(path, value, file_bytes):
         tensor_files._FILE_BYTES = file_bytes
-        architecture = Architecture(24, 12, 2, 2, 1, 6, 10, 1e-5, 100.0 * value, None, False, 64)
+        architecture = replace(SMALLEST, is_tied=False, rope_theta=100.0 * value)
         leaves = jax.tree.map(lambda leaf: np.full(leaf.shape, value, leaf.dtype), parameters.shapes(architecture))
         pretrained.save(leaves, architecture, path)
 
-    one, few, many = 10**9, 7000, 4000
+    one, few, many = 10**9, 1500, 1000
     for name, before, after in (("11", one, one), ("1n", one, many), ("n1", few, one), ("nm", few, many)):
         first = folder / f"first-{name}"
         assert in_a_child(lambda first=first, size=before: save(first, 1, size)) == 0
@@ -114,7 +95,7 @@ def model_killed_at_every_step(folder):
 
             def work(mine=mine, step=step, size=after):
                 os.fsync = lambda _: None  # a kill loses nothing that the system has
-                sys.addaudithook(Steps(step))
+                sys.addaudithook(Killer(step))
                 save(mine, 2, size)
 
             status = in_a_child(work)

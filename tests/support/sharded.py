@@ -10,26 +10,13 @@ import numpy as np
 import optax
 
 from experiments.data import tokens
-from experiments.model import decoding, llama, objectives, pretrained, sharding
+from experiments.model import decoding, objectives, pretrained, sharding
 from numerics import losses, schedules, updates
 from numerics.epoch import Epoch
-from tests.experiments.model.test_llama import random_params, texts
+from tests.support.tiny_llama import DIVISIBLE as A
+from tests.support.tiny_llama import random_params, texts
 
 MESHES = [(8, 1, 1), (1, 4, 2), (2, 2, 2)]
-A = llama.Architecture(
-    vocabulary=24,
-    width=16,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=4,
-    mlp_width=12,
-    norm_epsilon=1e-5,
-    rope_theta=100.0,
-    rope_scaling=None,
-    is_tied=False,
-    context=64,
-)
 
 
 def error(got, expected):

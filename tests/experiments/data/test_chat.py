@@ -93,8 +93,10 @@ def test_conversations_are_those_of_transformers(tmp_path, number):
                 assert says is not None
                 assert "must accept" in says
                 continue
-            assert codec.chat(question, answer) == written
-            assert codec.chat(question) == other.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
+            assert codec.chat.render(question, answer) == written
+            assert codec.chat.render(question) == other.apply_chat_template(
+                [user], add_generation_prompt=True, tokenize=False
+            )
             if text is not None:
                 assert text.prompt + text.completion == whole[: len(text.prompt) + len(text.completion)], (case, answer)
                 assert len(text.prompt) >= len(asked) or case[0].request == "none"

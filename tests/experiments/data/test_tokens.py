@@ -58,21 +58,21 @@ def test_a_text_begins_once_and_stops_at_either_token(llama):
 
 
 def test_a_template_knows_no_date(llama):
-    assert "26 Jul 2024" in tokens.load(llama).chat("why")
+    assert "26 Jul 2024" in tokens.load(llama).chat.render("why")
 
 
 def test_the_template_may_be_a_file_or_one_of_several(llama):
     config = json.loads((llama / "tokenizer_config.json").read_text())
     several = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": LLAMA}]
     (llama / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": several}))
-    expected = tokens.load(llama).chat("why")
+    expected = tokens.load(llama).chat.render("why")
     (llama / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": "not this"}))
     (llama / "chat_template.jinja").write_text(LLAMA)
-    assert tokens.load(llama).chat("why") == expected
+    assert tokens.load(llama).chat.render("why") == expected
 
 
 def test_a_prompt_reads_as_the_template_has_it(codec):
-    assert codec.chat("1+1?") == "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    assert codec.chat.render("1+1?") == "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
     made = codec.encoded("1+1?", "2", is_chat=True)
     assert codec.tokenizer.decode(made.completion, skip_special_tokens=False) == "2<|im_end|>"
 
@@ -96,7 +96,7 @@ def shown(codec, ids):
 
 def test_a_template_without_a_generation_prompt_asks_as_it_answers(codec):
     bare = with_template(codec, (HEADER, ""))
-    assert bare.chat("1+1?") == "<|im_start|>user\n1+1?<|im_end|>\n"
+    assert bare.chat.render("1+1?") == "<|im_start|>user\n1+1?<|im_end|>\n"
     assert bare.encoded("1+1?", "2", is_chat=True) == codec.encoded("1+1?", "2", is_chat=True)
     assert bare.prompt("1+1?", is_chat=True) == codec.prompt("1+1?", is_chat=True)
 
@@ -154,7 +154,7 @@ def test_what_transformers_hands_to_a_template_is_there(codec):
         "{% if tools is none and documents is none %}{% generation %}{{ [3] | tojson(indent=1) }}{% endgeneration %}"
         "{{ strftime_now('%Y') }}{% else %}undefined{% endif %}"
     )
-    text = dataclasses.replace(codec, template=checks + codec.template).chat("why")
+    text = dataclasses.replace(codec, template=checks + codec.template).chat.render("why")
     year = datetime.datetime.now().year
     assert text.startswith((f"[\n 3\n]{year}", f"[\n 3\n]{year - 1}"))  # the year may have ended in between
 
@@ -273,25 +273,27 @@ def test_a_batch_masks_by_length(codec):
         (lambda c, p: c.encoded("", "x", is_chat=False), "at least one token"),
         (lambda c, p: c.encoded("x", "", is_chat=False), "at least one token"),
         (lambda c, p: tokens.load(p), "tokenizer.json must exist"),
-        (lambda c, p: tokens.TextCodec(c.tokenizer, None, {}, ()).chat("x"), "must have a chat template"),
+        (lambda c, p: tokens.TextCodec(c.tokenizer, None, {}, ()).chat.render("x"), "must have a chat template"),
         (
-            lambda c, p: tokens.TextCodec(c.tokenizer, "{{ raise_exception('no system') }}", {}, ()).chat("x"),
+            lambda c, p: tokens.TextCodec(c.tokenizer, "{{ raise_exception('no system') }}", {}, ()).chat.render("x"),
             "no system",
         ),
-        (lambda c, p: tokens.TextCodec(c.tokenizer, "{{ messages.x.y }}", {}, ()).chat("x"), "must accept"),
-        (lambda c, p: tokens.TextCodec(c.tokenizer, "{% if %}", {}, ()).chat("x"), "must accept"),
-        (lambda c, p: tokens.TextCodec(c.tokenizer, "{{ 1/0 }}", {}, ()).chat("x"), "it says: division by zero"),
+        (lambda c, p: tokens.TextCodec(c.tokenizer, "{{ messages.x.y }}", {}, ()).chat.render("x"), "must accept"),
+        (lambda c, p: tokens.TextCodec(c.tokenizer, "{% if %}", {}, ()).chat.render("x"), "must accept"),
+        (lambda c, p: tokens.TextCodec(c.tokenizer, "{{ 1/0 }}", {}, ()).chat.render("x"), "it says: division by zero"),
         (
-            lambda c, p: tokens.TextCodec(c.tokenizer, "{% for i in range(10**12) %}{% endfor %}", {}, ()).chat("x"),
-            "accept",
-        ),
-        (
-            lambda c, p: tokens.TextCodec(c.tokenizer, "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", {}, ()).chat(
+            lambda c, p: tokens.TextCodec(c.tokenizer, "{% for i in range(10**12) %}{% endfor %}", {}, ()).chat.render(
                 "x"
             ),
             "accept",
         ),
-        (lambda c, p: tokens.TextCodec(c.tokenizer, "hello", {}, ()).chat("x"), "must repeat the question"),
+        (
+            lambda c, p: tokens.TextCodec(
+                c.tokenizer, "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", {}, ()
+            ).chat.render("x"),
+            "accept",
+        ),
+        (lambda c, p: tokens.TextCodec(c.tokenizer, "hello", {}, ()).chat.render("x"), "must repeat the question"),
     ],
 )
 def test_refusals(codec, tmp_path, make, message):
@@ -320,4 +322,4 @@ def test_broken_files_are_named(llama, name, content, message):
 def test_a_template_runs_in_a_sandbox(codec):
     hostile = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
     with pytest.raises(ValueError, match="must accept"):
-        tokens.TextCodec(codec.tokenizer, hostile, {}, ()).chat("x")
+        tokens.TextCodec(codec.tokenizer, hostile, {}, ()).chat.render("x")

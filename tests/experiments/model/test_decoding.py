@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.model import decoding
-from tests.experiments.model.test_llama import STRETCHED, random_params
 from tests.oracles import plain_llama
+from tests.support.tiny_llama import STRETCHED, random_params
 
 PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [7], [2, 7, 1, 8, 2], [1, 6], [20, 22, 21, 23]]
 MOST = 16  # long enough that a place that is off by one changes a token
@@ -65,13 +65,9 @@ def test_the_loop_ends_with_the_last_text(params, padded):
     firsts = tuple({plainly(params, prompt, ())[0][1] for prompt in PROMPTS})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding.llama, "with_cache", counted)
-        made = decoding._greedy.__wrapped__(  # pyright: ignore[reportAttributeAccessIssue]  # not yet compiled
-            params,
-            STRETCHED,
-            *map(jnp.asarray, padded),
-            stop_tokens=firsts,
-            max_new_tokens=MOST,
-            compute_dtype=jnp.float64,
+        # Stop tokens that no other test has: compiled here, with the callback.
+        made = decoding.greedy(
+            params, STRETCHED, *padded, stop_tokens=firsts, max_new_tokens=MOST, compute_dtype=jnp.float64
         )
         jax.effects_barrier()
     assert bool(made.is_ended.all())

@@ -1,7 +1,5 @@
 """The model against a second one written with loops, against transformers' numbers, and against laws."""
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,46 +9,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments.data import tokens
-from experiments.model import llama, objectives, parameters, pretrained
-from experiments.model.llama import Architecture, RopeScaling
+from experiments.model import llama, objectives, pretrained
 from tests.oracles import plain_llama
 from tests.support.rounding import assert_equal_to_round_off
+from tests.support.tiny_llama import SMALL, STRETCHED, all_logits, random_params, texts
 
 TINY = Path(__file__).parents[2] / "data" / "tiny-llama-3.1"
-SMALL = Architecture(
-    vocabulary=24,
-    width=12,
-    num_layers=3,
-    num_heads=6,
-    num_kv_heads=2,
-    head_dim=4,
-    mlp_width=10,
-    norm_epsilon=1e-5,
-    rope_theta=100.0,
-    rope_scaling=None,
-    is_tied=True,
-    context=64,
-)
-STRETCHED = replace(
-    SMALL, is_tied=False, num_kv_heads=3, head_dim=8, rope_theta=1000.0, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 32)
-)
-
-
-def random_params(architecture, dtype: type = np.float64, seed=0, scale=8.0):
-    """Far from the usual start, where attention is uniform and every error of order is small."""
-    made = parameters.init(architecture, jax.random.key(seed), dtype)
-    return jax.tree.map(lambda leaf: leaf * scale if leaf.ndim > 1 and not bool((leaf == 1).all()) else leaf, made)
-
-
-def texts(architecture, count=5, seed=0, longest=14):
-    rng = np.random.default_rng(seed)
-    draw = lambda least, most: rng.integers(0, architecture.vocabulary, rng.integers(least, most)).tolist()  # noqa: E731
-    return [tokens.Encoded(draw(1, longest - 5), draw(1, 6)) for _ in range(count)]
-
-
-@partial(jax.jit, static_argnames=("architecture", "compute_dtype"))
-def all_logits(params, architecture, ids, compute_dtype=jnp.float32):
-    return llama.logits(params, llama.hidden(params, architecture, ids, compute_dtype=compute_dtype))
 
 
 @pytest.mark.parametrize("architecture", [SMALL, STRETCHED], ids=["tied", "untied, stretched"])

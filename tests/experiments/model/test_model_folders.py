@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from experiments.model import gguf_files, llama_config, parameters, pretrained, tensor_files
 from experiments.model.llama import RopeScaling
-from tests.experiments.model.test_llama import SMALL, all_logits
 from tests.experiments.training.test_checkpoint import records, script
 from tests.support import llama_folders
+from tests.support.tiny_llama import SMALL, all_logits
 
 TRANSPOSED = ("proj.weight", "lm_head.weight")
 

@@ -9,9 +9,9 @@ from experiments.data import tokens
 from experiments.model import objectives
 from numerics import losses, optimizers, schedules, updates
 from numerics.epoch import Epoch
-from tests.experiments.model.test_llama import SMALL, STRETCHED, random_params, texts
 from tests.oracles import plain_llama
 from tests.support.rounding import assert_equal_to_round_off
+from tests.support.tiny_llama import SMALL, STRETCHED, random_params, texts
 
 
 def plain_log_probs(params, architecture, text):
@@ -40,32 +40,43 @@ def test_log_probs_are_those_of_the_loops(architecture, most_scores, monkeypatch
 
 
 def test_padding_and_neighbours_change_nothing():
-    params, several = random_params(SMALL), texts(SMALL)
-    made = [
-        np.asarray(objectives.log_probs(params, SMALL, tokens.batch(chosen, shape=shape), compute_dtype=jnp.float64))[0]
-        for chosen, shape in ((several, (16, 8)), (several[:1], (32, 8)))
-    ]
-    assert_equal_to_round_off(made[0], made[1])
+    several = texts(SMALL)
+    log_probs = jax.jit(lambda batch: objectives.log_probs(random_params(SMALL), SMALL, batch, compute_dtype="float64"))
+    among, alone = (
+        log_probs(tokens.batch(rows, shape=shape))[0] for rows, shape in ((several, (16, 8)), (several[:1], (32, 8)))
+    )
+    assert_equal_to_round_off(among, alone)
+
+
+def derivatives(loss):
+    """Value, gradient, and a Hessian-vector product of a loss of six texts."""
+    batch = tokens.batch(texts(SMALL, 6), [0.3, 1.0, 0.5, 2.0, 0.1, 0.7], multiple=4)
+
+    @jax.jit
+    def of(params, direction):
+        product = jax.jvp(lambda at: jax.grad(loss)(at, batch), (params,), (direction,))[1]
+        return *jax.value_and_grad(loss)(params, batch), product
+
+    return of(random_params(SMALL), random_params(SMALL, seed=4))
+
+
+WHOLE = objectives.negative_log_likelihood(SMALL, compute_dtype=jnp.float64)
+
+
+@pytest.fixture(scope="module")
+def of_whole():
+    return derivatives(WHOLE)
 
 
 @pytest.mark.parametrize("num_parts", [2, 3, 6])
-def test_any_split_gives_the_same_gradient(num_parts):
-    params = random_params(SMALL)
-    batch = tokens.batch(texts(SMALL, 6), [0.3, 1.0, 0.5, 2.0, 0.1, 0.7], multiple=4)
-    loss = objectives.negative_log_likelihood(SMALL, compute_dtype=jnp.float64)
-    split = objectives.in_parts(loss, num_parts)
-    whole, parts = (jax.jit(jax.value_and_grad(f))(params, batch) for f in (loss, split))
-    assert_equal_to_round_off(parts, whole)
-    # As the loss of the side that is ascended, and inside anything else.
+def test_any_split_gives_the_same_gradient(num_parts, of_whole):
+    split = objectives.in_parts(WHOLE, num_parts)
+    assert_equal_to_round_off(derivatives(split), of_whole)
+    # As the loss of the side that is ascended, and inside anything else; and the value alone.
+    params, batch = random_params(SMALL), tokens.batch(texts(SMALL, 6), [0.3, 1.0, 0.5, 2.0, 0.1, 0.7], multiple=4)
     scaled = jax.jit(jax.grad(lambda p: -2.5 * losses.negated(split)(p, batch)))(params)
-    assert_equal_to_round_off(scaled, jax.tree.map(lambda leaf: 2.5 * leaf, whole[1]))
-    assert float(split(params, batch)) == pytest.approx(float(whole[0]), rel=1e-13)
-    direction = random_params(SMALL, seed=4)
-    products = [
-        jax.jit(lambda p, v, f=f: jax.jvp(lambda q: jax.grad(f)(q, batch), (p,), (v,))[1])(params, direction)
-        for f in (loss, split)
-    ]
-    assert_equal_to_round_off(products[1], products[0])
+    assert_equal_to_round_off(scaled, jax.tree.map(lambda leaf: 2.5 * leaf, of_whole[1]))
+    assert float(jax.jit(split)(params, batch)) == pytest.approx(float(of_whole[0]), rel=1e-13)
 
 
 def test_splits_that_do_not_divide_are_refused():

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from experiments.model import llama, llama_config, pretrained, tensor_files
 from experiments.model.llama import RopeScaling
-from tests.experiments.model.test_llama import SMALL, STRETCHED, random_params
 from tests.support import llama_folders
+from tests.support.tiny_llama import SMALL, STRETCHED, random_params
 
 TINY = Path(__file__).parents[2] / "data" / "tiny-llama-3.1"
 

@@ -24,7 +24,7 @@ PARAMS = bag_of_words.params()
 
 
 def labelled(count):
-    """Pairs that can be told apart by their first token: 2k the preferred text of pair k, 2k + 1 the other."""
+    """Pairs that can be info apart by their first token: 2k the preferred text of pair k, 2k + 1 the other."""
     return [
         EncodedPair(str(k), Encoded([2 * k], [1] * (1 + k % 3)), Encoded([2 * k + 1], [1, 1])) for k in range(count)
     ]
@@ -65,7 +65,7 @@ def test_the_order_is_that_of_the_seed_alone():
     first = [drawn(make(3), update) for update in range(6)]
     assert [drawn(make(3, reduction="sum"), update) for update in range(6)] == first
     assert [drawn(make(4), update) for update in range(6)] != first
-    # Asked again, backwards and out of turn: a run that is gone on with gets the halves that it would have had.
+    # Asked again, backwards and out of turn: a run that is resumed gets the halves that it would have had.
     source = make(3)
     assert [drawn(source, update) for update in reversed(range(6))] == first[::-1]
     for one, other in zip(jax.tree.leaves(source(5, PARAMS)), jax.tree.leaves(make(3)(5, PARAMS)), strict=True):
@@ -155,7 +155,7 @@ def test_advantages_go_through_the_same_step():
     _, _, tree = bag_of_words.sides(bag_of_words.halves())
     theta = vector(PARAMS)
     for update in range(3):
-        state, told = step(state, bag_of_words.params(), source(update, state.params), True)
+        state, info = step(state, bag_of_words.params(), source(update, state.params), True)
         texts, advantages = rollouts(update)
         assert (advantages > 0).any()
         assert (advantages < 0).any()
@@ -165,7 +165,7 @@ def test_advantages_go_through_the_same_step():
 
         theta = theta + 0.1 * np.asarray(jax.grad(objective)(theta))
         assert_equal_to_round_off(vector(state.params), theta)
-        assert [side.log_probs.shape for side in sides_of(told)] == [(8,), (8,)]
-        assert bool(told.is_finite)
+        assert [side.log_probs.shape for side in sides_of(info)] == [(8,), (8,)]
+        assert bool(info.is_finite)
     assert len(asked) == 3
     assert not np.array_equal(vector(PARAMS), theta)

@@ -126,8 +126,14 @@ def test_placed_as_asked(tmp_path):
 def test_several_files(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_FILE_BYTES", 100)
     tree = {f"w{n}": np.full(n, n, np.float32) for n in (1, 30, 4, 20, 10)}
-    written = []
-    path = checkpoint.save(tmp_path, 1, tree, {}, on_written=written.append)
+    written, write = [], checkpoint._written
+
+    def noted(path, pieces):
+        written.append(path.name)
+        return write(path, pieces)
+
+    monkeypatch.setattr(checkpoint, "_written", noted)
+    path = checkpoint.save(tmp_path, 1, tree, {})
     files = sorted(path.glob("*.safetensors"))
     assert [file.name for file in files] == [f"arrays-{n:05}-of-00004.safetensors" for n in (1, 2, 3, 4)]
     assert written == [*(file.name for file in files), "about.json", "manifest.json", "manifest.sha256"]
@@ -366,12 +372,16 @@ def test_a_file_that_cannot_grow(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_an_interrupt_leaves_nothing(tmp_path):
-    def interrupt(name):
+def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    write = checkpoint._written
+
+    def interrupt(path, pieces):
+        write(path, pieces)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(checkpoint, "_written", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, 2, TREE, {}, on_written=interrupt)
+        checkpoint.save(tmp_path, 2, TREE, {})
     assert not list(tmp_path.iterdir())
 
 

@@ -45,25 +45,25 @@ FINISHED = records.Ending(reason="finished")
 
 
 @pytest.fixture(scope="module")
-def given():
-    return runs.given()
+def run_inputs():
+    return runs.run_inputs()
 
 
-def fixed(given, config):
-    return batches.epoch_batches(given.pairs, config.num_pairs, seed=config.seed, reduction=config.arm.reduction)
+def fixed(run_inputs, config):
+    return batches.epoch_batches(run_inputs.pairs, config.num_pairs, seed=config.seed, reduction=config.arm.reduction)
 
 
-def run(folder, given, source=None, arm="sequential-random-start", settings=None, **more):
+def run(folder, run_inputs, source=None, arm="sequential-random-start", settings=None, **more):
     folder.mkdir(exist_ok=True)
     config = configuration(arm, **(settings or {}), **more)
-    return loop.run(config, given, folder, header={"commit": None}, show=quiet, source=source)
+    return loop.run(config, run_inputs, folder, header={"commit": None}, show=quiet, source=source)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, given):
+def whole(tmp_path_factory, run_inputs):
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    assert run(folder, given, keep=100).ending.reason == "finished"
+    assert run(folder, run_inputs, keep=100).ending.reason == "finished"
     return folder
 
 
@@ -73,9 +73,9 @@ def same(folder, whole):
     return arrays(folder) == arrays(whole)
 
 
-def finished(folder, given, whole):
-    """Whether a run that is gone on with comes to the same."""
-    ending = run(folder, given).ending
+def finished(folder, run_inputs, whole):
+    """Whether a run that is resumed comes to the same."""
+    ending = run(folder, run_inputs).ending
     assert (ending.reason, ending.update) == ("finished", NUM_UPDATES)
     assert runs.end(folder)["reason"] == "finished"
     return same(folder, whole)
@@ -103,26 +103,26 @@ def test_what_a_run_leaves(whole):
 
 
 class Recording:
-    """A source that keeps what it gave."""
+    """A source that keeps its batches."""
 
     def __init__(self, source):
-        self.source, self.given = source, []
+        self.source, self.batches = source, []
 
     def __call__(self, update, params):
         halves = self.source(update, params)
-        self.given.append(halves)
+        self.batches.append(halves)
         return halves
 
 
-def made_of(arm, given, folder):
+def made_of(arm, run_inputs, folder):
     config = configuration(arm)
-    source = Recording(fixed(given, config))
-    assert run(folder, given, source, arm=arm).ending.reason == "finished"
-    return [json.loads(row) for row in rows(folder)], source.given
+    source = Recording(fixed(run_inputs, config))
+    assert run(folder, run_inputs, source, arm=arm).ending.reason == "finished"
+    return [json.loads(row) for row in rows(folder)], source.batches
 
 
-def compared(names, given, folder):
-    made = {arm: made_of(arm, given, folder / arm) for arm in names}
+def compared(names, run_inputs, folder):
+    made = {arm: made_of(arm, run_inputs, folder / arm) for arm in names}
     reference, halves = made["accumulated"]
     lengths = [[len(side.lengths) for side in both] for both in halves]
     assert lengths == [[NUM_PAIRS, NUM_PAIRS]] * NUM_UPDATES
@@ -165,16 +165,16 @@ def compared(names, given, folder):
             assert len({row["first"] for row in own[1:]}) == 2
 
 
-def test_arms_differ_in_nothing_but_the_update(given, tmp_path):
-    compared(["accumulated", "sequential-minus-first", "sequential-random-start"], given, tmp_path)
+def test_arms_differ_in_nothing_but_the_update(run_inputs, tmp_path):
+    compared(["accumulated", "sequential-minus-first", "sequential-random-start"], run_inputs, tmp_path)
 
 
 @pytest.mark.slow
-def test_all_arms_differ_in_nothing_but_the_update(given, tmp_path):
-    compared(list(arms.BY_NAME), given, tmp_path)
+def test_all_arms_differ_in_nothing_but_the_update(run_inputs, tmp_path):
+    compared(list(arms.BY_NAME), run_inputs, tmp_path)
 
 
-# Stopped, and gone on with --------------------------------------------------------------------------------------------
+# Stopped, and resumed -------------------------------------------------------------------------------------------------
 
 
 class Signalling:
@@ -192,52 +192,52 @@ class Signalling:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("update", [0, 3])
-def test_a_signal_saves_and_leaves(number, update, given, whole, tmp_path, capfd):
-    source = Signalling(fixed(given, configuration()), update, [number])
-    ending, is_stop_wanted = run(tmp_path / "run", given, source, checkpoint_every=100)
+def test_a_signal_saves_and_leaves(number, update, run_inputs, whole, tmp_path, capfd):
+    source = Signalling(fixed(run_inputs, configuration()), update, [number])
+    ending, is_stop_wanted = run(tmp_path / "run", run_inputs, source, checkpoint_every=100)
     assert (ending.reason, ending.update, is_stop_wanted) == ("stopped", update + 1, True)
     assert runs.end(tmp_path / "run")["reason"] == "stopped"
     assert numbers(tmp_path / "run") == [update + 1]
     assert "once more ends at once" in capfd.readouterr().err
-    assert finished(tmp_path / "run", given, whole)
+    assert finished(tmp_path / "run", run_inputs, whole)
 
 
-def test_a_signal_during_the_last_update_is_told(given, whole, tmp_path):
-    source = Signalling(fixed(given, configuration()), NUM_UPDATES - 1, [signal.SIGINT])
-    ending, is_stop_wanted = run(tmp_path / "run", given, source)
+def test_a_signal_during_the_last_update_is_told(run_inputs, whole, tmp_path):
+    source = Signalling(fixed(run_inputs, configuration()), NUM_UPDATES - 1, [signal.SIGINT])
+    ending, is_stop_wanted = run(tmp_path / "run", run_inputs, source)
     assert (ending.reason, is_stop_wanted) == ("finished", True)
     assert same(tmp_path / "run", whole)
 
 
-def test_a_second_interrupt_ends_at_once(given, whole, tmp_path):
+def test_a_second_interrupt_ends_at_once(run_inputs, whole, tmp_path):
     before = signal.getsignal(signal.SIGINT)
     for update in (0, 3):
         folder = tmp_path / str(update)
-        source = Signalling(fixed(given, configuration()), update, [signal.SIGTERM, signal.SIGINT])
+        source = Signalling(fixed(run_inputs, configuration()), update, [signal.SIGTERM, signal.SIGINT])
         with pytest.raises(KeyboardInterrupt):
-            run(folder, given, source)
+            run(folder, run_inputs, source)
         assert signal.getsignal(signal.SIGINT) is before
         assert len(rows(folder)) == update + 1
-        assert finished(folder, given, whole)
+        assert finished(folder, run_inputs, whole)
 
 
 @pytest.mark.slow
-def test_a_measured_second_moment_comes_back(given, tmp_path):
+def test_a_measured_second_moment_comes_back(run_inputs, tmp_path):
     arm = "sequential:optimizer=frozen-adamw"
-    assert run(tmp_path / "whole", given, arm=arm).ending.reason == "finished"
-    source = Signalling(fixed(given, configuration(arm)), NUM_UPDATES - 2, [signal.SIGINT])
-    assert run(tmp_path / "run", given, source, arm=arm).ending.reason == "stopped"
-    assert run(tmp_path / "run", given, arm=arm).ending.reason == "finished"
+    assert run(tmp_path / "whole", run_inputs, arm=arm).ending.reason == "finished"
+    source = Signalling(fixed(run_inputs, configuration(arm)), NUM_UPDATES - 2, [signal.SIGINT])
+    assert run(tmp_path / "run", run_inputs, source, arm=arm).ending.reason == "stopped"
+    assert run(tmp_path / "run", run_inputs, arm=arm).ending.reason == "finished"
     assert same(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"data_seed": 1}])
-def test_another_model_or_other_data_are_refused(other, given, tmp_path):
-    source = Signalling(fixed(given, configuration()), 1, [signal.SIGINT])
-    run(tmp_path / "run", given, source)
+def test_another_model_or_other_data_are_refused(other, run_inputs, tmp_path):
+    source = Signalling(fixed(run_inputs, configuration()), 1, [signal.SIGINT])
+    run(tmp_path / "run", run_inputs, source)
     before = (tmp_path / "run" / records.RECORDS).read_bytes()
     with pytest.raises(ValueError, match="must be continued with the model and the data that it was begun with"):
-        run(tmp_path / "run", runs.given(**other))
+        run(tmp_path / "run", runs.run_inputs(**other))
     assert (tmp_path / "run" / records.RECORDS).read_bytes() == before
 
 
@@ -261,10 +261,10 @@ class Weighing:
 # 1e22: the loss and its gradient are finite, their square is not, and AdamW's step would be zero ever after.
 @pytest.mark.parametrize("weight", [math.inf, math.nan, 1e22])
 @pytest.mark.parametrize("every", [1, 4])
-def test_a_value_that_is_not_finite(weight, every, given, whole, tmp_path):
+def test_a_value_that_is_not_finite(weight, every, run_inputs, whole, tmp_path):
     folder = tmp_path / "run"
-    source = Weighing(fixed(given, configuration()), 3, weight)
-    ending = run(folder, given, source, checkpoint_every=every).ending
+    source = Weighing(fixed(run_inputs, configuration()), 3, weight)
+    ending = run(folder, run_inputs, source, checkpoint_every=every).ending
     assert (ending.reason, ending.update) == ("not-finite", 3)
     assert "update 4 is not finite" in ending.message
     assert "checkpoint 3" in ending.message
@@ -281,26 +281,26 @@ def test_a_value_that_is_not_finite(weight, every, given, whole, tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in kept.values())
 
 
-def test_collapse_begins_at_the_first_reading_that_low_and_stays(given, tmp_path, monkeypatch):
+def test_collapse_begins_at_the_first_reading_that_low_and_stays(run_inputs, tmp_path, monkeypatch):
     readings = iter([-2.0, -2.5, -3.0, -3.0 - 2**-40, -2.0, -1.0, -9.0])
 
     def probed(self, params):
         return records.Probe(log_prob_plus_per_token=next(readings))
 
     monkeypatch.setattr(Probe, "_log_probs", probed)
-    run(tmp_path / "run", given)
+    run(tmp_path / "run", run_inputs)
     made = [json.loads(row)["is_collapsed"] for row in rows(tmp_path / "run")]
     assert made == [False, False, False, True, True, True, True]
 
 
-def test_collapse_counts_where_the_probe_is_read(given, tmp_path, monkeypatch):
+def test_collapse_counts_where_the_probe_is_read(run_inputs, tmp_path, monkeypatch):
     readings = iter([-2.0, -2.0, math.nan, -2.0])
 
     def probed(self, params):
         return records.Probe(log_prob_plus_per_token=next(readings))
 
     monkeypatch.setattr(Probe, "_log_probs", probed)
-    run(tmp_path / "run", given, settings={"measures.probe_every": 2})
+    run(tmp_path / "run", run_inputs, settings={"measures.probe_every": 2})
     made = [json.loads(row) for row in rows(tmp_path / "run")]
     assert [row["probe"] is not None for row in made] == [True, False, True, False, True, False, True]
     assert [row["is_collapsed"] for row in made] == [False] * 4 + [True] * 3
@@ -320,7 +320,7 @@ def test_collapse_counts_where_the_probe_is_read(given, tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("is_interrupted", [False, True])
-def test_the_newest_and_the_best_are_kept(readings, every, left, is_interrupted, given, tmp_path, monkeypatch):
+def test_the_newest_and_the_best_are_kept(readings, every, left, is_interrupted, run_inputs, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     current, interrupts = [0], [3] if is_interrupted else []
 
@@ -333,19 +333,19 @@ def test_the_newest_and_the_best_are_kept(readings, every, left, is_interrupted,
             if update in interrupts:
                 interrupts.remove(update)
                 signal.raise_signal(signal.SIGINT)
-            return fixed(given, configuration())(update, params)
+            return fixed(run_inputs, configuration())(update, params)
 
     monkeypatch.setattr(Probe, "_log_probs", probed)
-    ending = run(folder, given, Counting(), checkpoint_every=every, keep=3).ending
+    ending = run(folder, run_inputs, Counting(), checkpoint_every=every, keep=3).ending
     if is_interrupted:
         assert ending.reason == "stopped"
-        ending = run(folder, given, Counting(), checkpoint_every=every, keep=3).ending
+        ending = run(folder, run_inputs, Counting(), checkpoint_every=every, keep=3).ending
     assert ending.reason == "finished"
     assert numbers(folder) == left
 
 
 @pytest.mark.parametrize(("keep", "left"), [(0, []), (1, [6]), (2, [6, 5])])
-def test_the_disk_holds_no_more_than_is_kept(keep, left, given, whole, tmp_path, monkeypatch):
+def test_the_disk_holds_no_more_than_is_kept(keep, left, run_inputs, whole, tmp_path, monkeypatch):
     """While a run is made two at most, the one that is written among them; at its end what it is to keep."""
     there, save = [], checkpoint.save
 
@@ -355,7 +355,7 @@ def test_the_disk_holds_no_more_than_is_kept(keep, left, given, whole, tmp_path,
 
     monkeypatch.setattr(checkpoint, "save", counted)
     folder = tmp_path / "run"
-    assert run(folder, given, keep=keep).ending.reason == "finished"
+    assert run(folder, run_inputs, keep=keep).ending.reason == "finished"
     assert len(there) == NUM_UPDATES - (keep == 0)
     assert max(there) <= 2 + (keep > 1)  # and the best
     assert numbers(folder)[:keep] == left
@@ -363,9 +363,9 @@ def test_the_disk_holds_no_more_than_is_kept(keep, left, given, whole, tmp_path,
     assert rows(folder) == rows(whole)
 
 
-def test_what_a_kill_left_of_a_finished_run_is_taken_away(given, tmp_path):
+def test_what_a_kill_left_of_a_finished_run_is_taken_away(run_inputs, tmp_path):
     folder = tmp_path / "run"
-    run(folder, given, keep=100)
+    run(folder, run_inputs, keep=100)
     loop.tidy(folder, configuration(keep=2), FINISHED)
     assert len(numbers(folder)) <= 3
     shutil.copytree(folder / records.CHECKPOINTS / "00000006", folder / records.CHECKPOINTS / ".00000003.part")
@@ -375,10 +375,10 @@ def test_what_a_kill_left_of_a_finished_run_is_taken_away(given, tmp_path):
     assert not (folder / records.CHECKPOINTS).exists()
 
 
-def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(given, whole, tmp_path, monkeypatch):
-    """The run is gone on with from 2, and fails as it saves 3: 2 must still be there, whatever 4 is."""
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(run_inputs, whole, tmp_path, monkeypatch):
+    """The run is resumed from 2, and fails as it saves 3: 2 must still be there, whatever 4 is."""
     folder = tmp_path / "run"
-    stopped(folder, given, 4, keep=3)
+    stopped(folder, run_inputs, 4, keep=3)
     damage(folder, 4)
     damage(folder, 3)
     left, save = [1], checkpoint.save
@@ -392,25 +392,25 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(given, whole,
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", failing)
         with pytest.raises(OSError, match="No space left"):
-            run(folder, given)
+            run(folder, run_inputs)
     assert numbers(folder) == [3]  # saved anew; 4 was damaged
-    assert finished(folder, given, whole)
+    assert finished(folder, run_inputs, whole)
 
 
-def stopped(folder, given, update=3, **more):
+def stopped(folder, run_inputs, update=3, **more):
     """A run with that many updates."""
-    source = Signalling(fixed(given, configuration()), update - 1, [signal.SIGINT])
-    assert run(folder, given, source, **more).ending.reason == "stopped"
+    source = Signalling(fixed(run_inputs, configuration()), update - 1, [signal.SIGINT])
+    assert run(folder, run_inputs, source, **more).ending.reason == "stopped"
     return folder
 
 
-def test_lines_behind_the_checkpoint_are_cut(given, whole, tmp_path):
+def test_lines_behind_the_checkpoint_are_cut(run_inputs, whole, tmp_path):
     """A kill after a line and before its checkpoint, and one within a line."""
-    folder = stopped(tmp_path / "run", given)
+    folder = stopped(tmp_path / "run", run_inputs)
     path = folder / records.RECORDS
     lines = (whole / records.RECORDS).read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:5]) + lines[5].replace('"update": 4', '"update": 4, "foreign": 1') + lines[6][:50])
-    assert finished(folder, given, whole)
+    assert finished(folder, run_inputs, whole)
     assert "foreign" not in path.read_text()
     assert path.read_text().endswith("}\n")
 
@@ -422,64 +422,64 @@ def damage(folder, number):
     path.write_bytes(data)
 
 
-def test_a_kill_as_the_last_checkpoint_is_pruned(given, whole, tmp_path):
+def test_a_kill_as_the_last_checkpoint_is_pruned(run_inputs, whole, tmp_path):
     """Nothing is left to be saved after it, and what was half removed goes all the same."""
     folder = tmp_path / "run"
-    run(folder, given)
+    run(folder, run_inputs)
     path = folder / records.RECORDS
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     left = {entry.name for entry in (folder / records.CHECKPOINTS).iterdir()}
     shutil.copytree(folder / records.CHECKPOINTS / "00000006", folder / records.CHECKPOINTS / ".00000003.part")
-    assert finished(folder, given, whole)
+    assert finished(folder, run_inputs, whole)
     assert {entry.name for entry in (folder / records.CHECKPOINTS).iterdir()} == left
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(given, whole, tmp_path, capfd):
-    folder = stopped(tmp_path / "run", given)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(run_inputs, whole, tmp_path, capfd):
+    folder = stopped(tmp_path / "run", run_inputs)
     damage(folder, 3)
-    assert finished(folder, given, whole)
+    assert finished(folder, run_inputs, whole)
     said = capfd.readouterr().err
     assert f"{folder / records.CHECKPOINTS / '00000003'} is damaged: arrays.safetensors has another SHA-256" in said
     assert "The one before it is used." in said
 
 
-def test_without_a_whole_checkpoint_nothing_is_touched(given, tmp_path):
-    folder = stopped(tmp_path / "run", given)
+def test_without_a_whole_checkpoint_nothing_is_touched(run_inputs, tmp_path):
+    folder = stopped(tmp_path / "run", run_inputs)
     before = (folder / records.RECORDS).read_bytes()
     for number in numbers(folder):
         damage(folder, number)
     with pytest.raises(checkpoint.DamagedError, match=r"all are damaged.*00000003.*00000002"):
-        run(folder, given)
+        run(folder, run_inputs)
     assert (folder / records.RECORDS).read_bytes() == before
 
 
-def test_checkpoints_without_their_lines_are_refused(given, tmp_path):
-    folder = stopped(tmp_path / "run", given)
+def test_checkpoints_without_their_lines_are_refused(run_inputs, tmp_path):
+    folder = stopped(tmp_path / "run", run_inputs)
     path = folder / records.RECORDS
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]))
     with pytest.raises(ValueError, match=r"records.jsonl must have a line for update 3, where the checkpoint is"):
-        run(folder, given)
+        run(folder, run_inputs)
     path.unlink()
     with pytest.raises(ValueError, match=r"records.jsonl must exist"):
-        run(folder, given)
+        run(folder, run_inputs)
     path.write_bytes(b"".join(lines[:2]) + b"{broken}\n" + b"".join(lines[2:]))
     with pytest.raises(ValueError, match=r"records.jsonl, line 3: "):
-        run(folder, given)
+        run(folder, run_inputs)
 
 
-def test_without_a_checkpoint_a_run_begins_anew(given, whole, tmp_path):
+def test_without_a_checkpoint_a_run_begins_anew(run_inputs, whole, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / records.RECORDS).write_text('{"kind": "header"}\n{"kind": "upd')
-    assert finished(folder, given, whole)
+    assert finished(folder, run_inputs, whole)
 
 
 # The disk is full -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", [1, 9, 17, 24, 30])
-def test_a_full_disk_while_saving(place, given, whole, tmp_path, monkeypatch):
+def test_a_full_disk_while_saving(place, run_inputs, whole, tmp_path, monkeypatch):
     left, fsync = place, os.fsync
 
     def full(handle):
@@ -492,14 +492,14 @@ def test_a_full_disk_while_saving(place, given, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
-            run(tmp_path / "run", given)
+            run(tmp_path / "run", run_inputs)
     for number in numbers(tmp_path / "run"):
         assert arrays(tmp_path / "run", number) == arrays(whole, number)
-    assert finished(tmp_path / "run", given, whole)
+    assert finished(tmp_path / "run", run_inputs, whole)
 
 
 @pytest.mark.parametrize("line", [1, 2, 4])
-def test_a_full_disk_while_a_line_is_written(line, given, whole, tmp_path, monkeypatch):
+def test_a_full_disk_while_a_line_is_written(line, run_inputs, whole, tmp_path, monkeypatch):
     left, append = line, files.append
 
     def full(file, record):
@@ -514,8 +514,8 @@ def test_a_full_disk_while_a_line_is_written(line, given, whole, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(files, "append", full)
         with pytest.raises(OSError, match="No space left"):
-            run(tmp_path / "run", given)
-    assert finished(tmp_path / "run", given, whole)
+            run(tmp_path / "run", run_inputs)
+    assert finished(tmp_path / "run", run_inputs, whole)
 
 
 # Kills ----------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
-"""What the driver calls, what an update tells, and what it does with values that are not finite."""
+"""The calls of the driver, the measurements of an update, and its values that are not finite."""
 
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -17,10 +16,10 @@ from experiments.model import objectives
 from experiments.training import arm_update, batches, train_step
 from experiments.training.batches import PairBatch
 from numerics import optimizers
-from tests.experiments.model.test_llama import SMALL, random_params, texts
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import sides_of, vector
 from tests.support.rounding import assert_equal_to_round_off
+from tests.support.tiny_llama import UNTIED, random_params, texts
 
 ETA = 0.05
 HALVES = bag_of_words.halves()
@@ -29,14 +28,14 @@ START = vector(bag_of_words.params())
 
 
 def stepped(text, *, halves=HALVES, is_plus_first=True, loss=bag_of_words.loss, start=None, rule=None):
-    """One update by the stepper: the state that it was given, as it is afterwards; the next one; and what is told."""
+    """One update by the stepper: the state before it, as it is afterwards; the next state; and the measurements."""
     arm = arms.parse(text)
     rule = rule or Hyperparams()
     params = start or bag_of_words.params()
     state = train_step.initial_state(arm, rule, params, None)
     step = train_step.make_step(arm, rule, ETA, loss)
-    after, told = step(state, params, halves, is_plus_first)
-    return jax.tree.map(np.array, state), after, told
+    after, info = step(state, params, halves, is_plus_first)
+    return jax.tree.map(np.array, state), after, info
 
 
 # The numerics' own objects --------------------------------------------------------------------------------------------
@@ -75,7 +74,7 @@ def test_schedules_of_the_arms():
     assert all((schedule.scales == 1).all() for schedule in named.values())
 
 
-# What is told ---------------------------------------------------------------------------------------------------------
+# Measurements ---------------------------------------------------------------------------------------------------------
 
 
 def squares_by_group(gradient):
@@ -96,51 +95,51 @@ def squares_by_group(gradient):
         ("sequential-random-start", False, "-"),
     ],
 )
-def test_what_an_update_tells_is_what_is_computed_directly(text, is_plus_first, moved):
+def test_measurements_are_those_that_are_computed_directly(text, is_plus_first, moved):
     """Each side where its gradient was read: of sequential updates the second after the first step."""
     separator = "," if ":" in text else ":"
-    before, after, told = stepped(
+    before, after, info = stepped(
         f"{text}{separator}optimizer=sgd", is_plus_first=is_plus_first, rule=Hyperparams(max_norm=0.3)
     )
     size = ETA * 0.5**0.5
     at_plus = START if moved != "-" else START - size * np.asarray(jax.grad(MINUS)(START))
     at_minus = START if moved != "+" else START - size * np.asarray(jax.grad(PLUS)(START))
-    assert_equal_to_round_off([told.preferred.loss, sides_of(told)[1].loss], [PLUS(at_plus), MINUS(at_minus)])
+    assert_equal_to_round_off([info.preferred.loss, sides_of(info)[1].loss], [PLUS(at_plus), MINUS(at_minus)])
     log_probs = [
         np.asarray(bag_of_words.log_probs(TREE(at), half)) for at, half in zip((at_plus, at_minus), HALVES, strict=True)
     ]
-    assert_equal_to_round_off([told.preferred.log_probs, sides_of(told)[1].log_probs], log_probs)
+    assert_equal_to_round_off([info.preferred.log_probs, sides_of(info)[1].log_probs], log_probs)
     plus, minus = np.asarray(jax.grad(PLUS)(at_plus)), np.asarray(jax.grad(MINUS)(at_minus))
     lengths = np.linalg.norm(plus), np.linalg.norm(minus)
     assert_equal_to_round_off(
-        told.alignment,
+        info.alignment,
         [plus @ minus, plus @ minus / np.prod(lengths), lengths[1], lengths[0], plus @ minus / lengths[1] ** 2,
          plus @ minus / lengths[0] ** 2],
     )  # fmt: skip
-    assert_equal_to_round_off(told.preferred.squares, squares_by_group(plus))
-    assert_equal_to_round_off(sides_of(told)[1].squares, squares_by_group(minus))
-    assert_equal_to_round_off(told.norm_plus, lengths[0])
+    assert_equal_to_round_off(info.preferred.squares, squares_by_group(plus))
+    assert_equal_to_round_off(sides_of(info)[1].squares, squares_by_group(minus))
+    assert_equal_to_round_off(info.norm_plus, lengths[0])
     moved_by = vector(after.params) - vector(before.params)
-    assert_equal_to_round_off(told.update_norm, np.linalg.norm(moved_by), scale=np.abs(START).max())
-    assert_equal_to_round_off(told.distance, np.linalg.norm(moved_by), scale=np.abs(START).max())
-    assert bool(told.is_finite)
+    assert_equal_to_round_off(info.update_norm, np.linalg.norm(moved_by), scale=np.abs(START).max())
+    assert_equal_to_round_off(info.distance, np.linalg.norm(moved_by), scale=np.abs(START).max())
+    assert bool(info.is_finite)
 
 
-def test_the_preferred_half_alone_tells_nothing_of_the_other():
-    _, after, told = stepped("preferred-only:optimizer=sgd")
-    assert_equal_to_round_off(told.preferred.loss, PLUS(START))
-    assert_equal_to_round_off(told.norm_plus, np.linalg.norm(np.asarray(jax.grad(PLUS)(START))))
-    assert told.dispreferred is None
-    assert told.alignment is None
-    row = train_step.quantities(told, HALVES, train_step.GROUPS)
-    told_norms: Any = row["gradient_norms"]
+def test_the_preferred_half_alone_measures_nothing_of_the_other():
+    _, after, info = stepped("preferred-only:optimizer=sgd")
+    assert_equal_to_round_off(info.preferred.loss, PLUS(START))
+    assert_equal_to_round_off(info.norm_plus, np.linalg.norm(np.asarray(jax.grad(PLUS)(START))))
+    assert info.dispreferred is None
+    assert info.alignment is None
+    row = train_step.quantities(info, HALVES, train_step.GROUPS)
+    norms: Any = row["gradient_norms"]
     assert {key for key, value in row.items() if value is None} == {
         *("loss_minus", "log_prob_minus", "log_prob_minus_per_token", "norm_minus"),
         *("product", "cosine", "ratio_plus", "ratio_minus"),
     }
-    assert list(told_norms) == ["plus"]
-    assert np.isfinite(told.preferred.log_probs).all()
-    assert bool(told.is_finite)
+    assert list(norms) == ["plus"]
+    assert np.isfinite(info.preferred.log_probs).all()
+    assert bool(info.is_finite)
     assert_equal_to_round_off(vector(after.params), START - ETA * np.asarray(jax.grad(PLUS)(START)))
 
 
@@ -149,25 +148,24 @@ def test_the_distance_is_from_the_start_of_the_run():
     step = train_step.make_step(arm, Hyperparams(), ETA, bag_of_words.loss)
     state = train_step.initial_state(arm, Hyperparams(), bag_of_words.params(), None)
     state, _ = step(state, bag_of_words.params(), HALVES, True)
-    state, told = step(state, bag_of_words.params(), bag_of_words.halves(seed=1), True)
+    state, info = step(state, bag_of_words.params(), bag_of_words.halves(seed=1), True)
     assert_equal_to_round_off(
-        told.distance, np.linalg.norm(vector(state.params) - START), scale=np.abs(START).max(), operations=1000
+        info.distance, np.linalg.norm(vector(state.params) - START), scale=np.abs(START).max(), operations=1000
     )
-    assert float(told.distance) != pytest.approx(float(told.update_norm), rel=1e-3)
+    assert float(info.distance) != pytest.approx(float(info.update_norm), rel=1e-3)
 
 
-def test_parts_of_the_language_model_tell_the_same():
+def test_parts_of_the_language_model_measure_the_same():
     """Two micro-batches against the whole, on a model with a head of its own and quarters of three layers."""
-    architecture = replace(SMALL, is_tied=False)
-    several = texts(architecture, 8)
+    several = texts(UNTIED, 8)
     halves = batches.pair_batch(several[:4], several[4:], "sequence", (16, 8))
-    loss = objectives.negative_log_likelihood(architecture, compute_dtype=jnp.float64, has_aux=True)
+    loss = objectives.negative_log_likelihood(UNTIED, compute_dtype=jnp.float64, has_aux=True)
     whole, parts = (
         stepped(
             "sequential:optimizer=sgd",
             halves=halves,
             loss=objectives.in_parts(loss, number, has_aux=True),
-            start=random_params(architecture),
+            start=random_params(UNTIED),
         )
         for number in (1, 2)
     )
@@ -176,7 +174,7 @@ def test_parts_of_the_language_model_tell_the_same():
     size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole[0].params))
     assert_equal_to_round_off(parts[1].params, whole[1].params, scale=size)
     assert [side.log_probs.shape for side in sides_of(whole[2])] == [(4,), (4,)]
-    by_hand = jax.jit(jax.grad(lambda params: loss(params, halves.preferred)[0]))(random_params(architecture))
+    by_hand = jax.jit(jax.grad(lambda params: loss(params, halves.preferred)[0]))(random_params(UNTIED))
     assert_equal_to_round_off(whole[2].preferred.squares.sum(), vector(by_hand) @ vector(by_hand))
     assert_equal_to_round_off(whole[2].preferred.squares[-1], np.sum(np.square(by_hand["head"])))
     names = dict(zip(train_step.GROUPS, np.sqrt(np.asarray(whole[2].preferred.squares)).tolist(), strict=True))
@@ -192,8 +190,8 @@ def test_what_is_not_finite_is_said_and_the_state_before_stays(text):
     weights = HALVES.preferred.weights.copy()
     weights[0] = np.inf
     broken = HALVES._replace(preferred=HALVES.preferred._replace(weights=weights))
-    before, after, told = stepped(text, halves=broken)
-    assert not bool(told.is_finite)
+    before, after, info = stepped(text, halves=broken)
+    assert not bool(info.is_finite)
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(before))
 
@@ -202,9 +200,9 @@ def test_gradients_whose_squares_overflow_are_not_finite():
     """Adam's second moment would be infinite for good, its updates zero: finite, and of no use."""
     huge = PairBatch(*(half._replace(weights=np.float32(1e25) * half.weights) for half in HALVES))
     start = bag_of_words.params(dtype=np.float32)
-    before, _, told = stepped("accumulated", halves=huge, start=start)
-    assert all(np.isfinite(side.loss) for side in sides_of(told))
-    assert not bool(told.is_finite)
+    before, _, info = stepped("accumulated", halves=huge, start=start)
+    assert all(np.isfinite(side.loss) for side in sides_of(info))
+    assert not bool(info.is_finite)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(before))
 
 

@@ -1,0 +1,50 @@
+"""A Llama of a few hundred parameters in several shapes, with random parameters and texts."""
+
+from dataclasses import replace
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.data import tokens
+from experiments.model import llama, parameters
+from experiments.model.llama import Architecture, RopeScaling
+
+SMALL = Architecture(
+    vocabulary=24,
+    width=12,
+    num_layers=3,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=4,
+    mlp_width=10,
+    norm_epsilon=1e-5,
+    rope_theta=100.0,
+    rope_scaling=None,
+    is_tied=True,
+    context=64,
+)
+UNTIED = replace(SMALL, is_tied=False)
+STRETCHED = replace(UNTIED, num_kv_heads=3, head_dim=8, rope_theta=1000.0, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 32))
+SMALLEST = replace(SMALL, vocabulary=16, width=8, num_layers=1, num_heads=2, num_kv_heads=1, mlp_width=8)
+DIVISIBLE = replace(UNTIED, width=16, num_layers=2, num_heads=4, mlp_width=12)
+"""By eight devices in any mesh."""
+
+
+@cache
+def random_params(architecture, dtype: type = np.float64, seed=0, scale=8.0):
+    """Far from the usual start, where attention is uniform and every error of order is small."""
+    params = parameters.init(architecture, jax.random.key(seed), dtype)
+    return jax.tree.map(lambda leaf: leaf * scale if leaf.ndim > 1 and not bool((leaf == 1).all()) else leaf, params)
+
+
+def texts(architecture, count=5, seed=0, longest=14):
+    rng = np.random.default_rng(seed)
+    draw = lambda least, most: rng.integers(0, architecture.vocabulary, rng.integers(least, most)).tolist()  # noqa: E731
+    return [tokens.Encoded(draw(1, longest - 5), draw(1, 6)) for _ in range(count)]
+
+
+@partial(jax.jit, static_argnames=("architecture", "compute_dtype"))
+def all_logits(params, architecture, ids, compute_dtype=jnp.float32):
+    return llama.logits(params, llama.hidden(params, architecture, ids, compute_dtype=compute_dtype))
