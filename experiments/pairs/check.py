@@ -8,7 +8,7 @@ The two texts are laid beside each other, token by token. Five facts must then h
 - The operands of the altered step come from the question or from the text before it.
 - The last line follows from the steps.
 
-The check shares no module with those that make pairs, so that its agreement with them means something.
+It shares nothing but arithmetic with the modules that make pairs, so that its agreement with them means something.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,32 +1,28 @@
 """The equations of a solution, as the check of pairs reads them: tokens of a line, exact arithmetic, two equal sides.
 
-Python's grammar reads the arithmetic. This module must not know how wrong solutions are made, nor share a module with
-those that make them.
+This module must not know how wrong solutions are made. With the modules that make them it shares `arithmetic` alone.
 """
 
-import ast
-import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import cache
 from typing import NamedTuple
+
+from experiments.pairs import arithmetic
+from experiments.pairs.arithmetic import CARDINALS, TO_NINE
 
 __all__ = ["RATIOS", "Equation", "Token", "evaluated", "found", "implied", "is_unknown", "number", "numerals", "tokens"]
 
 # Tokens ---------------------------------------------------------------------------------------------------------------
 
-_ONES = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]  # "one" is a pronoun more often than a number
-_TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_CARDINALS = dict(zip([*_ONES, *_TEENS, *_TENS], [*range(2, 20), *range(20, 100, 10)], strict=True))
 _SPOKEN = {"plus": "+", "minus": "-", "times": "*", "divided by": "/", "multiplied by": "*"}
 _OPERATORS = {**_SPOKEN, "x": "*", "×": "*", "∗": "*", "÷": "/", "–": "-", "—": "-", "−": "-"}
+_TENS = [word for word, value in CARDINALS.items() if value >= 20]
 _AHEAD = r"(?=[^\S\n]*(?:[-$(][^\S\n]*)*\.?\d)"  # an operator stands before a number: miles/hour is no division
 _TOKEN = re.compile(
     rf"""(?P<label>(?<!>)\d+(?:st|nd|rd|th)\b|\b[^\W\d_xX]\d+\b)
     |(?P<number>\d+[ ]\d+/\d+(?![\d/])|(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)
-    |(?P<cardinal>(?<![\w-])(?:(?:{"|".join(_TENS)})[- ](?:{"|".join(_ONES)})|{"|".join(_CARDINALS)})\b)
+    |(?P<cardinal>(?<![\w-])(?:(?:{"|".join(_TENS)})[- ](?:{"|".join(TO_NINE)})|{"|".join(CARDINALS)})\b)
     |(?P<operator>[+*×÷∗]
         |(?:(?<=[\d)%\s])x|(?<=[\w)%\s>])/|[-–—−]|{"|".join(map(re.escape, _SPOKEN))}){_AHEAD})
     |(?P<equals>=|\bequals?\b)|(?P<mark><<|>>)|(?P<word>[^\W\d_]+)|(?P<other>\S)|(?P<space>\s+)""",
@@ -76,7 +72,7 @@ def tokens(line: str) -> list[Token]:
         is_hidden = text == "<<" if kind == "mark" else is_hidden
         value = number(text) if kind == "number" else None
         if kind == "cardinal":
-            value = Fraction(sum(_CARDINALS[word] for word in re.split("[- ]", text.lower())))
+            value = Fraction(sum(CARDINALS[word] for word in re.split("[- ]", text.lower())))
         row.append(Token(kind, text, value, is_hidden))
     return row
 
@@ -129,59 +125,33 @@ def numerals(question: str) -> set[Fraction]:
 
 # Arithmetic -----------------------------------------------------------------------------------------------------------
 
-_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
 _UNKNOWN = Fraction(999_983)  # a large prime: sums of multiples that are equal for it are equal for every number
-
-
-@cache
-def _parsed(source: str) -> ast.expr | None:
-    try:
-        return ast.parse(source, mode="eval").body
-    except SyntaxError:
-        return None
 
 
 def evaluated(side: Sequence[Token]) -> Fraction | None:
     """The value of arithmetic, without the words and signs between its numbers; None if it has none.
 
-    Each number is replaced by its place among the numbers before Python's grammar reads it, so that it stays exact. A
-    bracket or an unknown behind a number multiplies it: 2(3+4), 5x.
+    A bracket or an unknown behind a number multiplies it: 2(3+4), 5x.
     """
-    pieces: list[str] = []
+    symbols: list[str] = []
     values: list[Fraction] = []
     before = ""
     for token in side:
-        is_behind = bool(pieces) and pieces[-1] not in "(+-*/"
+        is_behind = bool(symbols) and symbols[-1] not in "(+-*/"
         if token.kind == "number" and token.value is not None:
-            pieces += ["*"] * (pieces[-1:] == [")"]) + [str(len(values))]
+            symbols += ["*"] * (symbols[-1:] == [")"]) + ["#"]
             values.append(token.value)
         elif is_unknown(token) and before != "word":
-            pieces += ["*"] * is_behind + [str(len(values))]
+            symbols += ["*"] * is_behind + ["#"]
             values.append(_UNKNOWN)
         elif token.kind == "operator":
-            pieces.append(str(token.meaning))
+            symbols.append(str(token.meaning))
         elif token.text in ("(", ")"):
-            pieces += ["*"] * (is_behind and token.text == "(") + [token.text]
-        elif token.text == "%" and pieces and pieces[-1].isdecimal():
-            values[-1] /= 100
+            symbols += ["*"] * (is_behind and token.text == "(") + [token.text]
+        elif token.text == "%" and symbols[-1:] == ["#"]:
+            symbols.append("%")
         before = before if token.kind == "space" else token.kind
-
-    def value(node: ast.expr | None) -> Fraction:
-        match node:
-            case ast.Constant(value=int(place)):
-                return values[place]
-            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=inner):
-                return -value(inner) if isinstance(sign, ast.USub) else value(inner)
-            case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _OPERATIONS:
-                return _OPERATIONS[type(sign)](value(left), value(right))
-        raise ArithmeticError
-
-    try:
-        return value(_parsed(" ".join(pieces)))
-    except ArithmeticError:  # a division by zero is one
-        return None
+    return arithmetic.evaluate(symbols, values)
 
 
 # Equations ------------------------------------------------------------------------------------------------------------

@@ -323,12 +323,12 @@ def _needed(name):
     return found
 
 
-def test_it_shares_no_module_with_what_makes_the_pairs():
+def test_it_shares_nothing_but_arithmetic_with_what_makes_the_pairs():
     needed = _needed("experiments.pairs.check")
-    assert needed == {"experiments.pairs.check", "experiments.pairs.equations"}
+    assert needed == {f"experiments.pairs.{name}" for name in ("check", "equations", "arithmetic")}
     makers = _needed("experiments.pairs.corruption")
     assert {"experiments.pairs.corruption", "experiments.data.gsm8k", "experiments.pairs.solutions"} <= makers
-    assert not needed & makers
+    assert needed & makers == {"experiments.pairs.arithmetic"}
 
 
 needs_data = pytest.mark.skipif("GSM8K_DATA" not in os.environ, reason="GSM8K_DATA names no folder")
