@@ -22,9 +22,11 @@ class DataSource(Protocol):
 
     def problems(self, split: Split, *, limit: int | None, seed: int, skipped: list[str] | None) -> Iterator[Problem]:
         """The problems of a split; the arguments are those of the function `problems`."""
+        ...
 
     def count(self, split: Split) -> int:
         """The number of problems of a split."""
+        ...
 
 
 class _Folder:

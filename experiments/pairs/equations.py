@@ -4,8 +4,9 @@ This module must not know how wrong solutions are made. With the modules that ma
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import product
 from typing import NamedTuple
 
 from experiments.pairs import arithmetic
@@ -165,6 +166,7 @@ class Equation(NamedTuple):
         left: The places of its left side among the tokens of the line.
         right: The places of its right side; of a visible one without words.
         result: The place of the only number of the right side; None where an operator stands beside it.
+        value: That number.
         ratio: The left value over the right one, 1 but for a share that is also a percentage; None where it is false.
         is_annotation: Whether it stands between << and >>.
     """
@@ -173,6 +175,7 @@ class Equation(NamedTuple):
     left: tuple[int, ...]
     right: tuple[int, ...]
     result: int | None
+    value: Fraction | None
     ratio: Fraction | None
     is_annotation: bool
 
@@ -190,7 +193,7 @@ def found(row: int, line: Sequence[Token]) -> Iterator[Equation]:
             left, right = tuple(range(start + 1, signs[-1])), tuple(range(signs[-1] + 1, stop))
             a, b = (evaluated([line[i] for i in side]) for side in (left, right))
             ratio = Fraction(1) if a is not None and a == b else None
-            yield Equation(row, left, right, _single(line, right), ratio, is_annotation=True)
+            yield Equation(row, left, right, *_result(line, right), ratio, is_annotation=True)
     seen = [i for i, token in enumerate(line) if not token.is_hidden and token.kind not in ("mark", "space")]
     signs = [place for place, i in enumerate(seen) if line[i].kind == "equals"]
     for before, sign, after in zip([-1, *signs], signs, [*signs[1:], len(seen)], strict=False):
@@ -207,26 +210,23 @@ def _visible(row: int, line: Sequence[Token], ahead: list[int], behind: list[int
         ahead: The places from the sign before this one, or from the start of the line.
         behind: The places up to the next sign.
     """
+
+    def with_value(sides: Iterable[list[int]]) -> list[tuple[list[int], Fraction]]:
+        return [(side, value) for side in sides if (value := evaluated([line[i] for i in side])) is not None]
+
     marks = [k for k, i in enumerate(ahead) if line[i].kind == "other" and line[i].text not in _IN_ARITHMETIC]
     ahead = ahead[marks[-1] + 1 if marks else 0 :]
     is_piece = [token.kind == "number" or is_unknown(token) for token in line]
-    lefts = [ahead[k:] for k, i in enumerate(ahead) if is_piece[i] or line[i].text in "(-+"]
-    rights = [behind[: k + 1] for k, i in enumerate(behind) if is_piece[i] or line[i].text in ")%"][::-1]
-    values = [[evaluated([line[i] for i in side]) for side in sides] for sides in (lefts, rights)]
-    for ratio in RATIOS:
-        for left, a in zip(lefts, values[0], strict=True):
-            for right, b in zip(rights, values[1], strict=True):
-                has_percent = any(line[i].text == "%" for i in (*left, *right))
-                if a is not None and b is not None and a == b * ratio and (ratio == 1 or has_percent):
-                    arithmetic = (
-                        i for i in right if is_piece[i] or line[i].kind == "operator" or line[i].text in "()%"
-                    )
-                    return Equation(
-                        row, tuple(left), tuple(arithmetic), _single(line, right), ratio, is_annotation=False
-                    )
+    lefts = with_value(ahead[k:] for k, i in enumerate(ahead) if is_piece[i] or line[i].text in "(-+")
+    rights = with_value(behind[: k + 1] for k, i in enumerate(behind) if is_piece[i] or line[i].text in ")%")[::-1]
+    for ratio, (left, a), (right, b) in product(RATIOS, lefts, rights):
+        if a == b * ratio and (ratio == 1 or any(line[i].text == "%" for i in (*left, *right))):
+            places = (i for i in right if is_piece[i] or line[i].kind == "operator" or line[i].text in "()%")
+            return Equation(row, tuple(left), tuple(places), *_result(line, right), ratio, is_annotation=False)
     return None
 
 
-def _single(line: Sequence[Token], side: Sequence[int]) -> int | None:
-    arithmetic = [i for i in side if line[i].kind in ("number", "operator")]
-    return arithmetic[0] if len(arithmetic) == 1 and line[arithmetic[0]].kind == "number" else None
+def _result(line: Sequence[Token], side: Iterable[int]) -> tuple[int | None, Fraction | None]:
+    places = [i for i in side if line[i].kind in ("number", "operator")]
+    is_one = len(places) == 1 and line[places[0]].kind == "number"
+    return (places[0], line[places[0]].value) if is_one else (None, None)

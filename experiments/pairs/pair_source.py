@@ -19,18 +19,22 @@ class Pair(Protocol):
     @property
     def id(self) -> str:
         """A name that no other pair of the source has."""
+        ...
 
     @property
     def question(self) -> str:
         """The question."""
+        ...
 
     @property
     def preferred(self) -> str:
         """The preferred answer."""
+        ...
 
     @property
     def dispreferred(self) -> str:
         """The dispreferred answer."""
+        ...
 
 
 def pairs(
