@@ -11,13 +11,14 @@ The two texts are laid beside each other, token by token. Five facts must then h
 It shares nothing but arithmetic with the modules that make pairs, so that its agreement with them means something.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import repeat, zip_longest
 from typing import Literal, NamedTuple, get_args
 
 from experiments.pairs import equations
+from experiments.pairs.arithmetic import implied
 from experiments.pairs.equations import Equation, Token, number
 
 __all__ = ["KINDS", "Finding", "FindingId", "Kind", "findings"]
@@ -98,7 +99,6 @@ def _record_faults(record: Mapping[str, object]) -> Iterator[Finding]:
 
 
 _Both = tuple[Token, Token]  # a token of the right text, and the one in its place in the wrong text
-_LABELS = ("step", "day", "week", "month", "year", "grade", "level", "chapter", "part", "number", "room", "#")
 
 
 def _is_alike(right: Token, wrong: Token, is_operator_free: bool) -> bool:
@@ -148,6 +148,7 @@ class _Check:
             yield Finding("altered-step", f"no step went from {pair.old} to {pair.new} by a {pair.kind}.")
             return
         self.step = altered[0]
+        self.operands = self._operands_became([self.step])
         self.writings = [] if is_dropped else [e for e in self.equations if self._says_step(e)]
         for e in self.equations:
             new = self.new if e.row == self.dropped and e.value == self.old else self._new_value(e)
@@ -230,8 +231,7 @@ class _Check:
             for token, behind in zip_longest(row, row[1:])
             if token.value is not None and not (token.value == 1 and behind and behind.text == "/")
         }
-        known |= self.numerals | equations.implied(pair.question)
-        known |= {a.value for a, _ in self._both(step, step.left) if a.value is not None}
+        known |= self.numerals | implied(pair.question)
         known |= {value / 100 for value in known}
         may_change = pair.kind in ("wrong-operand", "swapped-quantity")
         for e in self.writings:
@@ -303,9 +303,7 @@ class _Check:
                         yield Finding("left-over-value", f"line {row + 1} still says {a.text}.")
                     continue
                 is_factor = (row, i) not in operands and any(equations.is_unknown(t) for t, _ in line[i + 1 : i + 2])
-                became = self._became(a.value, row, is_operand) | self._operands_became(row, is_step=True).get(
-                    a.value, set()
-                )
+                became = self._became(a.value, row, is_operand) | self._step_became(a.value, row)
                 if is_factor or b.value not in became:
                     yield Finding("new-number", f"{said}.")
 
@@ -329,28 +327,30 @@ class _Check:
             if old * ratio == value and (e.row <= row or not (is_operand or value in self.numerals))
         }
 
-    def _operands_became(self, row: int, *, is_step: bool) -> dict[Fraction | None, set[Fraction | None]]:
-        """The values in the places of each operand of a line, or of the altered step where it stands on that line."""
+    def _operands_became(self, es: Iterable[Equation]) -> dict[Fraction | None, set[Fraction | None]]:
+        """The values in the places of each operand of some equations."""
         became: dict[Fraction | None, set[Fraction | None]] = {}
-        for e in [self.step] if is_step else self.equations:
-            for a, b in self._both(e, e.left) if e.row == row else ():
-                became.setdefault(a.value, set()).add(b.value)
+        for a, b in (both for e in es for both in self._both(e, e.left)):
+            became.setdefault(a.value, set()).add(b.value)
         return became
+
+    def _step_became(self, value: Fraction, row: int) -> set[Fraction | None]:
+        """The values in the places of an operand of the altered step, where the step stands on a line."""
+        return self.operands.get(value, set()) if row == self.step.row else set()
 
     def _is_left_over(self, row: int, i: int, is_operand: bool) -> bool:
         """Whether a number that stays can only be the old value of a step, or of an operand of the altered step."""
         line = self.rights[row]
         value = line[i].value
-        if self._is_label(row, i):
-            return False
-        if not is_operand and value != 1 and value not in self._operands_became(row, is_step=False).get(value, {value}):
-            step = self._operands_became(row, is_step=True)
+        operands = self._operands_became(e for e in self.equations if e.row == row)
+        if not is_operand and value != 1 and value not in operands.get(value, {value}):
+            step = self.operands if row == self.step.row else {}
             return value not in self.numerals or (value in step and value not in set().union(*step.values()))
         sources = [e for e, old, _ in self.changes if old == value and e.row <= row]
         if not sources or value in self.numerals or (value == 1 and not is_operand):
             return False
         text = "".join(token.text for token in (line if is_operand else line[i + 1 : i + 3]))
-        if value in equations.implied(text + self.pair.question * is_operand):
+        if value in implied(text + self.pair.question * is_operand):
             return False
         changed = [e for e, _, _ in self.changes]
         kept = [e for e in self.equations if e.value == value and e not in changed and (e.row, e.result) != (row, i)]
@@ -358,20 +358,12 @@ class _Check:
         is_older = any(token.value == value for other in self.rights[:first] for token in other)
         return not is_older and not any(e.row <= row for e in kept)
 
-    def _is_label(self, row: int, i: int) -> bool:
-        """Whether a number counts or names rather than measures: "Day 2", "2.", "100%"."""
-        line = self.rights[row]
-        before = [token.text.lower() for token in line[max(0, i - 2) : i] if token.kind != "space"]
-        after = line[i + 1].text if i + 1 < len(line) else ""
-        is_whole = line[i].value == 100 and after == "%"
-        return is_whole or (before[-1] in _LABELS if before else after in (".", ")", ":"))
-
     def _is_written_otherwise(self, a: Token, b: Token, row: int) -> bool:
         """Whether a number is written in a way that shows which text is the wrong one."""
         if a.value is None or b.value is None:
             return False
         decimals = [len(token.text.partition(".")[2]) for token in (a, b)]
-        is_operand = b.value in self._operands_became(row, is_step=True).get(a.value, ())
+        is_operand = b.value in self._step_became(a.value, row)
         return (
             a.value == b.value
             or b.value <= 0

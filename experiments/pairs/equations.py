@@ -12,7 +12,7 @@ from typing import NamedTuple
 from experiments.pairs import arithmetic
 from experiments.pairs.arithmetic import CARDINALS, TO_NINE
 
-__all__ = ["RATIOS", "Equation", "Token", "evaluated", "found", "implied", "is_unknown", "number", "numerals", "tokens"]
+__all__ = ["RATIOS", "Equation", "Token", "evaluated", "found", "is_unknown", "number", "numerals", "tokens"]
 
 # Tokens ---------------------------------------------------------------------------------------------------------------
 
@@ -83,33 +83,7 @@ def is_unknown(token: Token) -> bool:
     return token.kind == "word" and token.text in "xyz"
 
 
-# Quantities -----------------------------------------------------------------------------------------------------------
-
-# Numbers that words bring along without a digit, as "minute" brings 60.
-_IMPLIED = {
-    r"\b(half|halv|twice|doubl|couple|both|pair|twin|each|other|average)": (2,),
-    r"\b(third|thrice|tripl|triang)": (3, 180),
-    r"\b(quart|fourth|quadrupl|square|rectang|perimeter)": (2, 4, 25),
-    r"fifth|\bnickel": (5,),
-    r"sixth": (6,),
-    r"eighth": (8,),
-    r"tenth|\b(dime|decade)": (10,),
-    r"\b(foot|feet|inch|yard|dozen)": (3, 12, 36),
-    r"\b(pound|ounce|cup|gallon|pint)": (2, 4, 8, 16, 128),
-    r"\bscore": (20,),
-    r"\b(second|minute|hour)": (30, 60, 3600),
-    r"\b(days?\b|daily)": (7, 24, 30, 31, 365),
-    r"\bweek": (2, 4, 5, 7, 52),
-    r"\b(month|year|annual)": (4, 12, 28, 30, 31, 52, 365),
-    r"%|\b(percent|cents?\b|dollar|hundred)": (100,),
-    r"\b(thousand|kilo|kg|km|gram|meter)": (100, 1000),
-}
 _ONE = re.compile(r"\b(one|once|single|another)\b|(?<![\d.])1(?!\.?\d|/| \d+/)", re.IGNORECASE)
-
-
-def implied(text: str) -> set[Fraction]:
-    """The numbers that the words of a text bring along without a digit."""
-    return {Fraction(value) for words, values in _IMPLIED.items() if re.search(words, text, re.I) for value in values}
 
 
 def numerals(question: str) -> set[Fraction]:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from experiments.data import gsm8k
 from experiments.pairs import arithmetic
-from experiments.pairs.arithmetic import CARDINALS, TO_NINE
+from experiments.pairs.arithmetic import CARDINALS, TO_NINE, implied
 
-__all__ = ["QUESTION", "Formula", "Mention", "Number", "Origin", "Solution", "Step", "implied", "read"]
+__all__ = ["QUESTION", "Formula", "Mention", "Number", "Origin", "Solution", "Step", "read"]
 
 QUESTION = -1
 """The step of an origin that is no step: the question, or common knowledge such as the days of a week."""
@@ -40,31 +40,6 @@ _NUMBER_WORD = re.compile(
     re.IGNORECASE,
 )
 _UNITS = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "dozen": 12}
-# Numbers that words bring along without a digit.
-_IMPLIED = {
-    r"half|halv|twice|doubl|couple|both|pair|twin|second": (2,),
-    r"third|thrice|tripl|three": (3,),
-    r"quarter|fourth|quadrupl": (4, 25),
-    r"fifth": (5,),
-    r"sixth": (6,),
-    r"eighth": (8,),
-    r"tenth": (10,),
-    r"dozen": (12,),
-    r"hundred|percent|%|cent|\bmeter|metre": (100,),
-    r"thousand|kilo|\bkg|\bkm|gram|liter|\bton": (1000,),
-    r"\bday|week|daily": (7, 5, 24, 30),
-    r"month|year|annual": (12, 4, 30, 52, 365),
-    r"hour|minute|second|[ap]\.?m\b": (60, 24, 12),
-    r"foot|feet|inch": (12,),
-    r"yard": (3,),
-    r"pound|ounce": (16,),
-    r"gallon|quart|pint": (4, 2, 8, 16),
-    r"nickel": (5,),
-    r"dime": (10,),
-    r"square|rectang": (4, 2),
-    r"triang": (3, 2),
-    r"leg|wheel|tire": (4, 2),
-}
 _ALWAYS = frozenset({Fraction(1), Fraction(2)})
 
 
@@ -281,12 +256,6 @@ def _numerals(text: str) -> frozenset[Fraction]:
     """The numbers of a text as digits and as words."""
     numbers = *_digits(_tokens(text, 0, len(text))), *_number_words(text, 0, len(text))
     return frozenset(number.value for number in numbers)
-
-
-def implied(text: str) -> frozenset[Fraction]:
-    """The numbers that a text's words imply: 2 by "twice", 12 by "dozen", 60 by "hour"."""
-    rows = (values for words, values in _IMPLIED.items() if re.search(words, text, re.IGNORECASE))
-    return frozenset(Fraction(value) for values in rows for value in values)
 
 
 def _is_label(text: str, number: Number) -> bool:
