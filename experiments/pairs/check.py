@@ -268,9 +268,8 @@ class _Check:
     def _copies(self, e: Equation) -> list[list[int]]:
         """The places of the arithmetic of an annotation, and of the same arithmetic elsewhere on its line."""
         line = self.rights[e.row]
-        own, places = (
-            [i for i in side if line[i].kind in ("number", "operator")] for side in (e.left, range(len(line)))
-        )
+        places = [i for i, token in enumerate(line) if token.kind in ("number", "operator")]
+        own = [i for i in places if i in e.left]
         parts = [places[k : k + len(own)] for k in range(len(places) - len(own) + 1) if len(own) >= len("1+1")]
         return [own, *(part for part in parts if [line[i].meaning for i in part] == [line[i].meaning for i in own])]
 
@@ -281,9 +280,7 @@ class _Check:
         operands = {(e.row, i) for e in self.equations for i in e.left}
         # Judged as equations: results, the altered step, the number behind an annotation, the middle of 5*6*7=30*7=210.
         judged = {(e.row, i) for e in self.equations if e.ratio is not None for i in e.right}
-        judged |= {
-            (e.row, i) for e in self.equations if e.is_annotation for i in range(e.right[-1] + 2, e.right[-1] + 4)
-        }
+        judged |= {(e.row, e.right[-1] + gap) for e in self.equations if e.is_annotation for gap in (2, 3)}
         step = {(e.row, i) for e in self.writings for places in (e.left, *self._copies(e)) for i in places}
         judged |= step | {(e.row, i) for e in self.equations if self._continues(e) for i in e.left}
         for row, line in enumerate(self.rows[:-1]):
@@ -353,10 +350,13 @@ class _Check:
         if value in implied(text + self.pair.question * is_operand):
             return False
         changed = [e for e, _, _ in self.changes]
-        kept = [e for e in self.equations if e.value == value and e not in changed and (e.row, e.result) != (row, i)]
+        is_kept = any(
+            e.value == value and e.row <= row and e not in changed and (e.row, e.result) != (row, i)
+            for e in self.equations
+        )
         first = min(e.row for e in sources)
         is_older = any(token.value == value for other in self.rights[:first] for token in other)
-        return not is_older and not any(e.row <= row for e in kept)
+        return not is_kept and not is_older
 
     def _is_written_otherwise(self, a: Token, b: Token, row: int) -> bool:
         """Whether a number is written in a way that shows which text is the wrong one."""
