@@ -34,10 +34,10 @@ later step to the final answer. The kinds of error:
                      result
 A line of the solution that contradicts itself is left as it is: an annotation
 that is not what is written in front of it, or a false equation.
-A second program, which shares no code with the first, reads each pair again;
-pairs that it objects to are left out and counted. FILE gets one line for each
-pair: id, question, preferred, dispreferred, gold, wrong, kind, step, num_steps,
-old, new. The same seed gives the same pairs.
+A check, which shares nothing but arithmetic with the code that makes the pairs,
+reads each of them again; pairs that it objects to are left out and counted.
+FILE gets one line for each pair: id, question, preferred, dispreferred, gold,
+wrong, kind, step, num_steps, old, new. The same seed gives the same pairs.
 
 examples:
   python -m experiments pairs --data data/gsm8k --seed 0 --out pairs.jsonl

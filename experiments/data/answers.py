@@ -89,18 +89,6 @@ def _numbers(text: str) -> Iterator[_Number]:
 # Spellings ------------------------------------------------------------------------------------------------------------
 
 
-class _Spelling(NamedTuple):
-    """One way to write numbers: characters that every text with it has, its pattern, and its replacement."""
-
-    mark: str
-    pattern: re.Pattern[str]
-    plain: str | Callable[[re.Match[str]], str]
-
-
-def _spelling(mark: str, pattern: str, plain: str | Callable[[re.Match[str]], str]) -> _Spelling:
-    return _Spelling(mark, re.compile(pattern, re.MULTILINE), plain)
-
-
 def _shifted(match: re.Match[str]) -> str:
     value = Fraction(match[1]) * Fraction(10) ** int(match[2])
     return f"{value.numerator}/{value.denominator}" if value.denominator > 1 else str(value.numerator)
@@ -120,51 +108,48 @@ _LENGTH = re.compile(r"(?<![A-Za-z])(?:mm|cm|dm|m|km|in|ft|yd|mi)\Z")
 # Blanks of every kind, LaTeX's among them, and apostrophes.
 _THIN = r"(?:\{,\}|,\\!|\\[,;:! ]|~|[ \u00a0\u2007\u2009\u202f'’])"
 _LABELS = "Day|Week|Month|Year|Part|Round|Phase|Stage|Case|Option|Section"
-# A model that has lost its way writes thousands of blanks or of opened boxes: each pattern takes linear time in them.
-_SPELLINGS = (
+# Each way to write numbers: characters that every text with it has, its pattern, and its replacement. A model that has
+# lost its way writes thousands of blanks or of opened boxes: each pattern takes linear time in them.
+_SPELLINGS: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     # <<48+24=72>>72 says 72 twice; without a number behind it an annotation says its result.
-    _spelling("<<", r"<<[^<>\n]*>>(?=\$?-?\.?[0-9])", ""),
-    _spelling("<<", r"<<(?:[^<>=\n]*=)*([^<>=\n]*)>>", r" \1 "),
+    ("<<", r"<<[^<>\n]*>>(?=\$?-?\.?[0-9])", ""),
+    ("<<", r"<<(?:[^<>=\n]*=)*([^<>=\n]*)>>", r" \1 "),
     # What LaTeX needs around a sign or a word.
-    _spelling("\\", r"\\([$%])", r"\1"),
-    _spelling("\\", r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}0-9]*)\}", r"\1"),
+    ("\\", r"\\([$%])", r"\1"),
+    ("\\", r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}0-9]*)\}", r"\1"),
     # Thousands: 10,\!000, 12\;000, 12 000, 1'234, 10, 000; and 1.234.567, which can be no decimal.
-    _spelling(
-        "", rf"(?<![0-9.,/])[0-9]{{1,3}}(?:{_THIN}[0-9]{{3}})+(?![0-9])", lambda match: re.sub("[^0-9]", "", match[0])
-    ),
-    _spelling(", 000", r"(?<=[0-9]), 000(?![0-9])", "000"),
-    _spelling(
-        ".", r"(?<![0-9.,/])[0-9]{1,3}(?:\.[0-9]{3}){2,}(?![0-9]|\.[0-9])", lambda match: match[0].replace(".", "")
-    ),
+    ("", rf"(?<![0-9.,/])[0-9]{{1,3}}(?:{_THIN}[0-9]{{3}})+(?![0-9])", lambda match: re.sub("[^0-9]", "", match[0])),
+    (", 000", r"(?<=[0-9]), 000(?![0-9])", "000"),
+    (".", r"(?<![0-9.,/])[0-9]{1,3}(?:\.[0-9]{3}){2,}(?![0-9]|\.[0-9])", lambda match: match[0].replace(".", "")),
     # Fractions, and mixed numbers: the fraction behind a number is parted from it by a blank.
-    _spelling("frac", r"(?<=[0-9])[^\S\n]?\\(?=[dtc]?frac)", r" \\"),
-    _spelling(
+    ("frac", r"(?<=[0-9])[^\S\n]?\\(?=[dtc]?frac)", r" \\"),
+    (
         "frac",
         r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|([0-9]))\s*(?:\{([^{}]*)\}|([0-9]))",
         lambda match: f"{(match[1] or match[2] or '').strip()}/{(match[3] or match[4] or '').strip()}",
     ),
-    _spelling("half", r"(?<=[0-9]) and (?:a|one)[ -]half\b", " 1/2"),
+    ("half", r"(?<=[0-9]) and (?:a|one)[ -]half\b", " 1/2"),
     # Powers: of ten behind a factor they shift; of a unit they say nothing; of another number they are no answer.
-    _spelling(
+    (
         "10^",
         r"(?<![0-9.,/])([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(?:\\times|\\cdot|[×x*·]) ?10\^\{?(-?[0-9]{1,2})\}?(?![0-9])",
         _shifted,
     ),
-    _spelling("^", r"(?<=[A-Za-z}])[^\S\n]?\^[^\S\n]?\{?-?[0-9]+\}?", " "),
-    _spelling("^", r"(?<![0-9,.])[0-9][0-9,.]*[^\S\n]?\^[^\S\n]?\{?-?[0-9]+\}?", " "),
-    _spelling("", r"(?<=[a-z])[23](?![0-9A-Za-z]|\.[0-9])", _of_unit),
+    ("^", r"(?<=[A-Za-z}])[^\S\n]?\^[^\S\n]?\{?-?[0-9]+\}?", " "),
+    ("^", r"(?<![0-9,.])[0-9][0-9,.]*[^\S\n]?\^[^\S\n]?\{?-?[0-9]+\}?", " "),
+    ("", r"(?<=[a-z])[23](?![0-9A-Za-z]|\.[0-9])", _of_unit),
     # "Step 3:" is a name. Of a time only the full hour is a number, of a ratio nothing is.
-    _spelling("Step ", r"\bStep [0-9]{1,3}\b", "Step"),
-    _spelling(":", rf"\b(?:{_LABELS}) [0-9]{{1,3}}(?=\**:)", "Step"),
-    _spelling(":", r"(?<![0-9:])([0-9]{1,2}):00(?::00)?(?![0-9:])", r"\1"),
-    _spelling(":", r"(?<![0-9])[0-9]+(?::[0-9]+)+", " "),
+    ("Step ", r"\bStep [0-9]{1,3}\b", "Step"),
+    (":", rf"\b(?:{_LABELS}) [0-9]{{1,3}}(?=\**:)", "Step"),
+    (":", r"(?<![0-9:])([0-9]{1,2}):00(?::00)?(?![0-9:])", r"\1"),
+    (":", r"(?<![0-9])[0-9]+(?::[0-9]+)+", " "),
     # Amounts: $ 5, $5k, = - 5.
-    _spelling(
+    (
         "",
         rf"({_CURRENCY}) ?([0-9.][0-9,.]*)(?:([kKM])\b)?",
         lambda match: match[1] + match[2] + {"k": " thousand", "K": " thousand", "M": " million"}.get(match[3], ""),
     ),
-    _spelling("=", rf"=[^\S\n]?-[^\S\n](?={_CURRENCY}?\.?[0-9])", "= -"),
+    ("=", rf"=[^\S\n]?-[^\S\n](?={_CURRENCY}?\.?[0-9])", "= -"),
 )
 _SIGNS = {**dict.fromkeys("−–‐‑﹣－", "-"), "⁄": "/", "≈": "="}
 _SIGN = re.compile(f"[{''.join(_SIGNS)}]")
@@ -189,7 +174,7 @@ def _plain(text: str) -> str:
     text = _ENUMERATOR.sub(without_enumerator, text)
     for mark, pattern, plain in _SPELLINGS:
         if mark in text:
-            text = pattern.sub(plain, text)
+            text = re.sub(pattern, plain, text, flags=re.MULTILINE)
     return text
 
 

@@ -15,7 +15,6 @@ __all__ = ["GENERATED", "HUB", "SOURCES", "DataSource", "Split", "count", "probl
 
 GENERATED = "generated"
 HUB = "hub"
-_NUM_PROBLEMS: dict[Split, int] = {"train": 7473, "test": 1319}  # of GSM8K
 
 
 class DataSource(Protocol):
@@ -52,7 +51,7 @@ class _Hub:
         return islice(gsm8k.from_hub(split), limit)
 
     def count(self, split: Split) -> int:
-        return _NUM_PROBLEMS[split]
+        return gsm8k.NUM_PROBLEMS[split]
 
 
 class _Generated:
@@ -63,7 +62,7 @@ class _Generated:
         return word_problems.generate(limit or self.count(split), seed=seed, split=split)
 
     def count(self, split: Split) -> int:
-        return _NUM_PROBLEMS[split]
+        return gsm8k.NUM_PROBLEMS[split]
 
 
 SOURCES: dict[str, DataSource] = {GENERATED: _Generated(), HUB: _Hub()}

@@ -13,10 +13,9 @@ from pathlib import Path
 from experiments import files
 from experiments.data import gsm8k
 
-__all__ = ["GSM8K_URL", "NUM_PROBLEMS", "DownloadError", "hub_model", "new_folder", "problems", "wheel"]
+__all__ = ["GSM8K_URL", "DownloadError", "hub_model", "new_folder", "problems", "wheel"]
 
 GSM8K_URL = "https://raw.githubusercontent.com/openai/grade-school-math/master/grade_school_math/data"
-NUM_PROBLEMS = {"train": 7473, "test": 1319}
 
 _PATTERNS = ["*.json", "*.safetensors", "*.jinja"]  # of a model's repository: the weights, and how they are read
 _SECONDS_BETWEEN_REPORTS = 0.25
@@ -123,8 +122,9 @@ def problems(folder: Path, url: str, on_split: Callable[[str], None]) -> None:
                 f"{address} could not be fetched: {error}. Copy train.jsonl and test.jsonl of openai/grade-school-math "
                 "into data/gsm8k, or fetch from a mirror with --url; or work with --data generated."
             ) from None
-        if count != NUM_PROBLEMS[split]:
-            raise DownloadError(f"{address} must have {NUM_PROBLEMS[split]} problems; got {count}. Fetch it again.")
+        expected = gsm8k.NUM_PROBLEMS[split]
+        if count != expected:
+            raise DownloadError(f"{address} must have {expected} problems; got {count}. Fetch it again.")
 
 
 def hub_model(name: str, folder: Path, *, has_bars: bool) -> None:

@@ -13,11 +13,22 @@ from experiments import files
 from experiments.data import answers
 from experiments.files import BrokenLineError
 
-__all__ = ["HUB_NAME", "SPLITS", "BrokenLineError", "Problem", "Split", "final_answer", "from_folder", "from_hub"]
+__all__ = [
+    "HUB_NAME",
+    "NUM_PROBLEMS",
+    "SPLITS",
+    "BrokenLineError",
+    "Problem",
+    "Split",
+    "final_answer",
+    "from_folder",
+    "from_hub",
+]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 HUB_NAME = "openai/gsm8k"
+NUM_PROBLEMS: dict[Split, int] = {"train": 7473, "test": 1319}
 _MOST_CHARACTERS = 20_000  # the longest solution of GSM8K has 1,300; reading one takes more than linear time
 
 

@@ -6,7 +6,7 @@ whatever the seeds. The plots are the table `templates.txt`; nothing here knows 
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from hashlib import blake2b
@@ -81,13 +81,21 @@ def _mixed(number: int, salt: int, num_bits: int) -> int:
 # The table ------------------------------------------------------------------------------------------------------------
 
 
+class _Step(NamedTuple):
+    """A step of a solution: the name of its result, its arithmetic, and the line that shows it, in each wording."""
+
+    name: str
+    tokens: list[str]
+    wordings: list[str]
+
+
 class _Event(NamedTuple):
     """Something that happens to the amount of a problem.
 
     Attributes:
         draws: The numbers that it needs.
         say: A sentence of the question, in each of its wordings.
-        steps: The expressions and the lines of the solution that show them, each in its wordings.
+        steps: The steps of the solution.
         ask: The question of a problem that ends here.
         is_sure: Whether numbers for it can be drawn at any amount.
         is_needed: Whether it cannot be left out on the way to later ones.
@@ -95,7 +103,7 @@ class _Event(NamedTuple):
 
     draws: list[str]
     say: list[str]
-    steps: list[tuple[str, list[str]]]
+    steps: list[_Step]
     ask: str
     is_sure: bool
     is_needed: bool
@@ -104,6 +112,12 @@ class _Event(NamedTuple):
 class _Theme(NamedTuple):
     words: dict[str, list[str]]
     stages: dict[str, list[_Event]]
+
+
+def _step(text: str) -> _Step:
+    expression, _, wordings = text.partition(": ")
+    name, _, formula = expression.rpartition(" = ")
+    return _Step(name or "now", formula.split(), wordings.split(" / "))
 
 
 @cache
@@ -121,9 +135,8 @@ def _table() -> tuple[list[tuple[str, str, str, str]], list[_Theme]]:
             theme.words[names] = rows.split("; ")
         elif parts and not line.startswith("#"):
             draws, say, steps, ask = [*parts, "", ""][:4]
-            lines = [step.partition(": ")[::2] for step in steps.split(" ; ") if step]
-            wordings = [(expression, said.split(" / ")) for expression, said in lines]
-            event = _Event(draws.split(), say.split(" / "), wordings, ask, "?" not in first, "!" in first)
+            lines = [_step(step) for step in steps.split(" ; ") if step]
+            event = _Event(draws.split(), say.split(" / "), lines, ask, "?" not in first, "!" in first)
             theme.stages.setdefault(first.strip("?!"), []).append(event)
     money = themes.pop("money")
     names = themes.pop("people").words
@@ -158,29 +171,19 @@ class _Number(NamedTuple):
         return str(self)
 
 
-_Draw = tuple[str, bool, tuple[_Number, ...]]
-
-
 @cache
-def _options(draw: str) -> _Draw:
+def _options(draw: str) -> tuple[str, bool, list[_Number]]:
     """The name of a draw such as `p:$+2-9`, whether it is counted from the current amount, and its numbers."""
     name, _, text = draw.partition(":")
-    is_money, is_above = "$" in text, "+" in text
-    text = text.strip("$+")
-    if "-" in text:
-        bounds, _, step = text.partition("/")
-        low, high = map(int, bounds.split("-"))
-        values = map(Fraction, range(low, high + 1, int(step or 1)))
-    else:
-        values = map(Fraction, text.split(","))
-    return name, is_above, tuple(_Number(value, is_money) for value in values)
+    bounds, _, step = text.strip("$+").partition("/")
+    low, _, high = bounds.partition("-")
+    values = range(int(low), int(high) + 1, int(step or 1)) if high else bounds.split(",")
+    return name, "+" in text, [_Number(Fraction(value), "$" in text) for value in values]
 
 
-def _value(tokens: Sequence[str], names: Mapping[str, object]) -> tuple[list["_Number"], _Number]:
+def _value(tokens: Sequence[str], names: Mapping[str, _Number]) -> tuple[list[_Number], _Number]:
     """The numbers of an expression, and its value; money where its first term is."""
-    numbers = [
-        number if isinstance(number := names.get(name), _Number) else _Number(Fraction(name)) for name in tokens[::2]
-    ]
+    numbers = [names.get(token) or _Number(Fraction(token)) for token in tokens[::2]]
     terms: list[tuple[Fraction, int]] = []  # with the power of the dollar
     for sign, number in zip(["+", *tokens[1::2]], numbers, strict=True):
         if sign in "+-":
@@ -192,11 +195,19 @@ def _value(tokens: Sequence[str], names: Mapping[str, object]) -> tuple[list["_N
     return numbers, _Number(sum((value for value, _ in terms), Fraction(0)), bool(terms[0][1]))
 
 
-def _is_plausible(number: _Number, operands: Sequence[_Number], tokens: Sequence[str]) -> bool:
+def _workings(event: _Event, names: dict[str, _Number]) -> Iterator[tuple[_Step, list[_Number], _Number]]:
+    """Each step of an event, its numbers and its result, which gets its name before the next step."""
+    for step in event.steps:
+        numbers, result = _value(step.tokens, names)
+        yield step, numbers, result
+        names[step.name] = result
+
+
+def _is_plausible(step: _Step, numbers: Sequence[_Number], result: _Number) -> bool:
     """Whole, or cents; no sum too large; no difference below a half; and enough left of a share for later events."""
-    is_loss = "-" in tokens and tokens[0] == "now"
-    least = max(2, operands[0].value / 2) if is_loss else 5 if "/" in tokens else 2  # 2, so that every noun is plural
-    return (number.value * (100 if number.is_money else 1)).denominator == 1 and least <= number.value <= _LARGEST
+    is_loss = "-" in step.tokens and step.tokens[0] == "now"
+    least = max(2, numbers[0].value / 2) if is_loss else 5 if "/" in step.tokens else 2  # 2: every noun is plural
+    return (result.value * (100 if result.is_money else 1)).denominator == 1 and least <= result.value <= _LARGEST
 
 
 # Stories --------------------------------------------------------------------------------------------------------------
@@ -215,7 +226,8 @@ class _Story:
         self._signs, self._blank = chance.choice([("*", " "), ("*", ""), ("x", " ")])
         self._sentences: list[str] = []
         self._lines: list[str] = []
-        self._names: dict[str, object] = {}
+        self._words: dict[str, str] = {}
+        self._numbers: dict[str, _Number] = {}
         self._ask = ""
 
     def of_steps(self, num_steps: int) -> tuple[str, str, str]:
@@ -225,10 +237,8 @@ class _Story:
         self._cast(theme, people)
         start, *stages = theme.stages.values()
         opening = self._one(start)
-        for draw in opening.draws:
-            name, _, options = _options(draw)
-            self._names[name] = self._one(options)
-        self._names["now"] = self._names["a"]
+        self._numbers = {name: self._one(options) for name, _, options in map(_options, opening.draws)}
+        self._numbers["now"] = self._numbers["a"]
         self._add(opening, self._one(opening.say))
         assert self._num_keys == 1, "the first sentence must show the whole key"
         for place, events in enumerate(stages, start=1):
@@ -241,10 +251,8 @@ class _Story:
                 self._chance.shuffle(choices)
                 self._happen(choices)
         assert len(self._lines) == num_steps, f"{len(self._lines)} steps instead of {num_steps}: {self._lines}"
-        answer = self._names["now"]
-        assert isinstance(answer, _Number)
-        solution = "\n".join([*self._lines, f"#### {answer.digits}"])
-        return " ".join([*self._sentences, self._ask]), solution, answer.digits
+        answer = self._numbers["now"].digits
+        return " ".join([*self._sentences, self._ask]), "\n".join([*self._lines, f"#### {answer}"]), answer
 
     def _one(self, options: Sequence[_T]) -> _T:
         """One of several things that differ in the first sentence: by the key while it lasts, then by chance."""
@@ -260,52 +268,38 @@ class _Story:
         """Gives the people and the words of a plot their names."""
         hero, she, his, him = self._one(people)
         friend = self._chance.choice([name for name, *_ in people if name != hero])
-        self._names |= {"hero": hero, "friend": friend, "she": she, "his": his, "him": him}
-        self._names |= {"She": she.capitalize(), "His": his.capitalize()}
+        self._words = {"hero": hero, "friend": friend, "she": she, "his": his, "him": him}
+        self._words |= {"She": she.capitalize(), "His": his.capitalize()}
         for names, rows in theme.words.items():
             row = self._chance.choice(rows) if names == "gift" else self._one(rows)  # no first sentence has the gift
-            self._names |= dict(zip(names.split("|"), row.split("|"), strict=True))
+            self._words |= dict(zip(names.split("|"), row.split("|"), strict=True))
 
     def _happen(self, choices: Sequence[_Event]) -> None:
         """Adds the first event for which there are numbers that fit."""
         for event in choices:
             draws = [_options(draw) for draw in event.draws]
-            numbers = list(product(*(options for _, _, options in draws)))
+            numbers = list(product(*(options for *_, options in draws)))
             self._chance.shuffle(numbers)
             for drawn in numbers:
-                names = self._named(event, zip(draws, drawn, strict=True))
-                if names is not None:
-                    self._names = names
-                    return self._add(event, self._chance.choice(event.say))
-        return None
-
-    def _named(self, event: _Event, drawn: Iterable[tuple[_Draw, _Number]]) -> dict[str, object] | None:
-        """The names with the numbers and results of an event; None where a result would not be plausible."""
-        names, now = dict(self._names), self._names["now"]
-        assert isinstance(now, _Number)
-        for (name, is_above, _), number in drawn:
-            names[name] = number._replace(value=number.value + now.value) if is_above else number
-        for expression, _ in event.steps:
-            name, _, formula = expression.rpartition(" = ")
-            tokens = formula.split()
-            operands, result = _value(tokens, names)
-            if not _is_plausible(result, operands, tokens):
-                return None
-            names[name] = result
-        return names
+                names = dict(self._numbers)
+                for (name, is_above, _), number in zip(draws, drawn, strict=True):
+                    names[name] = number._replace(value=number.value + is_above * names["now"].value)
+                if all(_is_plausible(*working) for working in _workings(event, dict(names))):
+                    self._numbers = names
+                    self._add(event, self._chance.choice(event.say))
+                    return
 
     def _add(self, event: _Event, sentence: str) -> None:
         """Adds an event, whose numbers are drawn, to the question and the solution."""
-        self._sentences.append(sentence.format_map(self._names))
-        self._ask = event.ask.format_map(self._names)
-        for expression, wordings in event.steps:
-            name, _, formula = expression.rpartition(" = ")
-            tokens = formula.split()
-            operands, result = _value(tokens, self._names)
-            shown, bare = list(tokens), list(tokens)
-            shown[::2], bare[::2] = map(str, operands), (number.digits for number in operands)
-            text = self._blank.join(shown).replace("*", self._signs)
+        self._sentences.append(self._text(sentence))
+        self._ask = self._text(event.ask)
+        for step, numbers, result in _workings(event, self._numbers):
+            said, bare = list(step.tokens), list(step.tokens)
+            said[::2], bare[::2] = map(str, numbers), (number.digits for number in numbers)
+            text = self._blank.join(said).replace("*", self._signs)
             mark = "$" * result.is_money
             arithmetic = f"{text} = {mark}<<{''.join(bare)}={result.digits}>>{result.digits}"
-            self._lines.append(self._chance.choice(wordings).format_map(self._names).replace("@", arithmetic))
-            self._names[name or "now"] = result
+            self._lines.append(self._text(self._chance.choice(step.wordings)).replace("@", arithmetic))
+
+    def _text(self, template: str) -> str:
+        return template.format_map(self._words | self._numbers)

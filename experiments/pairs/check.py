@@ -8,16 +8,17 @@ The two texts are laid beside each other, token by token. Five facts must then h
 - The operands of the altered step come from the question or from the text before it.
 - The last line follows from the steps.
 
-The check shares no module with those that make pairs, so that its agreement with them means something.
+It shares nothing but arithmetic with the modules that make pairs, so that its agreement with them means something.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import zip_longest
+from itertools import repeat, zip_longest
 from typing import Literal, NamedTuple, get_args
 
 from experiments.pairs import equations
+from experiments.pairs.arithmetic import implied
 from experiments.pairs.equations import Equation, Token, number
 
 __all__ = ["KINDS", "Finding", "FindingId", "Kind", "findings"]
@@ -62,11 +63,10 @@ def findings(record: Mapping[str, object]) -> list[Finding]:
     Returns:
         The faults. After a broken record, or texts that cannot be laid beside each other, nothing else is checked.
     """
-    faults = list(dict.fromkeys(_record_faults(record)))
+    faults = list(_record_faults(record))
     if not faults:
-        check = _Check(_Pair(**{key: record[key] for key in _Pair._fields}))  # type: ignore[arg-type]
-        faults = list(dict.fromkeys(check.faults()))
-    return faults
+        faults += _Check(_Pair(**{key: record[key] for key in _Pair._fields})).faults()  # type: ignore[arg-type]
+    return list(dict.fromkeys(faults))
 
 
 class _Pair(NamedTuple):
@@ -99,7 +99,6 @@ def _record_faults(record: Mapping[str, object]) -> Iterator[Finding]:
 
 
 _Both = tuple[Token, Token]  # a token of the right text, and the one in its place in the wrong text
-_LABELS = ("step", "day", "week", "month", "year", "grade", "level", "chapter", "part", "number", "room", "#")
 
 
 def _is_alike(right: Token, wrong: Token, is_operator_free: bool) -> bool:
@@ -114,9 +113,10 @@ class _Check:
 
     def __init__(self, pair: _Pair) -> None:
         self.pair = pair
-        self.texts = [[equations.tokens(line) for line in text.split("\n")] for text in pair[2:4]]
-        self.equations = [e for row, line in enumerate(self.texts[0]) for e in equations.found(row, line)]
+        self.rights, self.wrongs = ([equations.tokens(line) for line in text.split("\n")] for text in pair[2:4])
+        self.equations = [e for row, line in enumerate(self.rights) for e in equations.found(row, line)]
         self.old, self.new = number(pair.old), number(pair.new)
+        self.gold, self.wrong = number(pair.gold), number(pair.dispreferred.rpartition("#### ")[2])
         self.numerals = equations.numerals(pair.question)
         self.rows: list[list[_Both]] = []
         # The value that an equation had and the one that it has, where it changed.
@@ -125,34 +125,35 @@ class _Check:
     def faults(self) -> Iterator[Finding]:
         pair = self.pair
         for text, answer in ((pair.preferred, pair.gold), (pair.dispreferred, pair.wrong)):
-            mark, last = text.rpartition("\n")[2][:5], text.rpartition("\n")[2][5:]
-            if mark != "#### " or number(last) is None or number(last) != number(answer):
-                yield Finding("last-line", f"the last line must be '#### {answer}'; got {mark + last!r:.60}.")
-        self.gold, self.wrong = number(pair.gold), number(pair.dispreferred.rpartition("#### ")[2])
+            line = text.rpartition("\n")[2]
+            value = number(line.removeprefix("#### "))
+            if not line.startswith("#### ") or value is None or value != number(answer):
+                yield Finding("last-line", f"the last line must be '#### {answer}'; got {line!r:.60}.")
         if self.gold in (self.wrong, number(pair.wrong)):
             yield Finding("same-answer", f"wrong is {pair.wrong}, which is the right answer {pair.gold}.")
-        steps = [e for e in self.equations if self._value(e) == self.old and self._may_be_step(e)]
+        steps = [e for e in self.equations if e.value == self.old and self._may_be_step(e)]
         is_dropped = pair.kind == "dropped-step"
-        dropped = [e for e in steps if is_dropped and self._is_only_step(e) and self._unlike(e.row) is None]
-        unlike = self._unlike(dropped[0].row if dropped else None)
+        rows = (e.row for e in steps if is_dropped and self._is_only_step(e) and self._unlike(e.row) is None)
+        self.dropped = next(rows, None)
+        unlike = self._unlike(self.dropped)
         if unlike is not None:
             yield Finding("words", f"line {unlike + 1} differs in more than numbers and the operator of the step.")
             return
-        wrongs = self.texts[1]
-        if dropped:
-            wrongs = [*wrongs[: dropped[0].row], self.texts[0][dropped[0].row], *wrongs[dropped[0].row :]]
-        self.rows = [list(zip(*lines, strict=True)) for lines in zip(self.texts[0], wrongs, strict=True)]
-        self.dropped = dropped[0].row if dropped else None
-        altered = dropped if is_dropped else [e for e in steps if self._is_altered(e)]
+        wrongs = list(self.wrongs)
+        if self.dropped is not None:
+            wrongs.insert(self.dropped, self.rights[self.dropped])
+        self.rows = [list(zip(*lines, strict=True)) for lines in zip(self.rights, wrongs, strict=True)]
+        altered = [e for e in steps if (e.row == self.dropped if is_dropped else self._is_altered(e))]
         if not altered:
             yield Finding("altered-step", f"no step went from {pair.old} to {pair.new} by a {pair.kind}.")
             return
         self.step = altered[0]
+        self.operands = self._operands_became([self.step])
+        self.writings = [] if is_dropped else [e for e in self.equations if self._says_step(e)]
         for e in self.equations:
-            is_named = e.row == self.dropped and self._value(e) == self.old
-            old, new = self._value(e), self.new if is_named else self._value(e, side=1)
-            if old is not None and new is not None and old != new:
-                self.changes.append((e, old, new))
+            new = self.new if e.row == self.dropped and e.value == self.old else self._new_value(e)
+            if e.value is not None and new is not None and e.value != new:
+                self.changes.append((e, e.value, new))
         yield from self._step_faults()
         yield from self._equation_faults()
         yield from self._number_faults()
@@ -162,33 +163,31 @@ class _Check:
 
     def _unlike(self, dropped: int | None) -> int | None:
         """The first line, from 0, where the texts differ in more than they may."""
-        rights, wrongs = [row for i, row in enumerate(self.texts[0]) if i != dropped], self.texts[1]
+        rights = [line for row, line in enumerate(self.rights) if row != dropped]
         is_free = self.pair.kind == "wrong-operator"
-        for i, (right, wrong) in enumerate(zip(rights, wrongs, strict=False)):
-            if len(right) != len(wrong) or not all(map(_is_alike, right, wrong, [is_free] * len(right))):
-                return i
-        return None if len(rights) == len(wrongs) else min(len(rights), len(wrongs))
+        for row, (right, wrong) in enumerate(zip(rights, self.wrongs, strict=False)):
+            if len(right) != len(wrong) or not all(map(_is_alike, right, wrong, repeat(is_free))):
+                return row
+        return None if len(rights) == len(self.wrongs) else min(len(rights), len(self.wrongs))
 
     def _both(self, e: Equation, places: Sequence[int]) -> list[_Both]:
         return [self.rows[e.row][i] for i in places]
 
-    def _value(self, e: Equation, side: int = 0) -> Fraction | None:
-        """The value of the right side, in the right text (0) or the wrong one (1), where it is one number."""
-        if e.result is None:
-            return None
-        return self.texts[0][e.row][e.result].value if not side else self.rows[e.row][e.result][side].value
+    def _new_value(self, e: Equation) -> Fraction | None:
+        return None if e.result is None else self.rows[e.row][e.result][1].value
 
     # The altered step -------------------------------------------------------------------------------------------------
 
     def _may_be_step(self, e: Equation) -> bool:
         """Whether the number of the step agrees: annotations count as steps, visible equations may count."""
-        places = [(o.row, o.left) for o in self.equations if o.is_annotation]
-        ahead, behind = (sum(map(test, places)) for test in ((e.row, e.left).__gt__, (e.row, e.left).__lt__))
+        place = (e.row, e.left)
+        annotated = [(o.row, o.left) for o in self.equations if o.is_annotation]
+        ahead, behind = sum(other < place for other in annotated), sum(other > place for other in annotated)
         # A visible equation that ends behind an annotation is the annotation's.
-        alone = [self.texts[0][o.row][(o.result or 2) - 2 : o.result] for o in self.equations if not o.is_annotation]
-        num_alone = sum(all(token.text != ">>" for token in ahead_of) for ahead_of in alone)
+        ends = [self.rights[o.row][(o.result or 2) - 2 : o.result] for o in self.equations if not o.is_annotation]
+        num_alone = sum(all(token.text != ">>" for token in end) for end in ends)
         step, num_steps = self.pair.step, self.pair.num_steps
-        return ahead < step and behind <= num_steps - step and num_steps <= len(places) + num_alone
+        return ahead < step and behind <= num_steps - step and num_steps <= len(annotated) + num_alone
 
     def _is_only_step(self, e: Equation) -> bool:
         return sum(o.is_annotation for o in self.equations if o.row == e.row) <= 1
@@ -199,7 +198,7 @@ class _Check:
         is_operator = any(a.meaning != b.meaning for a, b in left if a.kind == "operator")
         is_operand = any(a.value != b.value for a, b in left)
         return (
-            self._value(e, side=1) == self.new
+            self._new_value(e) == self.new
             and is_operator == (kind == "wrong-operator")
             and is_operand == (kind in ("wrong-operand", "swapped-quantity"))
             and self._holds(e) == (kind != "result-slip")
@@ -212,32 +211,30 @@ class _Check:
     def _says_step(self, e: Equation) -> bool:
         """Whether an equation is the altered step: its annotation, or the same arithmetic or result in plain text."""
         step = self.step
-        if e.row in (self.dropped, -1) or e.row != step.row or self._value(e) != self.old:
-            return False
-        values = [sorted(a.value for a, _ in self._both(o, o.left) if a.value is not None) for o in (e, step)]
+        numbers = [sorted(a.value for a, _ in self._both(o, o.left) if a.value is not None) for o in (e, step)]
         # Between the result in an annotation and the one behind it stand >> and $.
-        return abs((e.result or 0) - (step.result or 0)) <= len(">>$") or values[0] == values[1]
+        is_near = abs((e.result or 0) - (step.result or 0)) <= len(">>$")
+        return e.row == step.row and e.value == self.old and (is_near or numbers[0] == numbers[1])
 
     def _step_faults(self) -> Iterator[Finding]:
         """Operands from nowhere; a stand-in that is no number of the dropped step."""
         pair, step = self.pair, self.step
-        line = self.texts[0][step.row]
+        line = self.rights[step.row]
         if self.dropped is not None:
             if self.new not in {token.value for token in line}:
                 yield Finding("new-number", f"line {step.row + 1}: {pair.new} is no number of the dropped step.")
             return
-        before = [*self.texts[0][: step.row], line[: step.left[0]]]
+        before = [*self.rights[: step.row], line[: step.left[0]]]
         known = {
             token.value
             for row in before
             for token, behind in zip_longest(row, row[1:])
             if token.value is not None and not (token.value == 1 and behind and behind.text == "/")
         }
-        known |= self.numerals | equations.implied(pair.question)
-        known |= {a.value for a, _ in self._both(step, step.left) if a.value is not None}
+        known |= self.numerals | implied(pair.question)
         known |= {value / 100 for value in known}
         may_change = pair.kind in ("wrong-operand", "swapped-quantity")
-        for e in filter(self._says_step, self.equations):
+        for e in self.writings:
             for a, b in self._both(e, e.left):
                 if a.value != b.value and not (may_change and b.value in known):
                     yield Finding("new-number", f"line {e.row + 1}: the operand {a.text} became {b.text}.")
@@ -249,13 +246,13 @@ class _Check:
         for e in self.equations:
             both = self._both(e, (*e.left, *e.right))
             said = f"line {e.row + 1}: {''.join(b.text for _, b in both)}"
-            is_slip = self.pair.kind == "result-slip" and self._says_step(e)
+            is_slip = self.pair.kind == "result-slip" and e in self.writings
             if e.ratio is None and any(a.text != b.text for a, b in both):
                 yield Finding("arithmetic", f"{said} changed, and was false before.")
             elif e.ratio is not None and not self._holds(e) and not is_slip:
                 yield Finding("arithmetic", f"{said} is false.")
             if e.is_annotation:
-                old, new = self._value(e), self._value(e, side=1)
+                old, new = e.value, self._new_value(e)
                 for a, b in self._behind(e):
                     if old and new and a.value is not None and b.value != new * a.value / old:
                         yield Finding("arithmetic", f"{said}, but behind it stands {b.text}.")
@@ -270,10 +267,9 @@ class _Check:
 
     def _copies(self, e: Equation) -> list[list[int]]:
         """The places of the arithmetic of an annotation, and of the same arithmetic elsewhere on its line."""
-        line = self.texts[0][e.row]
-        own, places = (
-            [i for i in side if line[i].kind in ("number", "operator")] for side in (e.left, range(len(line)))
-        )
+        line = self.rights[e.row]
+        places = [i for i, token in enumerate(line) if token.kind in ("number", "operator")]
+        own = [i for i in places if i in e.left]
         parts = [places[k : k + len(own)] for k in range(len(places) - len(own) + 1) if len(own) >= len("1+1")]
         return [own, *(part for part in parts if [line[i].meaning for i in part] == [line[i].meaning for i in own])]
 
@@ -284,11 +280,8 @@ class _Check:
         operands = {(e.row, i) for e in self.equations for i in e.left}
         # Judged as equations: results, the altered step, the number behind an annotation, the middle of 5*6*7=30*7=210.
         judged = {(e.row, i) for e in self.equations if e.ratio is not None for i in e.right}
-        judged |= {
-            (e.row, i) for e in self.equations if e.is_annotation for i in range(e.right[-1] + 2, e.right[-1] + 4)
-        }
-        says_step = [e for e in self.equations if self._says_step(e)]
-        step = {(e.row, i) for e in says_step for places in (e.left, *self._copies(e)) for i in places}
+        judged |= {(e.row, e.right[-1] + gap) for e in self.equations if e.is_annotation for gap in (2, 3)}
+        step = {(e.row, i) for e in self.writings for places in (e.left, *self._copies(e)) for i in places}
         judged |= step | {(e.row, i) for e in self.equations if self._continues(e) for i in e.left}
         for row, line in enumerate(self.rows[:-1]):
             for i, (a, b) in enumerate(line):
@@ -307,9 +300,7 @@ class _Check:
                         yield Finding("left-over-value", f"line {row + 1} still says {a.text}.")
                     continue
                 is_factor = (row, i) not in operands and any(equations.is_unknown(t) for t, _ in line[i + 1 : i + 2])
-                became = self._became(a.value, row, is_operand) | self._operands_became(row, is_step=True).get(
-                    a.value, set()
-                )
+                became = self._became(a.value, row, is_operand) | self._step_became(a.value, row)
                 if is_factor or b.value not in became:
                     yield Finding("new-number", f"{said}.")
 
@@ -319,8 +310,8 @@ class _Check:
         return not e.is_annotation and ahead[-1:] == ["equals"]
 
     def _has_operator_beside(self, row: int, i: int) -> bool:
-        line = [token for token in self.texts[0][row] if token.kind != "space" and token.text != "$"]
-        place = next(k for k, token in enumerate(line) if token is self.texts[0][row][i])
+        line = [token for token in self.rights[row] if token.kind != "space" and token.text != "$"]
+        place = next(k for k, token in enumerate(line) if token is self.rights[row][i])
         beside = line[max(0, place - 1) : place + 2]
         return any(token.kind == "operator" for token in beside) or any(map(equations.is_unknown, beside[-1:]))
 
@@ -333,51 +324,46 @@ class _Check:
             if old * ratio == value and (e.row <= row or not (is_operand or value in self.numerals))
         }
 
-    def _operands_became(self, row: int, *, is_step: bool) -> dict[Fraction | None, set[Fraction | None]]:
-        """The values in the places of each operand of a line, or of the altered step where it stands on that line."""
+    def _operands_became(self, es: Iterable[Equation]) -> dict[Fraction | None, set[Fraction | None]]:
+        """The values in the places of each operand of some equations."""
         became: dict[Fraction | None, set[Fraction | None]] = {}
-        for e in [self.step] if is_step else self.equations:
-            for a, b in self._both(e, e.left) if e.row == row else ():
-                became.setdefault(a.value, set()).add(b.value)
+        for a, b in (both for e in es for both in self._both(e, e.left)):
+            became.setdefault(a.value, set()).add(b.value)
         return became
+
+    def _step_became(self, value: Fraction, row: int) -> set[Fraction | None]:
+        """The values in the places of an operand of the altered step, where the step stands on a line."""
+        return self.operands.get(value, set()) if row == self.step.row else set()
 
     def _is_left_over(self, row: int, i: int, is_operand: bool) -> bool:
         """Whether a number that stays can only be the old value of a step, or of an operand of the altered step."""
-        line = self.texts[0][row]
+        line = self.rights[row]
         value = line[i].value
-        if self._is_label(row, i):
-            return False
-        if not is_operand and value != 1 and value not in self._operands_became(row, is_step=False).get(value, {value}):
-            step = self._operands_became(row, is_step=True)
+        operands = self._operands_became(e for e in self.equations if e.row == row)
+        if not is_operand and value != 1 and value not in operands.get(value, {value}):
+            step = self.operands if row == self.step.row else {}
             return value not in self.numerals or (value in step and value not in set().union(*step.values()))
         sources = [e for e, old, _ in self.changes if old == value and e.row <= row]
         if not sources or value in self.numerals or (value == 1 and not is_operand):
             return False
         text = "".join(token.text for token in (line if is_operand else line[i + 1 : i + 3]))
-        if value in equations.implied(text + self.pair.question * is_operand):
+        if value in implied(text + self.pair.question * is_operand):
             return False
         changed = [e for e, _, _ in self.changes]
-        kept = [
-            e for e in self.equations if self._value(e) == value and e not in changed and (e.row, e.result) != (row, i)
-        ]
+        is_kept = any(
+            e.value == value and e.row <= row and e not in changed and (e.row, e.result) != (row, i)
+            for e in self.equations
+        )
         first = min(e.row for e in sources)
-        is_older = any(token.value == value for other in self.texts[0][:first] for token in other)
-        return not is_older and not any(e.row <= row for e in kept)
-
-    def _is_label(self, row: int, i: int) -> bool:
-        """Whether a number counts or names rather than measures: "Day 2", "2.", "100%"."""
-        line = self.texts[0][row]
-        before = [token.text.lower() for token in line[max(0, i - 2) : i] if token.kind != "space"]
-        after = line[i + 1].text if i + 1 < len(line) else ""
-        is_whole = line[i].value == 100 and after == "%"
-        return is_whole or (before[-1] in _LABELS if before else after in (".", ")", ":"))
+        is_older = any(token.value == value for other in self.rights[:first] for token in other)
+        return not is_kept and not is_older
 
     def _is_written_otherwise(self, a: Token, b: Token, row: int) -> bool:
         """Whether a number is written in a way that shows which text is the wrong one."""
         if a.value is None or b.value is None:
             return False
         decimals = [len(token.text.partition(".")[2]) for token in (a, b)]
-        is_operand = b.value in self._operands_became(row, is_step=True).get(a.value, ())
+        is_operand = b.value in self._step_became(a.value, row)
         return (
             a.value == b.value
             or b.value <= 0
@@ -390,7 +376,7 @@ class _Check:
     def _answer_faults(self) -> Iterator[Finding]:
         if self.gold is None or self.wrong is None:
             return
-        sources = [e for e in self.equations if self._value(e) == self.gold]
+        sources = [e for e in self.equations if e.value == self.gold]
         became = {new for e, _, new in self.changes if e in sources[-1:]} or ({self.gold} if sources else set())
         if self.wrong not in (became or self._became(self.gold, len(self.rows), is_operand=False)):
             yield Finding("final-answer", f"the last line says {self.wrong}; the steps do not give it.")

@@ -1,13 +1,14 @@
 """Wrong solutions made from right ones: one error in one step, carried through every later step to a wrong answer.
 
 All else of the solution stays as it is, so that nothing but the error distinguishes the two. A solution that cannot be
-altered without a contradiction is refused, with a reason. The check of pairs must not share this code.
+altered without a contradiction is refused, with a reason. The check of pairs shares nothing with this code but
+arithmetic.
 """
 
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -16,7 +17,7 @@ from itertools import combinations
 from typing import Literal, NamedTuple, get_args
 
 from experiments.data import gsm8k
-from experiments.pairs import solutions
+from experiments.pairs import arithmetic, solutions
 from experiments.pairs.solutions import QUESTION, Formula, Mention, Number, Origin, Solution, Step
 
 __all__ = ["KINDS", "REASONS", "Corruption", "Kind", "Reason", "Refusal", "corrupt"]
@@ -146,7 +147,6 @@ def corrupt(
                 except _RefusedError as refused:
                     reasons[refused.reason] += 1
                     continue
-                old, new = _decimal(solution.steps[place].value), _decimal(error.value)
                 return Corruption(
                     id=problem.id,
                     question=problem.question,
@@ -157,8 +157,8 @@ def corrupt(
                     kind=kind,
                     step=place + 1,
                     num_steps=len(solution.steps),
-                    old=old,
-                    new=new,
+                    old=_decimal(solution.steps[place].value),
+                    new=_decimal(error.value),
                 )
     return Refusal(problem.id, max(REASONS, key=lambda reason: reasons[reason]) if reasons else "no-such-error")
 
@@ -170,25 +170,20 @@ def _errors(solution: Solution, place: int, kind: Kind, chance: random.Random) -
         return
     if kind == "result-slip":
         groups = _slips(step)
-    elif not step.is_written_out:  # the text would not say what the annotation says
-        groups = ()
-    elif kind == "wrong-operator":
-        groups = _wrong_operators(step)
-    elif kind == "wrong-operand":
-        groups = (_wrong_operands(solution, place),)
-    elif kind == "swapped-quantity":
-        groups = (_swaps(step),)
+    elif step.is_written_out:  # else the text would not say what the annotation says
+        groups = _ERRORS_OF_FORMULA[kind](solution, place)
     else:
-        groups = (_stand_ins(solution, step),)
+        return
     for group in groups:
         yield from chance.sample(group, len(group))
 
 
-def _wrong_operators(step: Step) -> Iterator[list[_Error]]:
+def _wrong_operators(solution: Solution, place: int) -> Iterator[list[_Error]]:
     """Each operator replaced by one that is taken for it, and then by one that is less likely to be."""
+    step = solution.steps[place]
     formula = step.formulas[0]
     places = [i for i, symbol in enumerate(formula.symbols) if symbol in "+-*/"]
-    if len(places) != len(formula.operators) or any(start == end for f in step.formulas for start, end in f.operators):
+    if any(start == end for written in step.formulas for start, end in written.operators):
         return
     for instead in ({"+": "-", "-": "+", "*": "+/", "/": "*"}, {"+": "*", "/": "-"}):
         errors: list[_Error] = []
@@ -196,12 +191,12 @@ def _wrong_operators(step: Step) -> Iterator[list[_Error]]:
             if i in formula.fraction_bars or not i or formula.symbols[i - 1] == "(":
                 continue
             for other in instead.get(formula.symbols[i], ""):
-                value = solutions.evaluate((*formula.symbols[:i], other, *formula.symbols[i + 1 :]), formula.values)
+                value = arithmetic.evaluate((*formula.symbols[:i], other, *formula.symbols[i + 1 :]), formula.values)
                 errors += [_Error(value, operator=(number, other))] if value is not None else []
         yield errors
 
 
-def _wrong_operands(solution: Solution, place: int) -> list[_Error]:
+def _wrong_operands(solution: Solution, place: int) -> Iterator[list[_Error]]:
     """Each number that is not part of a fraction replaced by another one of the question or of an earlier step."""
     step = solution.steps[place]
     formula = step.formulas[0]
@@ -216,7 +211,7 @@ def _wrong_operands(solution: Solution, place: int) -> list[_Error]:
         and value not in stated  # "12 mph faster is 60+18" says at once what is wrong
         and value <= _MOST_TIMES_AN_OPERAND * other <= _MOST_TIMES_AN_OPERAND**2 * value
     ]
-    return _with_operands(formula, changes)
+    yield _with_operands(formula, changes)
 
 
 def _numbers_beside(solution: Solution, step: Step) -> frozenset[Fraction]:
@@ -230,31 +225,38 @@ def _numbers_beside(solution: Solution, step: Step) -> frozenset[Fraction]:
     return solutions.implied(solution.text[slice(*solution.lines[step.line])]) | said
 
 
-def _swaps(step: Step) -> list[_Error]:
+def _swaps(solution: Solution, place: int) -> Iterator[list[_Error]]:
     """Each two numbers that are not part of a fraction in each other's place."""
-    formula = step.formulas[0]
+    formula = solution.steps[place].formulas[0]
     free = [(i, value) for i, value in enumerate(formula.values) if i not in formula.fractions]
-    return _with_operands(formula, [{i: b, j: a} for (i, a), (j, b) in combinations(free, 2) if a != b])
+    yield _with_operands(formula, [{i: b, j: a} for (i, a), (j, b) in combinations(free, 2) if a != b])
 
 
 def _with_operands(formula: Formula, changes: Iterable[Mapping[int, Fraction]]) -> list[_Error]:
     errors: list[_Error] = []
     for change in changes:
-        value = solutions.evaluate(formula.symbols, [change.get(i, old) for i, old in enumerate(formula.values)])
+        value = arithmetic.evaluate(formula.symbols, [change.get(i, old) for i, old in enumerate(formula.values)])
         errors += [_Error(value, change)] if value is not None else []
     return errors
 
 
-def _stand_ins(solution: Solution, step: Step) -> list[_Error]:
+def _stand_ins(solution: Solution, place: int) -> Iterator[list[_Error]]:
     """The numbers of a step that may be used where its result belongs: earlier results, else the question's."""
-    if sum(other.line == step.line for other in solution.steps) > 1:
-        return []
+    step = solution.steps[place]
     formula = step.formulas[0]
-    numbers = [
-        (v, s) for i, (v, s) in enumerate(zip(formula.values, step.origins, strict=True)) if i not in formula.fractions
-    ]
-    results = [value for value, origins in numbers if any(origin.step != QUESTION for origin in origins)]
-    return [_Error(value) for value in results or [value for value, _ in numbers if value in solution.numerals]]
+    if sum(other.line == step.line for other in solution.steps) == 1:
+        free = [i for i in range(len(formula.values)) if i not in formula.fractions]
+        results = [i for i in free if any(origin.step != QUESTION for origin in step.origins[i])]
+        numbers = results or [i for i in free if formula.values[i] in solution.numerals]
+        yield [_Error(formula.values[i]) for i in numbers]
+
+
+_ERRORS_OF_FORMULA: Mapping[Kind, Callable[[Solution, int], Iterator[list[_Error]]]] = {
+    "wrong-operator": _wrong_operators,
+    "wrong-operand": _wrong_operands,
+    "swapped-quantity": _swaps,
+    "dropped-step": _stand_ins,
+}
 
 
 def _slips(step: Step) -> Iterator[list[_Error]]:
@@ -289,52 +291,44 @@ def _propagate(problem: gsm8k.Problem, solution: Solution, place: int, kind: Kin
         _RefusedError: If it would contradict itself, give the right answer, or hold a number that nobody would write.
     """
     steps = solution.steps
-    step = steps[place]
+    step, last = steps[place], solution.answer_step
     if error.value == step.value:
         raise _RefusedError("answer-unmoved")
-    new = {i: other.value for i, other in enumerate(steps)}
-    new[place] = error.value
     _require_plausible(step, error.value)
+    new = [other.value for other in steps]
+    new[place] = error.value
     for later in range(place + 1, len(steps)):
         new[later] = _value_after(steps[later], new)
-    assert solution.answer_step is not None
-    if new[solution.answer_step] == steps[solution.answer_step].value:
+    assert last is not None
+    if new[last] == steps[last].value:
         raise _RefusedError("answer-unmoved")
-    changed = {i: steps[i].value for i in new if new[i] != steps[i].value}
-    dropped = solution.lines[step.line] if kind == "dropped-step" else (0, 0)
-    edits: list[tuple[int, int, str]] = []
+    start, end = solution.lines[step.line] if kind == "dropped-step" else (0, -1)
+    edits = [(start, end + 1, "")]
     for mention in solution.mentions:
         number = mention.number
-        if dropped[0] <= number.start < dropped[1]:
+        if start <= number.start < end:
             continue
         value = _new_value(number, mention.origins, new)
         if value == number.value:
-            _require_explained(solution, mention, changed)
-        if value != number.value and mention.line in solution.inconsistent:
+            _require_explained(solution, mention, new)
+        elif mention.line in solution.inconsistent:
             raise _RefusedError("inconsistent-original")
-        if value != number.value:
-            edits.append((number.start, number.end, _in_style(solution, number, value)))
+        else:
+            edits.append(_edit(solution, number, value))
     for formula in step.formulas:
-        for i, value in error.operands.items():
-            number = formula.numbers[i]
-            edits.append((number.start, number.end, _in_style(solution, number, value)))
+        edits += [_edit(solution, formula.numbers[i], value) for i, value in error.operands.items()]
         if error.operator is not None:
             i, symbol = error.operator
-            start, end = formula.operators[i]
             is_annotation = formula is step.formulas[0] and step.is_annotated
-            edits.append(
-                (start, end, symbol if is_annotation else _operator_like(solution.text[start:end], symbol, solution))
-            )
-    wrong = new[solution.answer_step]
-    edits.append((solution.answer.start, solution.answer.end, _in_style(solution, solution.answer, wrong)))
-    if kind == "dropped-step":
-        edits.append((dropped[0], dropped[1] + 1, ""))
+            written = symbol if is_annotation else _operator_like(solution, formula.operators[i], symbol)
+            edits.append((*formula.operators[i], written))
+    edits.append(_edit(solution, solution.answer, new[last]))
     text = _apply(solution.text, edits)
     _require_consistent(problem, solution, text, place, kind, new)
     return text, gsm8k.final_answer(text)
 
 
-def _new_value(number: Number, origins: Iterable[Origin], new: Mapping[int, Fraction]) -> Fraction:
+def _new_value(number: Number, origins: Iterable[Origin], new: Sequence[Fraction]) -> Fraction:
     """The value of a number after steps have new values; its own where it comes out of nowhere."""
     options = {number.value if origin.step == QUESTION else new[origin.step] * origin.scale for origin in origins}
     if len(options) > 1:
@@ -342,13 +336,13 @@ def _new_value(number: Number, origins: Iterable[Origin], new: Mapping[int, Frac
     return options.pop() if options else number.value
 
 
-def _value_after(step: Step, new: Mapping[int, Fraction]) -> Fraction:
+def _value_after(step: Step, new: Sequence[Fraction]) -> Fraction:
     """The value of a later step."""
     numbers = zip(step.formulas[0].numbers, step.origins, strict=True)
     values = [_new_value(number, origins, new) for number, origins in numbers]
     if values == step.formulas[0].values:
         return step.value
-    value = solutions.evaluate(step.formulas[0].symbols, values)
+    value = arithmetic.evaluate(step.formulas[0].symbols, values)
     if value is None or not step.is_exact:
         raise _RefusedError("implausible-number")
     if value != step.value:
@@ -371,20 +365,21 @@ def _require_plausible(step: Step, value: Fraction) -> None:
         raise _RefusedError("implausible-number")
 
 
-def _require_explained(solution: Solution, mention: Mention, changed: Mapping[int, Fraction]) -> None:
+def _require_explained(solution: Solution, mention: Mention, new: Sequence[Fraction]) -> None:
     """Refuses an error where a changed result may have gone into a number that stays.
 
     A number worked out in the head would have to change as well, and the text does not say how.
     """
     value = mention.number.value
-    before = [i for i, step in enumerate(solution.steps) if step.results[-1].start < mention.number.start]
-    old = [changed[i] for i in before if i in changed]
+    num_before = sum(step.results[-1].start < mention.number.start for step in solution.steps)
+    before, behind = solution.steps[:num_before], solution.steps[num_before:]
+    old = [step.value for step, value in zip(before, new, strict=False) if step.value != value]
     if not mention.origins and value not in solution.question_values:
-        known = {solution.steps[i].value for i in before} | solution.known | _CONSTANTS
+        known = {step.value for step in before} | solution.known | _CONSTANTS
         if any(value in (a * b, a + b, abs(a - b)) or value * b == a for a in old for b in known):
             raise _RefusedError("unexplained-number")
-    is_behind = all(step.line != mention.line for step in solution.steps[len(before) :])
-    if mention.origins and is_behind and any(a == value * b for a in old for b in _PER_UNIT):
+    is_last = all(step.line != mention.line for step in behind)
+    if mention.origins and is_last and any(a == value * b for a in old for b in _PER_UNIT):
         raise _RefusedError("unexplained-number")  # "1000 grams are 1 kilogram"
 
 
@@ -392,10 +387,14 @@ _PER_UNIT = frozenset(Fraction(value) for value in (7, 12, 16, 24, 60, 100, 1000
 _CONSTANTS = frozenset(Fraction(value) for value in (3, 4, 5, 7, 10, 12, 24, 30, 52, 60, 100, 365, 1000))
 
 
+def _edit(solution: Solution, number: Number, value: Fraction) -> tuple[int, int, str]:
+    return number.start, number.end, _in_style(solution, number, value)
+
+
 def _in_style(solution: Solution, number: Number, value: Fraction) -> str:
     """A value written as another number is at its place: words, decimals, thousands separators."""
     if number.text[0].isalpha():
-        word = next((word for word, known in solutions.CARDINALS.items() if known == value), _decimal(value))
+        word = next((word for word, known in arithmetic.CARDINALS.items() if known == value), _decimal(value))
         return word.capitalize() if number.text[0].isupper() else word
     before, after = solution.text[: number.start], solution.text[number.end : number.end + 8]
     if value > 100 >= number.value and (after[:1] == "%" or after == " percent"):
@@ -422,13 +421,12 @@ def _in_style(solution: Solution, number: Number, value: Fraction) -> str:
 
 def _decimal(value: Fraction) -> str:
     """A value in as many decimals as it has; cut off where they do not end."""
-    text = f"{Decimal(value.numerator) / Decimal(value.denominator):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{(Decimal(value.numerator) / value.denominator).normalize():f}"
 
 
-def _operator_like(text: str, symbol: str, solution: Solution) -> str:
-    """An operator as the solution writes it: in words where the old one is a word."""
-    if len(text) > 1:
+def _operator_like(solution: Solution, place: tuple[int, int], symbol: str) -> str:
+    """An operator as the solution writes it: in words where the old one, at the place, is a word."""
+    if len(solution.text[slice(*place)]) > 1:
         return {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}[symbol]
     if symbol == "*":
         return next((sign for sign in ("x", "×") if f" {sign} " in solution.text), "*")
@@ -444,28 +442,23 @@ def _apply(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
 
 
 def _require_consistent(
-    problem: gsm8k.Problem, solution: Solution, text: str, place: int, kind: Kind, new: Mapping[int, Fraction]
+    problem: gsm8k.Problem, solution: Solution, text: str, place: int, kind: Kind, new: Sequence[Fraction]
 ) -> None:
     """Refuses a wrong solution that, read again, has other steps than intended, or a further false equation."""
     if abs(len(text) - len(solution.text)) > max(len(solution.text) / 4, 20):
         raise _RefusedError("implausible-number")
     again = solutions.read(replace(problem, solution=text, gold=gsm8k.final_answer(text)))
-    results = {number.start for number in solution.steps[place].results}
-    kept = [
-        right
-        for _, right in solution.relations
-        if not (kind == "result-slip" and right.start in results)
-        and not (kind == "dropped-step" and _line_of(solution, right.start) == solution.steps[place].line)
-    ]
+    step = solution.steps[place]
+    gone = {
+        "result-slip": [number.start for number in step.results],
+        "dropped-step": range(*solution.lines[step.line]),
+    }.get(kind, ())
+    num_kept = sum(right.start not in gone for _, right in solution.relations)
     expected = [(new[i], step.is_exact) for i, step in enumerate(solution.steps)]
-    if kind == "result-slip" and solution.steps[place].is_annotated:
+    if kind == "result-slip" and step.is_annotated:
         expected[place] = (new[place], False)
     elif kind in ("result-slip", "dropped-step"):  # in plain text an equation that does not hold is no step
         del expected[place]
     steps = [(step.value, step.is_exact) for step in again.steps]
-    if len(again.relations) < len(kept) or steps != expected:
+    if len(again.relations) < num_kept or steps != expected:
         raise _RefusedError("broken-equation")
-
-
-def _line_of(solution: Solution, place: int) -> int:
-    return next(line for line, (start, end) in enumerate(solution.lines) if start <= place <= end)

@@ -1,32 +1,29 @@
 """The equations of a solution, as the check of pairs reads them: tokens of a line, exact arithmetic, two equal sides.
 
-Python's grammar reads the arithmetic. This module must not know how wrong solutions are made, nor share a module with
-those that make them.
+This module must not know how wrong solutions are made. With the modules that make them it shares `arithmetic` alone.
 """
 
-import ast
-import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import cache
+from itertools import product
 from typing import NamedTuple
 
-__all__ = ["RATIOS", "Equation", "Token", "evaluated", "found", "implied", "is_unknown", "number", "numerals", "tokens"]
+from experiments.pairs import arithmetic
+from experiments.pairs.arithmetic import CARDINALS, TO_NINE
+
+__all__ = ["RATIOS", "Equation", "Token", "evaluated", "found", "is_unknown", "number", "numerals", "tokens"]
 
 # Tokens ---------------------------------------------------------------------------------------------------------------
 
-_ONES = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]  # "one" is a pronoun more often than a number
-_TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_CARDINALS = dict(zip([*_ONES, *_TEENS, *_TENS], [*range(2, 20), *range(20, 100, 10)], strict=True))
 _SPOKEN = {"plus": "+", "minus": "-", "times": "*", "divided by": "/", "multiplied by": "*"}
 _OPERATORS = {**_SPOKEN, "x": "*", "×": "*", "∗": "*", "÷": "/", "–": "-", "—": "-", "−": "-"}
+_TENS = [word for word, value in CARDINALS.items() if value >= 20]
 _AHEAD = r"(?=[^\S\n]*(?:[-$(][^\S\n]*)*\.?\d)"  # an operator stands before a number: miles/hour is no division
 _TOKEN = re.compile(
     rf"""(?P<label>(?<!>)\d+(?:st|nd|rd|th)\b|\b[^\W\d_xX]\d+\b)
     |(?P<number>\d+[ ]\d+/\d+(?![\d/])|(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)
-    |(?P<cardinal>(?<![\w-])(?:(?:{"|".join(_TENS)})[- ](?:{"|".join(_ONES)})|{"|".join(_CARDINALS)})\b)
+    |(?P<cardinal>(?<![\w-])(?:(?:{"|".join(_TENS)})[- ](?:{"|".join(TO_NINE)})|{"|".join(CARDINALS)})\b)
     |(?P<operator>[+*×÷∗]
         |(?:(?<=[\d)%\s])x|(?<=[\w)%\s>])/|[-–—−]|{"|".join(map(re.escape, _SPOKEN))}){_AHEAD})
     |(?P<equals>=|\bequals?\b)|(?P<mark><<|>>)|(?P<word>[^\W\d_]+)|(?P<other>\S)|(?P<space>\s+)""",
@@ -76,7 +73,7 @@ def tokens(line: str) -> list[Token]:
         is_hidden = text == "<<" if kind == "mark" else is_hidden
         value = number(text) if kind == "number" else None
         if kind == "cardinal":
-            value = Fraction(sum(_CARDINALS[word] for word in re.split("[- ]", text.lower())))
+            value = Fraction(sum(CARDINALS[word] for word in re.split("[- ]", text.lower())))
         row.append(Token(kind, text, value, is_hidden))
     return row
 
@@ -86,33 +83,7 @@ def is_unknown(token: Token) -> bool:
     return token.kind == "word" and token.text in "xyz"
 
 
-# Quantities -----------------------------------------------------------------------------------------------------------
-
-# Numbers that words bring along without a digit, as "minute" brings 60.
-_IMPLIED = {
-    r"\b(half|halv|twice|doubl|couple|both|pair|twin|each|other|average)": (2,),
-    r"\b(third|thrice|tripl|triang)": (3, 180),
-    r"\b(quart|fourth|quadrupl|square|rectang|perimeter)": (2, 4, 25),
-    r"fifth|\bnickel": (5,),
-    r"sixth": (6,),
-    r"eighth": (8,),
-    r"tenth|\b(dime|decade)": (10,),
-    r"\b(foot|feet|inch|yard|dozen)": (3, 12, 36),
-    r"\b(pound|ounce|cup|gallon|pint)": (2, 4, 8, 16, 128),
-    r"\bscore": (20,),
-    r"\b(second|minute|hour)": (30, 60, 3600),
-    r"\b(days?\b|daily)": (7, 24, 30, 31, 365),
-    r"\bweek": (2, 4, 5, 7, 52),
-    r"\b(month|year|annual)": (4, 12, 28, 30, 31, 52, 365),
-    r"%|\b(percent|cents?\b|dollar|hundred)": (100,),
-    r"\b(thousand|kilo|kg|km|gram|meter)": (100, 1000),
-}
 _ONE = re.compile(r"\b(one|once|single|another)\b|(?<![\d.])1(?!\.?\d|/| \d+/)", re.IGNORECASE)
-
-
-def implied(text: str) -> set[Fraction]:
-    """The numbers that the words of a text bring along without a digit."""
-    return {Fraction(value) for words, values in _IMPLIED.items() if re.search(words, text, re.I) for value in values}
 
 
 def numerals(question: str) -> set[Fraction]:
@@ -129,59 +100,33 @@ def numerals(question: str) -> set[Fraction]:
 
 # Arithmetic -----------------------------------------------------------------------------------------------------------
 
-_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
 _UNKNOWN = Fraction(999_983)  # a large prime: sums of multiples that are equal for it are equal for every number
-
-
-@cache
-def _parsed(source: str) -> ast.expr | None:
-    try:
-        return ast.parse(source, mode="eval").body
-    except SyntaxError:
-        return None
 
 
 def evaluated(side: Sequence[Token]) -> Fraction | None:
     """The value of arithmetic, without the words and signs between its numbers; None if it has none.
 
-    Each number is replaced by its place among the numbers before Python's grammar reads it, so that it stays exact. A
-    bracket or an unknown behind a number multiplies it: 2(3+4), 5x.
+    A bracket or an unknown behind a number multiplies it: 2(3+4), 5x.
     """
-    pieces: list[str] = []
+    symbols: list[str] = []
     values: list[Fraction] = []
     before = ""
     for token in side:
-        is_behind = bool(pieces) and pieces[-1] not in "(+-*/"
+        is_behind = bool(symbols) and symbols[-1] not in "(+-*/"
         if token.kind == "number" and token.value is not None:
-            pieces += ["*"] * (pieces[-1:] == [")"]) + [str(len(values))]
+            symbols += ["*"] * (symbols[-1:] == [")"]) + ["#"]
             values.append(token.value)
         elif is_unknown(token) and before != "word":
-            pieces += ["*"] * is_behind + [str(len(values))]
+            symbols += ["*"] * is_behind + ["#"]
             values.append(_UNKNOWN)
         elif token.kind == "operator":
-            pieces.append(str(token.meaning))
+            symbols.append(str(token.meaning))
         elif token.text in ("(", ")"):
-            pieces += ["*"] * (is_behind and token.text == "(") + [token.text]
-        elif token.text == "%" and pieces and pieces[-1].isdecimal():
-            values[-1] /= 100
+            symbols += ["*"] * (is_behind and token.text == "(") + [token.text]
+        elif token.text == "%" and symbols[-1:] == ["#"]:
+            symbols.append("%")
         before = before if token.kind == "space" else token.kind
-
-    def value(node: ast.expr | None) -> Fraction:
-        match node:
-            case ast.Constant(value=int(place)):
-                return values[place]
-            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=inner):
-                return -value(inner) if isinstance(sign, ast.USub) else value(inner)
-            case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _OPERATIONS:
-                return _OPERATIONS[type(sign)](value(left), value(right))
-        raise ArithmeticError
-
-    try:
-        return value(_parsed(" ".join(pieces)))
-    except ArithmeticError:  # a division by zero is one
-        return None
+    return arithmetic.evaluate(symbols, values)
 
 
 # Equations ------------------------------------------------------------------------------------------------------------
@@ -195,6 +140,7 @@ class Equation(NamedTuple):
         left: The places of its left side among the tokens of the line.
         right: The places of its right side; of a visible one without words.
         result: The place of the only number of the right side; None where an operator stands beside it.
+        value: That number.
         ratio: The left value over the right one, 1 but for a share that is also a percentage; None where it is false.
         is_annotation: Whether it stands between << and >>.
     """
@@ -203,6 +149,7 @@ class Equation(NamedTuple):
     left: tuple[int, ...]
     right: tuple[int, ...]
     result: int | None
+    value: Fraction | None
     ratio: Fraction | None
     is_annotation: bool
 
@@ -220,7 +167,7 @@ def found(row: int, line: Sequence[Token]) -> Iterator[Equation]:
             left, right = tuple(range(start + 1, signs[-1])), tuple(range(signs[-1] + 1, stop))
             a, b = (evaluated([line[i] for i in side]) for side in (left, right))
             ratio = Fraction(1) if a is not None and a == b else None
-            yield Equation(row, left, right, _single(line, right), ratio, is_annotation=True)
+            yield Equation(row, left, right, *_result(line, right), ratio, is_annotation=True)
     seen = [i for i, token in enumerate(line) if not token.is_hidden and token.kind not in ("mark", "space")]
     signs = [place for place, i in enumerate(seen) if line[i].kind == "equals"]
     for before, sign, after in zip([-1, *signs], signs, [*signs[1:], len(seen)], strict=False):
@@ -237,26 +184,23 @@ def _visible(row: int, line: Sequence[Token], ahead: list[int], behind: list[int
         ahead: The places from the sign before this one, or from the start of the line.
         behind: The places up to the next sign.
     """
+
+    def with_value(sides: Iterable[list[int]]) -> list[tuple[list[int], Fraction]]:
+        return [(side, value) for side in sides if (value := evaluated([line[i] for i in side])) is not None]
+
     marks = [k for k, i in enumerate(ahead) if line[i].kind == "other" and line[i].text not in _IN_ARITHMETIC]
     ahead = ahead[marks[-1] + 1 if marks else 0 :]
     is_piece = [token.kind == "number" or is_unknown(token) for token in line]
-    lefts = [ahead[k:] for k, i in enumerate(ahead) if is_piece[i] or line[i].text in "(-+"]
-    rights = [behind[: k + 1] for k, i in enumerate(behind) if is_piece[i] or line[i].text in ")%"][::-1]
-    values = [[evaluated([line[i] for i in side]) for side in sides] for sides in (lefts, rights)]
-    for ratio in RATIOS:
-        for left, a in zip(lefts, values[0], strict=True):
-            for right, b in zip(rights, values[1], strict=True):
-                has_percent = any(line[i].text == "%" for i in (*left, *right))
-                if a is not None and b is not None and a == b * ratio and (ratio == 1 or has_percent):
-                    arithmetic = (
-                        i for i in right if is_piece[i] or line[i].kind == "operator" or line[i].text in "()%"
-                    )
-                    return Equation(
-                        row, tuple(left), tuple(arithmetic), _single(line, right), ratio, is_annotation=False
-                    )
+    lefts = with_value(ahead[k:] for k, i in enumerate(ahead) if is_piece[i] or line[i].text in "(-+")
+    rights = with_value(behind[: k + 1] for k, i in enumerate(behind) if is_piece[i] or line[i].text in ")%")[::-1]
+    for ratio, (left, a), (right, b) in product(RATIOS, lefts, rights):
+        if a == b * ratio and (ratio == 1 or any(line[i].text == "%" for i in (*left, *right))):
+            places = (i for i in right if is_piece[i] or line[i].kind == "operator" or line[i].text in "()%")
+            return Equation(row, tuple(left), tuple(places), *_result(line, right), ratio, is_annotation=False)
     return None
 
 
-def _single(line: Sequence[Token], side: Sequence[int]) -> int | None:
-    arithmetic = [i for i in side if line[i].kind in ("number", "operator")]
-    return arithmetic[0] if len(arithmetic) == 1 and line[arithmetic[0]].kind == "number" else None
+def _result(line: Sequence[Token], side: Iterable[int]) -> tuple[int | None, Fraction | None]:
+    places = [i for i in side if line[i].kind in ("number", "operator")]
+    is_one = len(places) == 1 and line[places[0]].kind == "number"
+    return (places[0], line[places[0]].value) if is_one else (None, None)

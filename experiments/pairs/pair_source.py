@@ -1,7 +1,6 @@
-"""The sources of pairs of solutions, by the names that runs use: a table, and any other name is a source of problems.
+"""Pairs of a preferred and a dispreferred answer: the solutions of a source of problems, made wrong and checked.
 
-A new source, such as a file of human preferences, is a class with the two methods of `PairSource` and a row of
-`SOURCES`. The solutions of a source of problems are made wrong here, and each pair is checked.
+A new source, such as a file of human preferences, is a branch of the two functions for its name.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +10,7 @@ from experiments.data import data_sources
 from experiments.data.gsm8k import Split
 from experiments.pairs import check, corruption
 
-__all__ = ["SOURCES", "Pair", "PairSource", "Report", "count", "pairs"]
-
-Report = Callable[[int], None]
-"""Is called with the number of problems, or pairs, that are done."""
+__all__ = ["Pair", "count", "pairs"]
 
 
 class Pair(Protocol):
@@ -41,59 +37,26 @@ class Pair(Protocol):
         ...
 
 
-class PairSource(Protocol):
-    """A source of pairs."""
-
-    def pairs(self, split: Split, *, limit: int | None, seed: int, report: Report) -> Iterator[Pair]:
-        """The pairs of a split; the arguments are those of the function `pairs`."""
-        ...
-
-    def count(self, split: Split) -> int:
-        """The number of problems, or pairs, of a split."""
-        ...
-
-
-class _WrongSolutions:
-    """The problems of a data source, each with its solution and a wrong one, where one can be made soundly."""
-
-    def __init__(self, data: str) -> None:
-        self._data = data
-
-    def pairs(self, split: Split, *, limit: int | None, seed: int, report: Report) -> Iterator[Pair]:
-        problems = list(data_sources.problems(self._data, split, limit=limit, seed=seed))
-        for place, problem in enumerate(problems, start=1):
-            pair = corruption.corrupt(problem, seed=seed)
-            if isinstance(pair, corruption.Corruption) and not check.findings(pair.record()):
-                yield pair
-            report(place)
-
-    def count(self, split: Split) -> int:
-        return data_sources.count(self._data, split)
-
-
-SOURCES: dict[str, PairSource] = {}
-"""The sources that have a name and are no source of problems."""
-
-
-def _source(name: str) -> PairSource:
-    return SOURCES[name] if name in SOURCES else _WrongSolutions(name)
-
-
 def pairs(
-    source: str, split: Split, *, seed: int, limit: int | None = None, report: Report = lambda done: None
+    source: str, split: Split, *, seed: int, limit: int | None = None, report: Callable[[int], None] = lambda done: None
 ) -> Iterator[Pair]:
-    """The pairs of a split, one at a time.
+    """The pairs of a split, one at a time: of every problem whose solution can be made wrong soundly.
 
     Args:
-        source: A name of `SOURCES`, or a source of problems as in `data_sources.problems`.
+        source: A source of problems, as in `data_sources.problems`.
         split: Train or test.
         seed: Of the errors, and of problems that are generated.
-        limit: Only those of the first problems, or the first pairs.
-        report: Is called with the number of problems, or pairs, that are done.
+        limit: Only those of the first problems.
+        report: A function of the number of problems that are done.
     """
-    return _source(source).pairs(split, limit=limit, seed=seed, report=report)
+    problems = list(data_sources.problems(source, split, limit=limit, seed=seed))
+    for place, problem in enumerate(problems, start=1):
+        pair = corruption.corrupt(problem, seed=seed)
+        if isinstance(pair, corruption.Corruption) and not check.findings(pair.record()):
+            yield pair
+        report(place)
 
 
 def count(source: str, split: Split) -> int:
-    """The number of problems, or pairs, of a split."""
-    return _source(source).count(split)
+    """The number of problems of a split."""
+    return data_sources.count(source, split)

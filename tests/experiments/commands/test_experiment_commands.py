@@ -386,7 +386,7 @@ def site(tmp_path):
     """A server of two files, as the data lie on the web."""
     folder = tmp_path / "site"
     folder.mkdir()
-    for split, count in downloads.NUM_PROBLEMS.items():
+    for split, count in gsm8k.NUM_PROBLEMS.items():
         line = json.dumps({"question": "q?", "answer": "1+1 = <<1+1=2>>2\n#### 2"}) + "\n"
         (folder / f"{split}.jsonl").write_text(line * count)
     handler = partial(Quiet, directory=str(folder))

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from experiments.data import gsm8k
-from experiments.pairs import solutions
+from experiments.pairs import arithmetic, solutions
 from experiments.pairs.corruption import KINDS, REASONS, Corruption, Refusal, corrupt
 
 ANNOTATION = re.compile(r"<<([^=]*)=([^>]*)>>([0-9,.]*[0-9])")
@@ -403,7 +403,7 @@ def test_number_words_change_in_kind():
     solution = (
         "So 15 - 7 = <<15-7=8>>8 girls leave.\nEight girls, or those eight, take 8 * 5 = <<8*5=40>>40 balls.\n#### 40"
     )
-    words = {str(value): word for word, value in solutions.CARDINALS.items()}
+    words = {str(value): word for word, value in arithmetic.CARDINALS.items()}
     pairs = wrongs(question, solution, kinds=["result-slip", "wrong-operator"])
     assert {pair.new for pair in pairs} >= {"7", "9", "22"}
     for pair in pairs:
