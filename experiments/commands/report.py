@@ -136,8 +136,8 @@ def _terminal_table(arms: Sequence["Arm"]) -> "TerminalTable":
         table.add_column(heading, justify="right", min_width=width, no_wrap=True)  # a number cut short is another one
     for arm in arms:
         cells = [
-            summary.signed(made.mean if (made := summary.change(arm, field)) else None)
-            for field in (summary.PREFERRED, summary.DISPREFERRED)
+            summary.signed(change.mean if (change := summary.over_seeds(arm, name, "change")) else None)
+            for name in (summary.PREFERRED, summary.DISPREFERRED)
         ]
         table.add_row(
             arm.label,
@@ -154,5 +154,5 @@ def _last_product(arm: "Arm") -> float | None:
     """g⁺·g⁻ at the end, on the probe; on the batch where there was no probe."""
     from experiments.report import summary
 
-    made = [end for field in summary.PRODUCTS.values() if (end := summary.end(arm, field)) is not None]
-    return made[0].mean if made else None
+    products = [summary.over_seeds(arm, name, "end") for name in summary.PRODUCTS.values()]
+    return next((product.mean for product in products if product is not None), None)

@@ -126,7 +126,6 @@ def assemble(
     environment.filters |= {"number": summary.number}
     template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
     common, differing = _configs(runs)
-    found_limits: Sequence[caveats.Limit] = caveats.limits(arms)
     page = template.render(
         lead=summary.lead(arms),
         notes=notes,
@@ -139,7 +138,8 @@ def assemble(
         common=common,
         differing=differing,
         headers=_headers(runs),
-        limits=found_limits,
+        quantities=records.quantities(),
+        limits=caveats.limits(arms),
         num_runs=len(runs),
     )
     return {"index.html": page, **{f"{name}.csv": csv_text(table) for name, table in tables.items()}, **drawing.files}
@@ -149,8 +149,8 @@ def assemble(
 
 
 def _summary_row(arm: Arm) -> tuple[str, ...]:
-    def went(field: str, form: str = ".4g", scale: float = 1.0) -> str:
-        start, end, change = (of(arm, field) for of in (summary.start, summary.end, summary.change))
+    def went(name: str, form: str = ".4g", scale: float = 1.0) -> str:
+        start, end, change = (summary.over_seeds(arm, name, part) for part in ("start", "end", "change"))
         if start is None or end is None:
             return "-"
         if change is None:

@@ -103,6 +103,10 @@ class Run:
         """The number of updates made."""
         return self.updates[-1].update
 
+    def values(self, name: str) -> list[float]:
+        """All measurements of a quantity, by its name with dots; finite or not."""
+        return [amount for row in self.updates if (amount := records.value(row, name)) is not None]
+
     @property
     def collapsed_at(self) -> int | None:
         """The first update at which the criterion of collapse was met; None where it never was."""

@@ -228,6 +228,7 @@ def test_a_run_that_was_resumed_has_its_last_end(tmp_path):
         ('{"kind": "update", "update": 1.5}', "`update` must be a whole number; got '1.5'"),
         ('{"kind": "update", "update": 1}', "`update` must rise; got 1 after 1"),
         ('{"kind": "update", "update": 3, "examples": "many"}', "`examples` must be a whole number; got 'many'"),
+        (f'{{"kind": "update", "update": 3, "tokens": {10**400}}}', "`tokens` must be less than 9.22337e+18; got '1000"),
         ('{"kind": "update", "update": 3, "examples": 1}', "`optimizer_steps` must be a number; got nothing"),
     ],
 )  # fmt: skip
@@ -389,6 +390,16 @@ def test_the_same_figure_is_the_same_file(made):
     one, other = (plots.render(figure, ".svg") for figure in figures if figure)
     assert one == other
     assert one == (made[0] / "report" / "figures" / "product-batch-examples.svg").read_bytes()
+
+
+def test_every_measured_heading_of_records_csv_is_explained_on_the_page(made):
+    page = (made[0] / "report" / "index.html").read_text(encoding="utf-8")
+    with (made[0] / "report" / "records.csv").open(newline="") as file:
+        headings = next(csv.reader(file))
+    assert {"probe.log_prob_plus_per_token", "alignment", "tokens"} <= set(headings)
+    for heading in headings:
+        if heading not in ("run", "arm", "seed") and not heading.startswith("gradient_norms."):
+            assert f"<td><code>{heading}</code></td>" in page
 
 
 def test_records_csv_has_every_number_to_the_digit(made):
