@@ -204,11 +204,12 @@ def single(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]],
         for line in _verdicts(comparison):
             terminal.print(line, soft_wrap=not terminal.is_terminal)
     if options.plot:
-        from numerics import figures  # noqa: PLC0415  # Matplotlib is slow to load
+        from console.figures import render  # noqa: PLC0415  # Matplotlib is slow to load
+        from numerics import figures  # noqa: PLC0415
 
         with waiting("drawing"):
             figure = figures.draw(comparison, _title(options, *case))
-            content = figures.render(figure, options.plot.suffix)
+            content = render(figure, options.plot.suffix)
         write(options.plot, content)
         if not is_quiet:
             print(f"wrote {options.plot}")
