@@ -1,9 +1,10 @@
 """Figures as files: the palette and the formats that every figure shares."""
 
 from io import BytesIO
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["COLORS", "MARKERS", "render"]
 
@@ -13,7 +14,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", "*", ">", "h")
 
 
-def render(figure: Figure, suffix: str) -> bytes:
+def render(figure: "Figure", suffix: str) -> bytes:
     """A figure as a file of the format that the suffix names; text stays text in SVG and PDF.
 
     The same figure is the same file, without dates and random identifiers, whatever a reader's own settings are.
@@ -21,6 +22,8 @@ def render(figure: Figure, suffix: str) -> bytes:
     Raises:
         ValueError: If the format is not known.
     """
+    import matplotlib as mpl  # noqa: PLC0415  # the commands without figures run without it
+
     known = figure.canvas.get_supported_filetypes()
     kind = suffix.lower().removeprefix(".")
     if kind not in known:
