@@ -1,7 +1,6 @@
 """The cause of a result that is not finite, read from the losses and the rule at the start."""
 
 from math import ceil, floor, log10
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +9,16 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from numerics import kinds
+from numerics.losses import Losses
 from numerics.rules import Rule, at_rate
 from numerics.types import Params
-
-if TYPE_CHECKING:
-    from numerics.losses import Losses
 
 __all__ = ["require_finite"]
 
 
 def require_finite(
     result: object,
-    losses: "Losses",
+    losses: Losses,
     params: Params,
     rule: Rule | None = None,
     *,
@@ -51,7 +48,7 @@ def require_finite(
             )
 
 
-def _cause(losses: "Losses", params: Params, rule: Rule | None, *, has_steps: bool) -> str:
+def _cause(losses: Losses, params: Params, rule: Rule | None, *, has_steps: bool) -> str:
     """Why a derivative is not finite, as far as the start shows it."""
     leaves = jax.tree.leaves((losses, params))
     if any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -90,7 +87,7 @@ def _cause(losses: "Losses", params: Params, rule: Rule | None, *, has_steps: bo
 
 
 @jax.jit
-def _at_start(losses: "Losses", params: Params) -> tuple[Array, ...]:
+def _at_start(losses: Losses, params: Params) -> tuple[Array, ...]:
     """Of every loss: its value, whether its gradient is finite, whether it has zeros, whether H g is finite."""
 
     def at(number: Array) -> tuple[Array, ...]:

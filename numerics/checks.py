@@ -1,7 +1,8 @@
 """The checks of arguments: the signature of every public function of this room is checked, where data enter.
 
-`arguments` wraps a function and reads its signature. The annotation of a parameter has its kind, its name has its range
-(`numerics.kinds`), and names that stand together must fit together (`numerics.agreement`). Nothing is converted.
+`arguments` wraps a function and reads its signature. The annotation of a parameter has its kind, and its name has its
+range (`numerics.kinds`). Losses and schedules then refuse what does not fit them: their `check_beside` gets all
+arguments of the call. Nothing is converted.
 """
 
 import inspect
@@ -9,11 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from types import NoneType, UnionType
-from typing import Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
 
-from numerics import agreement, kinds
+from numerics import kinds
 from numerics.kinds import Check
 from numerics.types import Params
 
@@ -31,11 +32,15 @@ def _function(name: str, value: object) -> None:
     kinds.require(callable(value), name, "be a function", value)
 
 
+def _mapping(name: str, value: object, must: str) -> None:
+    kinds.require(isinstance(value, Mapping), name, must, value)
+
+
 _count = partial(kinds.whole, least=1)
 _CHECKS: dict[str, Check] = {
-    # A tree may be anything (`require_finite` looks at its leaves); states are compared with those of the rule; batches
-    # are looked at together with their function; a displacement is compared with the parameters, in any dtype.
-    "self state tree batch minus_batches plus_batches sizes displacement": _anything,
+    # A tree may be anything (`require_finite` looks at its leaves); batches are looked at together with their function;
+    # a displacement is compared with the parameters, in any dtype.
+    "self tree batch minus_batches plus_batches sizes displacement": _anything,
     "length num_halvings num_layers num_pairs num_steps num_losses num_tokens theory width": _count,
     "num_warm_up seed": kinds.whole,
     "num_samples": partial(kinds.whole, least=2),
@@ -55,11 +60,10 @@ _CHECKS: dict[str, Check] = {
     "names": kinds.distinct,
     "index": lambda name, value: None if hasattr(value, "dtype") else kinds.whole(name, value),
     "key": kinds.key,
-    "options": lambda name, value: kinds.require(isinstance(value, Mapping), name, "be a mapping to numbers", value),
+    "options": partial(_mapping, must="be a mapping to numbers"),
+    "stages": partial(_mapping, must="be a mapping from names to rules"),
     "coefficients": kinds.trees,
     "params": kinds.start,
-    "rule": kinds.rule,
-    "stages": kinds.stages,
     "gradient_stats transform_gradient": _function,
 }
 _BY_NAME = {name: check for names, check in _CHECKS.items() for name in names.split()}
@@ -75,7 +79,7 @@ def _by_annotation(name: str, annotation: object) -> Check:
     if get_origin(first) is Literal:
         return partial(kinds.literal, options=get_args(first))
     if options == (int,):
-        return kinds.power if name == "order" else kinds.whole
+        return kinds.whole
     nouns = {bool: ((bool, np.bool_), "be True or False"), str: (str, "be a string")}
     if options == (first,) and first in nouns:
         classes, must = nouns[first]
@@ -121,7 +125,9 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
             checks.update({parameter.name: _check_of(parameter) for parameter in signature.parameters.values()})
         for name, value in values.items():
             checks[name](name, value)
-        agreement.together(values)
+        for value in values.values():
+            if hasattr(type(value), "check_beside"):
+                cast("Any", value).check_beside(values)
         try:
             return function(*args, **kwargs)
         except (NotImplementedError, TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.rules import is_function_of_rate
 from numerics.schedules import Schedule
-from numerics.types import Frame, Params, Scalar
+from numerics.types import Frame, Order, Params, Scalar
 from numerics.updates import Grouping, displaced
 
 __all__ = [
@@ -142,7 +142,9 @@ def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Fram
 
 
 @checks.arguments
-def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: int) -> tuple[Params, ...]:
+def closed_form(
+    losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: Order
+) -> tuple[Params, ...]:
     """The drift of gradient descent by tree sums: m gradients and m Hessian-vector products at second order.
 
     As many again where the frame has a second order of its own.
@@ -196,10 +198,10 @@ def unit_drift(epoch: Epoch, read_scale: Scalar | float, frame: Frame) -> Params
 
 
 @checks.arguments
-def taylor_coefficients(epoch: Epoch, frame: Frame, order: int) -> tuple[Params, ...]:
+def taylor_coefficients(epoch: Epoch, frame: Frame, order: Order) -> tuple[Params, ...]:
     """The coefficients of `taylor`; to be transformed."""
 
-    def series(grouping: Grouping, order: int) -> tuple[Params, ...]:
+    def series(grouping: Grouping, order: Order) -> tuple[Params, ...]:
         return updates.series(epoch, grouping=grouping, reduction="sum", order=order)
 
     sequential = series("step", order)
@@ -219,7 +221,7 @@ _taylor = contents.compiled(static=("frame", "order"))(taylor_coefficients)
 
 
 @checks.arguments
-def taylor(epoch: Epoch, *, frame: Frame, order: int) -> tuple[Params, ...]:
+def taylor(epoch: Epoch, *, frame: Frame, order: Order) -> tuple[Params, ...]:
     """The drift of any rule by forward derivatives in the step: c_1 = D(0), c_2 = D'(0), c_3 = D''(0)/2.
 
     D(0) is the displacement with frozen gradients; of a function of the rate the derivatives are those of the

@@ -4,7 +4,7 @@ A string is no number, 0.7 is no index, True is neither, and a list is no array.
 shapes and dtypes are seen.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import inf, isnan
 from typing import Literal, cast
 
@@ -23,16 +23,12 @@ __all__ = [
     "first_line",
     "instance",
     "is_known",
-    "is_rule",
     "key",
     "literal",
     "numbers",
-    "power",
     "real",
     "require",
-    "rule",
     "sequence",
-    "stages",
     "start",
     "tree",
     "trees",
@@ -74,14 +70,13 @@ def require(
         raise error(f"{name} must {must}; got {brief(value)}.{fix}")
 
 
-def _is_number(value: object, *kinds: type) -> bool:
-    """Whether a value without an axis is of one of these kinds of NumPy dtypes."""
-    if isinstance(value, (bool, np.bool_)):
-        return False
-    if hasattr(value, "dtype"):
-        is_scalar = getattr(value, "shape", None) == ()
-        return is_scalar and any(jnp.issubdtype(cast("np.ndarray", value).dtype, kind) for kind in kinds)
-    return isinstance(value, int if kinds == (jnp.integer,) else (int, float))
+def _is_real(value: object) -> bool:
+    """Whether a value is a real number of Python, NumPy or JAX, without an axis; True is none."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    return is_number and getattr(value, "shape", None) == ()
 
 
 def real(
@@ -93,15 +88,14 @@ def real(
     below: float = inf,
     may_be_nan: bool = False,
 ) -> None:
-    """A real number: of Python, NumPy or JAX, without an axis."""
-    require(_is_number(value, jnp.floating, jnp.integer), name, "be a real number", value)
+    """A real number in a range, whose lower end is 0 or missing."""
+    require(_is_real(value), name, "be a real number", value)
     if not is_known(value):
         return
     number = float(cast("float", value))
     if isnan(number) and may_be_nan:
         return
-    bounds = f" and at least {least:g}" * (least > -inf and least != 0) + " and not negative" * (least == 0)
-    bounds += f" and below {below:g}" * (below < inf)
+    bounds = " and not negative" * (least == 0) + f" and below {below:g}" * (below < inf)
     must = "be positive and finite" if above == 0 else f"be finite{bounds}"
     is_within = -inf < number < inf and least <= number < below and number > above
     require(is_within, name, must, value, error=ValueError)
@@ -115,50 +109,21 @@ def whole(name: str, value: object, *, least: int = 0) -> None:
     require(cast("int", value) >= least, name, must, value, error=ValueError)
 
 
-def power(name: str, value: object) -> None:
-    """A power of the step size: 1, 2 or 3."""
-    is_power = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value in (1, 2, 3)
-    require(is_power, name, "be 1, 2 or 3", value, error=ValueError)
-
-
-def literal(name: str, value: object, options: Sequence[str]) -> None:
-    """One of a few strings."""
-    quoted = [f'"{option}"' for option in options]
-    listed = f"{', '.join(quoted[:-1])} or {quoted[-1]}" if len(options) < 4 else f"one of {', '.join(options)}"
-    require(isinstance(value, str) and value in options, name, f"be {listed}", value, error=ValueError)
+def literal(name: str, value: object, options: Sequence[object]) -> None:
+    """One of a few strings, or of a few whole numbers."""
+    quoted = [f'"{option}"' if isinstance(option, str) else f"{option}" for option in options]
+    listed = (
+        f"{', '.join(quoted[:-1])} or {quoted[-1]}" if len(options) < 4 else f"one of {', '.join(map(str, options))}"
+    )
+    classes = (int, np.integer) if isinstance(options[0], int) else str
+    is_option = isinstance(value, classes) and not isinstance(value, bool) and value in options
+    require(is_option, name, f"be {listed}", value, error=ValueError)
 
 
 def instance(name: str, value: object, *classes: type) -> None:
     """An object of one of these classes."""
     nouns = [f"a {kind.__module__.split('.')[-1]}.{kind.__name__}" for kind in classes]
     require(isinstance(value, classes), name, f"be {' or '.join(nouns)}", value)
-
-
-def is_rule(value: object) -> bool:
-    """Whether an object has `init` and `update`, as those of Optax."""
-    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
-
-
-def rule(name: str, value: object) -> None:
-    """An Optax rule: an object with `init` and `update`, or a function that makes one of a rate."""
-    must = (
-        "be an optax.GradientTransformation at learning rate 1, such as optax.adam(1.0), or a function of the rate, "
-        "such as optax.adam"
-    )
-    require(is_rule(value) or callable(value), name, must, value)
-
-
-def stages(name: str, value: object) -> None:
-    """Rules by name, one at least; none is a function of its rate."""
-    require(isinstance(value, Mapping), name, "be a mapping from names to rules", value)
-    require(len(cast("Mapping", value)) > 0, name, "hold at least one rule", value, error=ValueError)
-    for stage, item in cast("Mapping[object, object]", value).items():
-        require(isinstance(stage, str), f"a name of {name}", "be a string", stage)
-        must = (
-            "be an optax.GradientTransformation at learning rate 1, such as optax.adam(1.0): with frozen gradients it "
-            "is read at rate 1"
-        )
-        require(is_rule(item), f"{name}[{stage!r}]", must, item)
 
 
 def key(name: str, value: object) -> None:

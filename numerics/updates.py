@@ -21,10 +21,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from numerics import checks, contents
+from numerics import checks, contents, kinds
 from numerics.epoch import Epoch
 from numerics.rules import at_rate, is_function_of_rate
-from numerics.types import Params, Reduction, Scalar
+from numerics.traces import abstract, shapes_of, traced
+from numerics.types import Order, Params, Reduction, Scalar
 from numerics.vector_fields import as_computed
 
 __all__ = [
@@ -92,6 +93,7 @@ class Update(NamedTuple):
 @checks.arguments
 def displaced(params: Params, displacement: Params, scale: Scalar | float = 1.0) -> Params:
     """params + scale * displacement, every leaf in its own dtype."""
+    kinds.alike("displacement", displacement, "params", params)
     return jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, params, displacement)
 
 
@@ -143,7 +145,7 @@ def unit_displacement(
 
 
 @checks.arguments
-def series(epoch: Epoch, *, grouping: Grouping, reduction: Reduction, order: int) -> tuple[Params, ...]:
+def series(epoch: Epoch, *, grouping: Grouping, reduction: Reduction, order: Order) -> tuple[Params, ...]:
     """The coefficients of step_size, step_size^2, ... of an update, by forward derivatives in the step size at zero.
 
     To be transformed. `order` is the highest power; `unit_displacement` has the other arguments.
@@ -223,6 +225,28 @@ def check_expansion(epoch: Epoch) -> None:
             )
 
 
+def _check_of_gradients(
+    params: Params, transform_gradient: Callable[[Params], Params] | None, gradient_stats: GradientStats | None
+) -> None:
+    """Refuses functions of the gradient that do not return one, or nothing that JAX can keep."""
+    like = shapes_of(params)
+    for name, function, num_trees in (
+        ("transform_gradient", transform_gradient, 1),
+        ("gradient_stats", gradient_stats, 2),
+    ):
+        if function is None:
+            continue
+        try:
+            out = traced(function, *[abstract(like)] * num_trees)
+        except Exception as error:
+            raise TypeError(
+                f"{name} must take {num_trees} tree{'s' * (num_trees > 1)} like params and return arrays; "
+                f"got {type(error).__name__}: {kinds.first_line(error)}"
+            ) from error
+        if name == "transform_gradient" and shapes_of(out) != like:
+            raise TypeError(f"{name} must return a gradient of the structure, shapes and dtypes of params; got {out}.")
+
+
 def _walk(
     epoch: Epoch,
     read_scale: Scalar | float,
@@ -233,6 +257,7 @@ def _walk(
 ) -> Update:
     """The steps; in units of the step size unless the rule is a function of it."""
     losses, schedule, rule, params, state = epoch.losses, epoch.word, epoch.rule, epoch.params, epoch.state
+    _check_of_gradients(params, transform_gradient, gradient_stats)
     num_steps = schedule.losses.shape[0]
     size = group_size(grouping, num_steps)
     dtype = jnp.result_type(*jax.tree.leaves(params))

@@ -1,6 +1,7 @@
 """Hypothesis profiles, JAX as the numerics are tested, and one examination of all claims that the tests share."""
 
 import os
+from pathlib import Path
 
 from tests.support import compiling
 
@@ -13,9 +14,10 @@ from hypothesis import Phase, settings
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
+NUMERICS = sorted((Path(__file__).parents[1] / "numerics").glob("*.py"))
 # Every annotation of a shape is checked at every call; so this stands before anything imports these packages.
 MODULES = [
-    "numerics",
+    *(f"numerics.{path.stem}" for path in NUMERICS if "jaxtyping" in path.read_text(encoding="utf-8")),
     "experiments.data.tokens",
     *(f"experiments.model.{name}" for name in ("decoding", "llama", "objectives", "pretrained")),
 ]
