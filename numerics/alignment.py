@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from numerics import causes, checks, contents, kinds, schedules, updates
+from numerics import causes, checks, contents, schedules, updates
 from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.schedules import Schedule
@@ -57,7 +57,7 @@ def of_gradients(minus: Params, plus: Params) -> Alignment:
 
     Source: claim `entanglement`; Yuan et al. 2024 (2410.13828).
     """
-    kinds.alike("plus", plus, "minus", minus)
+    checks.alike("plus", plus, "minus", minus)
     return of_products(_product(minus, plus), jnp.asarray(optax.tree.norm(minus)), jnp.asarray(optax.tree.norm(plus)))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from numerics import kinds
+from numerics import checks
 from numerics.losses import Losses
 from numerics.rules import Rule, at_rate
 from numerics.types import Params
@@ -39,7 +39,7 @@ def require_finite(
         FloatingPointError: If a leaf holds NaN or infinity.
     """
     for path, leaf in jax.tree.leaves_with_path(result):
-        if kinds.is_known(leaf) and not np.isfinite(np.asarray(leaf)).all():
+        if checks.is_known(leaf) and not np.isfinite(np.asarray(leaf)).all():
             what = "displacements and derivatives" if has_steps else "derivatives"
             place = jax.tree_util.keystr(path) or "the value"
             cause = _cause(losses, params, rule, has_steps=has_steps)

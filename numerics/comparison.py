@@ -9,19 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from numerics import (
-    averages,
-    causes,
-    checks,
-    contents,
-    convergence,
-    drift,
-    flow,
-    kinds,
-    random_schedules,
-    rules,
-    updates,
-)
+from numerics import averages, causes, checks, contents, convergence, drift, flow, random_schedules, rules, updates
 from numerics.convergence import Fit
 from numerics.epoch import Epoch
 from numerics.random_schedules import RandomSchedule, Words
@@ -235,7 +223,7 @@ def compare(
     elif len(coefficients) != 3:
         raise ValueError(f"coefficients must be three trees; got {len(coefficients)}.")
     for power, coefficient in enumerate(coefficients):
-        kinds.alike(f"coefficients[{power}]", coefficient, "params", params)
+        checks.alike(f"coefficients[{power}]", coefficient, "params", params)
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def read(largest: float) -> tuple[_Readings, Float[np.ndarray, "rows 13"], Float[np.ndarray, " k"]]:

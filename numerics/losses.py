@@ -3,11 +3,10 @@
 A loss is a function and one member of its stack, so 512 losses are traced and compiled once. Nothing here steps.
 """
 
-import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, cast
+from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
-from numerics import checks, contents, kinds
-from numerics.traces import Shapes, abstract, shapes_of, traced
+from numerics import checks, contents
+from numerics.traces import loss_output, shapes_of
 from numerics.types import Batch, LossFn, Params, Scalar
 from numerics.vector_fields import as_computed
 
@@ -59,7 +58,7 @@ class Losses:
         lists = {"functions": self.functions, "batches": self.batches, "names": self.names}
         for name, value in lists.items():
             must = "be a tuple with one entry per kind of loss"
-            kinds.require(isinstance(value, (tuple, list)), name, must, value)
+            checks.require(isinstance(value, (tuple, list)), name, must, value)
             object.__setattr__(self, name, tuple(value))
         if not len(self.functions) == len(self.batches) == len(self.names):
             raise ValueError(
@@ -99,11 +98,11 @@ class Losses:
     def check_beside(self, arguments: Mapping[str, Any]) -> None:
         """Refuses parameters where a loss cannot be computed, or the number of no loss, among these arguments."""
         index = arguments.get("index")
-        if "params" in arguments and kinds.is_known(index):
+        if "params" in arguments and checks.is_known(index):
             _check_at(self, arguments["params"])
-        if index is not None and kinds.is_known(index):
+        if index is not None and checks.is_known(index):
             last = self.num_losses - 1
-            kinds.require(bool(0 <= index <= last), "index", f"be one of 0 ... {last}", index, error=ValueError)
+            checks.require(bool(0 <= index <= last), "index", f"be one of 0 ... {last}", index, error=ValueError)
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -222,10 +221,10 @@ def _check_at(losses: Losses, params: Params) -> None:
     outputs = {}
     for name, function, stack in zip(losses.names, losses.functions, losses.batches, strict=True):
         for path, leaf in jax.tree.leaves_with_path(stack):
-            kinds.digits(f"the batches of loss {name!r}{jax.tree_util.keystr(path)}", leaf)
+            checks.digits(f"the batches of loss {name!r}{jax.tree_util.keystr(path)}", leaf)
         structure, shapes = shapes_of(stack)
         members = structure, tuple((shape[1:], dtype) for shape, dtype in shapes)
-        outputs[name] = _output(name, contents.Snapshot(function), losses.has_aux, shapes_of(params), members)
+        outputs[name] = loss_output(name, contents.Snapshot(function), losses.has_aux, shapes_of(params), members)
     for part, meaning in enumerate(("dtype", "structure, shapes and dtypes beside the loss")):
         first, *others = outputs
         for other in others:
@@ -234,49 +233,6 @@ def _check_at(losses: Losses, params: Params) -> None:
                     f"losses must return one {meaning}; got {outputs[first][part]} of {first!r} and "
                     f"{outputs[other][part]} of {other!r}. Cast what one of them returns."
                 )
-
-
-@lru_cache(maxsize=1024)
-def _output(
-    name: str, function: contents.Snapshot, has_aux: bool, params: Shapes, batch: Shapes
-) -> tuple[Hashable, Hashable]:
-    """The dtype of a loss, and the structure, shapes and dtypes of its auxiliary outputs."""
-    arguments = abstract(params), abstract(batch)
-    loss = cast("LossFn", function.value)
-    try:
-        inspect.signature(loss).bind(*arguments)
-    except TypeError as error:
-        raise TypeError(
-            f"loss {name!r} must take the parameters and one batch; got one for which this fails: {error}. For a "
-            "function of the parameters alone take losses.of_params."
-        ) from None
-    except ValueError:
-        pass  # some callables have no signature
-    try:
-        out = traced(loss, *arguments)
-    except Exception as error:
-        raise TypeError(
-            f"loss {name!r} must be computable, by JAX, from params and its batches; got "
-            f"{type(error).__name__} for shapes {[shape for shape, _ in params[1]]} and "
-            f"{[shape for shape, _ in batch[1]]}: {kinds.first_line(error)}"
-        ) from error
-    aside: Hashable = None
-    if has_aux:
-        if not isinstance(out, tuple) or len(out) != 2:
-            raise TypeError(f"loss {name!r} must return a pair, as has_aux says; got {out}.")
-        out, aux = out
-        aside = shapes_of(aux)
-    if not isinstance(out, jax.ShapeDtypeStruct) or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise TypeError(
-            f"loss {name!r} must return a real scalar; got {out}. Reduce it inside the loss, and say there whether by "
-            "sum or by mean."
-        )
-    if out.dtype not in (jnp.float32, jnp.float64):
-        raise TypeError(
-            f"loss {name!r} must return float32 or float64; got {out.dtype}. Cast before the reduction: "
-            "the gradient is read from its last digits."
-        )
-    return out.dtype, aside
 
 
 @checks.arguments

@@ -27,7 +27,7 @@ import optax
 from jax.core import Tracer
 from jax.extend import core
 
-from numerics import kinds, linearity
+from numerics import checks, linearity
 from numerics.contents import Snapshot
 from numerics.traces import Shapes, abstract, shapes_of, traced
 from numerics.types import Params, Scalar
@@ -139,7 +139,7 @@ def check(name: str, rule: object, params: Params, state: object = None) -> None
             of another rule.
     """
     must = f"{_AT_RATE_1}, or a function of the rate, such as optax.adam"
-    kinds.require(_is_rule(rule) or callable(rule), name, must, rule)
+    checks.require(_is_rule(rule) or callable(rule), name, must, rule)
     state_shapes = _shapes_of_state(name, Snapshot(rule), shapes_of(params))
     linearity.require_linear(rule, params)
     try:
@@ -155,11 +155,11 @@ def check(name: str, rule: object, params: Params, state: object = None) -> None
 
 def check_stages(stages: Mapping[str, object], params: Params) -> None:
     """Refuses stages of which one is no rule at learning rate 1, or fails `check`."""
-    kinds.require(len(stages) > 0, "stages", "hold at least one rule", stages, error=ValueError)
+    checks.require(len(stages) > 0, "stages", "hold at least one rule", stages, error=ValueError)
     for stage, rule in stages.items():
-        kinds.require(isinstance(stage, str), "a name of stages", "be a string", stage)
+        checks.require(isinstance(stage, str), "a name of stages", "be a string", stage)
         must = f"{_AT_RATE_1}: with frozen gradients it is read at rate 1"
-        kinds.require(_is_rule(rule), f"stages[{stage!r}]", must, rule)
+        checks.require(_is_rule(rule), f"stages[{stage!r}]", must, rule)
         check(f"stages[{stage!r}]", rule, params)
 
 
@@ -185,7 +185,7 @@ def _shapes_of_state(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
     except Exception as error:
         if at_the_rate is not None and not _is_rule(at_the_rate):
             must = "be a rule, or a function of the rate that returns one"
-            raise TypeError(f"{name} must {must}; got one that returns {kinds.brief(at_the_rate)}.") from error
+            raise TypeError(f"{name} must {must}; got one that returns {checks.brief(at_the_rate)}.") from error
         raise TypeError(_refusal(name, error)) from error
     if jax.tree.structure(update) != structure or [x.shape for x in jax.tree.leaves(update)] != [s for s, _ in leaves]:
         raise TypeError(f"{name} must return updates with the structure and the shapes of params; got {update}.")
@@ -225,7 +225,7 @@ def _refusal(name: str, error: Exception) -> str:
     if not needs or isinstance(error, RecursionError):
         return (
             f"{name} must make its update from a gradient, its state and the parameters; got {part}{known}, which "
-            f"fails on them: {type(error).__name__}: {kinds.first_line(error)}"
+            f"fails on them: {type(error).__name__}: {checks.first_line(error)}"
         )
     return (
         f"{name} must make its update from a gradient, its state and the parameters alone; got {part}{known}, which "

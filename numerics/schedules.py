@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from numerics import checks, kinds
+from numerics import checks
 from numerics.types import Sign
 
 __all__ = ["Schedule", "blocks", "check", "interleaved", "palindrome", "reverse", "steps", "with_scales", "word"]
@@ -40,16 +40,16 @@ def _check_steps(schedule: Schedule, num_losses: int | None) -> None:
     losses, scales = schedule
     for part in (losses, scales):
         fix = " Build it with schedules.steps."
-        kinds.require(hasattr(part, "dtype"), "schedule", "hold arrays", part, fix=fix)
+        checks.require(hasattr(part, "dtype"), "schedule", "hold arrays", part, fix=fix)
     if np.ndim(losses) != 1 or np.shape(losses) != np.shape(scales):
         raise ValueError(
             f"schedule must have one loss and one scale per step; got shapes {np.shape(losses)}, {np.shape(scales)}."
         )
-    kinds.numbers("the losses of schedule", losses, "whole")
-    kinds.numbers("the scales of schedule", scales, "real")
+    checks.numbers("the losses of schedule", losses, "whole")
+    checks.numbers("the scales of schedule", scales, "real")
     if len(losses) == 0:
         raise ValueError("schedule must hold at least one step; got none.")
-    if not (kinds.is_known(losses) and kinds.is_known(scales)):
+    if not (checks.is_known(losses) and checks.is_known(scales)):
         return
     if np.min(losses) < 0 or (num_losses is not None and np.max(losses) >= num_losses):
         last = "" if num_losses is None else f" ... {num_losses - 1}"

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from numerics import checks, contents, kinds
+from numerics import checks, contents
 from numerics.epoch import Epoch
 from numerics.rules import at_rate, is_function_of_rate
 from numerics.traces import abstract, shapes_of, traced
@@ -93,7 +93,7 @@ class Update(NamedTuple):
 @checks.arguments
 def displaced(params: Params, displacement: Params, scale: Scalar | float = 1.0) -> Params:
     """params + scale * displacement, every leaf in its own dtype."""
-    kinds.alike("displacement", displacement, "params", params)
+    checks.alike("displacement", displacement, "params", params)
     return jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, params, displacement)
 
 
@@ -241,7 +241,7 @@ def _check_of_gradients(
         except Exception as error:
             raise TypeError(
                 f"{name} must take {num_trees} tree{'s' * (num_trees > 1)} like params and return arrays; "
-                f"got {type(error).__name__}: {kinds.first_line(error)}"
+                f"got {type(error).__name__}: {checks.first_line(error)}"
             ) from error
         if name == "transform_gradient" and shapes_of(out) != like:
             raise TypeError(f"{name} must return a gradient of the structure, shapes and dtypes of params; got {out}.")
