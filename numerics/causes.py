@@ -38,14 +38,12 @@ def require_finite(
     Raises:
         FloatingPointError: If a leaf holds NaN or infinity.
     """
-    for path, leaf in jax.tree.leaves_with_path(result):
-        if checks.is_known(leaf) and not np.isfinite(np.asarray(leaf)).all():
-            what = "displacements and derivatives" if has_steps else "derivatives"
-            place = jax.tree_util.keystr(path) or "the value"
-            cause = _cause(losses, params, rule, has_steps=has_steps)
-            raise FloatingPointError(
-                f"{what} must be finite; got NaN or infinity in {place}. {cause} {remedy}".rstrip()
-            )
+    if (place := checks.not_finite(result)) is not None:
+        what = "displacements and derivatives" if has_steps else "derivatives"
+        cause = _cause(losses, params, rule, has_steps=has_steps)
+        raise FloatingPointError(
+            f"{what} must be finite; got NaN or infinity in {place or 'the value'}. {cause} {remedy}".rstrip()
+        )
 
 
 def _cause(losses: Losses, params: Params, rule: Rule | None, *, has_steps: bool) -> str:

@@ -30,9 +30,11 @@ __all__ = [
     "instance",
     "is_known",
     "literal",
+    "not_finite",
     "numbers",
     "require",
 ]
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +65,14 @@ def first_line(error: Exception) -> str:
 def is_known(value: object) -> bool:
     """Whether a value is there: under a transformation it is not."""
     return not isinstance(value, Tracer)
+
+
+def not_finite(tree: object) -> str | None:
+    """The place of the first array of a tree that holds NaN or infinity, as far as the values are known here."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if is_known(leaf) and getattr(leaf, "is_fully_addressable", True) and not np.isfinite(np.asarray(leaf)).all():
+            return jax.tree_util.keystr(path)
+    return None
 
 
 def require(
@@ -167,9 +177,8 @@ def digits(place: str, leaf: object) -> None:
 def _start(name: str, value: object) -> None:
     """A tree of floating-point arrays without NaN and infinity."""
     _tree(name, value)
-    for path, leaf in jax.tree.leaves_with_path(value):
-        if is_known(leaf) and getattr(leaf, "is_fully_addressable", True) and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite; got NaN or infinity.")
+    if (place := not_finite(value)) is not None:
+        raise ValueError(f"{name}{place} must be finite; got NaN or infinity.")
 
 
 def _trees(name: str, value: object) -> None:

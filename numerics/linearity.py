@@ -38,9 +38,6 @@ def require_linear(rule: object, params: Params) -> None:
 
     A function of the rate is never refused here, nor a rule whose rate is not kept where Optax keeps it, nor a rule
     that depends on traced values.
-
-    Raises:
-        ValueError: If the same steps at a smaller rate do not lead proportionally less far.
     """
     if not isinstance(rule, optax.GradientTransformation):
         return  # a function of the rate, or an object that keeps its rate in its own way

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
 from numerics import checks, contents
@@ -298,6 +297,5 @@ def require_finite(tree: object, what: str) -> None:
     Raises:
         FloatingPointError: If a leaf holds one. `what` names the tree and the remedy.
     """
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        if not isinstance(leaf, Tracer) and not np.isfinite(np.asarray(leaf)).all():
-            raise FloatingPointError(f"{what}; found in {jax.tree_util.keystr(path) or 'the value'}.")
+    if (place := checks.not_finite(tree)) is not None:
+        raise FloatingPointError(f"{what}; found in {place or 'the value'}.")

@@ -12,6 +12,7 @@ at start + s * (D so far): `unit_displacement` (claim `optimizer-map`). A rule t
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import factorial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -159,22 +160,14 @@ def _derivatives(
 ) -> tuple[Params, ...]:
     """The derivatives 0 ... order of `_walk` in the step size, over their factorials."""
 
-    def displacement(size: Scalar) -> Params:
-        return _walk(epoch, size, grouping, reduction).displacement
+    def expansion(order: int, size: Scalar) -> tuple[Params, ...]:
+        """(f, f', ..., the derivative of this order): one pass, compiled once."""
+        if order == 0:
+            return (_walk(epoch, size, grouping, reduction).displacement,)
+        values, derivatives = jax.jvp(partial(expansion, order - 1), (size,), (jnp.ones_like(size),))
+        return (*values, derivatives[-1])
 
-    def with_derivative(function: Callable[[Scalar], tuple]) -> Callable[[Scalar], tuple]:
-        """(f, f', ...) -> (f, f', ..., and the derivative of the last): one pass, compiled once."""
-
-        def extended(at: Scalar) -> tuple:
-            values, derivatives = jax.jvp(function, (at,), (jnp.ones_like(at),))
-            return (*values, derivatives[-1])
-
-        return extended
-
-    expansion: Callable[[Scalar], tuple] = lambda size: (displacement(size),)  # noqa: E731
-    for _ in range(order):
-        expansion = with_derivative(expansion)
-    derivatives = expansion(jnp.asarray(at, jnp.result_type(*jax.tree.leaves(epoch.params))))
+    derivatives = expansion(order, jnp.asarray(at, jnp.result_type(*jax.tree.leaves(epoch.params))))
     return tuple(
         jax.tree.map(lambda leaf, k=k: leaf / factorial(k), derivative) for k, derivative in enumerate(derivatives)
     )
@@ -230,10 +223,8 @@ def _check_of_gradients(
 ) -> None:
     """Refuses functions of the gradient that do not return one, or nothing that JAX can keep."""
     like = shapes_of(params)
-    for name, function, num_trees in (
-        ("transform_gradient", transform_gradient, 1),
-        ("gradient_stats", gradient_stats, 2),
-    ):
+    functions = ("transform_gradient", transform_gradient, 1), ("gradient_stats", gradient_stats, 2)
+    for name, function, num_trees in functions:
         if function is None:
             continue
         try:
@@ -367,9 +358,6 @@ def accumulated(
 
     For gradient descent over the schedule: theta - step_size * sum_b scale_b grad L_b(theta); with `reduction="mean"`
     divided by the number of steps. `transform_gradient` comes before the sum. Arguments as for `sequential`.
-
-    Raises:
-        ValueError: If `per` is "pair" and the number of steps is odd.
     """
     group_size(per, len(epoch.word.losses))
     return _update(epoch, step_size, per, reduction, transform_gradient, gradient_stats)
