@@ -3,13 +3,13 @@
 Pairs are numbered as in `losses.pairs`: loss k is L-_k and loss n + k is L+_k, for k = 0 ... n - 1.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from numerics import agreement, checks
+from numerics import checks
 from numerics.types import Sign
 
 __all__ = ["Schedule", "blocks", "check", "interleaved", "palindrome", "reverse", "steps", "with_scales", "word"]
@@ -28,6 +28,38 @@ class Schedule(NamedTuple):
 
     losses: Int[Array | np.ndarray, " m"]
     scales: Float[Array | np.ndarray, " m"]
+
+    def check_beside(self, arguments: Mapping[str, Any]) -> None:
+        """Refuses steps that cannot be taken, or not on the losses among these arguments of a function."""
+        num_losses = arguments.get("num_losses", getattr(arguments.get("losses"), "num_losses", None))
+        _check_steps(self, num_losses)
+
+
+def _check_steps(schedule: Schedule, num_losses: int | None) -> None:
+    """Refuses a schedule that cannot be stepped; `num_losses` is None where the losses are not known yet."""
+    losses, scales = schedule
+    for part in (losses, scales):
+        fix = " Build it with schedules.steps."
+        checks.require(hasattr(part, "dtype"), "schedule", "hold arrays", part, fix=fix)
+    if np.ndim(losses) != 1 or np.shape(losses) != np.shape(scales):
+        raise ValueError(
+            f"schedule must have one loss and one scale per step; got shapes {np.shape(losses)}, {np.shape(scales)}."
+        )
+    checks.numbers("the losses of schedule", losses, "whole")
+    checks.numbers("the scales of schedule", scales, "real")
+    if len(losses) == 0:
+        raise ValueError("schedule must hold at least one step; got none.")
+    if not (checks.is_known(losses) and checks.is_known(scales)):
+        return
+    if np.min(losses) < 0 or (num_losses is not None and np.max(losses) >= num_losses):
+        last = "" if num_losses is None else f" ... {num_losses - 1}"
+        raise ValueError(f"schedule must name losses 0{last}; got {np.min(losses)} ... {np.max(losses)}.")
+    sizes = np.asarray(scales)
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        raise ValueError(
+            f"the scales of schedule must be positive and finite; got {sizes.tolist()}. To ascend a loss, descend its "
+            "negative."
+        )
 
 
 @checks.arguments
@@ -97,7 +129,7 @@ def with_scales(schedule: Schedule, scales: Sequence[float] | Num[np.ndarray, " 
     if sizes.shape != schedule.losses.shape:
         raise ValueError(f"scales must be one per step; got {sizes.shape} for {schedule.losses.shape}.")
     result = schedule._replace(scales=sizes)
-    agreement.word(result)
+    result.check_beside({})
     return result
 
 
@@ -136,4 +168,3 @@ def word(text: str, names: Sequence[str], counts: Sequence[int]) -> Schedule:
 @checks.arguments
 def check(schedule: Schedule, num_losses: int) -> None:
     """Refuses a schedule that is empty, names a loss that is not there, or has a scale that is not positive."""
-    agreement.word(schedule, num_losses)

@@ -12,6 +12,7 @@ at start + s * (D so far): `unit_displacement` (claim `optimizer-map`). A rule t
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import factorial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -24,7 +25,8 @@ from jaxtyping import Array, Float, PyTree
 from numerics import checks, contents
 from numerics.epoch import Epoch
 from numerics.rules import at_rate, is_function_of_rate
-from numerics.types import Params, Reduction, Scalar
+from numerics.traces import abstract, shapes_of, traced
+from numerics.types import Order, Params, Reduction, Scalar
 from numerics.vector_fields import as_computed
 
 __all__ = [
@@ -92,6 +94,7 @@ class Update(NamedTuple):
 @checks.arguments
 def displaced(params: Params, displacement: Params, scale: Scalar | float = 1.0) -> Params:
     """params + scale * displacement, every leaf in its own dtype."""
+    checks.alike("displacement", displacement, "params", params)
     return jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, params, displacement)
 
 
@@ -143,7 +146,7 @@ def unit_displacement(
 
 
 @checks.arguments
-def series(epoch: Epoch, *, grouping: Grouping, reduction: Reduction, order: int) -> tuple[Params, ...]:
+def series(epoch: Epoch, *, grouping: Grouping, reduction: Reduction, order: Order) -> tuple[Params, ...]:
     """The coefficients of step_size, step_size^2, ... of an update, by forward derivatives in the step size at zero.
 
     To be transformed. `order` is the highest power; `unit_displacement` has the other arguments.
@@ -157,22 +160,14 @@ def _derivatives(
 ) -> tuple[Params, ...]:
     """The derivatives 0 ... order of `_walk` in the step size, over their factorials."""
 
-    def displacement(size: Scalar) -> Params:
-        return _walk(epoch, size, grouping, reduction).displacement
+    def expansion(order: int, size: Scalar) -> tuple[Params, ...]:
+        """(f, f', ..., the derivative of this order): one pass, compiled once."""
+        if order == 0:
+            return (_walk(epoch, size, grouping, reduction).displacement,)
+        values, derivatives = jax.jvp(partial(expansion, order - 1), (size,), (jnp.ones_like(size),))
+        return (*values, derivatives[-1])
 
-    def with_derivative(function: Callable[[Scalar], tuple]) -> Callable[[Scalar], tuple]:
-        """(f, f', ...) -> (f, f', ..., and the derivative of the last): one pass, compiled once."""
-
-        def extended(at: Scalar) -> tuple:
-            values, derivatives = jax.jvp(function, (at,), (jnp.ones_like(at),))
-            return (*values, derivatives[-1])
-
-        return extended
-
-    expansion: Callable[[Scalar], tuple] = lambda size: (displacement(size),)  # noqa: E731
-    for _ in range(order):
-        expansion = with_derivative(expansion)
-    derivatives = expansion(jnp.asarray(at, jnp.result_type(*jax.tree.leaves(epoch.params))))
+    derivatives = expansion(order, jnp.asarray(at, jnp.result_type(*jax.tree.leaves(epoch.params))))
     return tuple(
         jax.tree.map(lambda leaf, k=k: leaf / factorial(k), derivative) for k, derivative in enumerate(derivatives)
     )
@@ -223,6 +218,26 @@ def check_expansion(epoch: Epoch) -> None:
             )
 
 
+def _check_of_gradients(
+    params: Params, transform_gradient: Callable[[Params], Params] | None, gradient_stats: GradientStats | None
+) -> None:
+    """Refuses functions of the gradient that do not return one, or nothing that JAX can keep."""
+    like = shapes_of(params)
+    functions = ("transform_gradient", transform_gradient, 1), ("gradient_stats", gradient_stats, 2)
+    for name, function, num_trees in functions:
+        if function is None:
+            continue
+        try:
+            out = traced(function, *[abstract(like)] * num_trees)
+        except Exception as error:
+            raise TypeError(
+                f"{name} must take {num_trees} tree{'s' * (num_trees > 1)} like params and return arrays; "
+                f"got {type(error).__name__}: {checks.first_line(error)}"
+            ) from error
+        if name == "transform_gradient" and shapes_of(out) != like:
+            raise TypeError(f"{name} must return a gradient of the structure, shapes and dtypes of params; got {out}.")
+
+
 def _walk(
     epoch: Epoch,
     read_scale: Scalar | float,
@@ -233,6 +248,7 @@ def _walk(
 ) -> Update:
     """The steps; in units of the step size unless the rule is a function of it."""
     losses, schedule, rule, params, state = epoch.losses, epoch.word, epoch.rule, epoch.params, epoch.state
+    _check_of_gradients(params, transform_gradient, gradient_stats)
     num_steps = schedule.losses.shape[0]
     size = group_size(grouping, num_steps)
     dtype = jnp.result_type(*jax.tree.leaves(params))
@@ -342,9 +358,6 @@ def accumulated(
 
     For gradient descent over the schedule: theta - step_size * sum_b scale_b grad L_b(theta); with `reduction="mean"`
     divided by the number of steps. `transform_gradient` comes before the sum. Arguments as for `sequential`.
-
-    Raises:
-        ValueError: If `per` is "pair" and the number of steps is odd.
     """
     group_size(per, len(epoch.word.losses))
     return _update(epoch, step_size, per, reduction, transform_gradient, gradient_stats)
