@@ -233,7 +233,7 @@ def change(epoch: Epoch, *, step_size: Scalar | float, grouping: Grouping, quant
 
     Source: claim `bias-sign`.
     """
-    updates.group_size(grouping, len(epoch.word.losses))
+    updates.groups(epoch.word, grouping)
     _ = epoch.losses.num_pairs
     updates.check_expansion(epoch)
     result = _change(epoch, step_size, grouping, quantity)

@@ -125,15 +125,15 @@ def _whole(name: str, value: object, *, least: int = 0) -> None:
     require(cast("int", value) >= least, name, must, value, error=ValueError)
 
 
-def literal(name: str, value: object, options: Sequence[object]) -> None:
-    """One of a few strings, or of a few whole numbers."""
+def literal(name: str, value: object, options: Sequence[object], or_else: str = "") -> None:
+    """One of a few strings, or of a few whole numbers; `or_else` names what a caller takes beside them."""
     quoted = [f'"{option}"' if isinstance(option, str) else f"{option}" for option in options]
     listed = (
         f"{', '.join(quoted[:-1])} or {quoted[-1]}" if len(options) < 4 else f"one of {', '.join(map(str, options))}"
     )
     classes = (int, np.integer) if isinstance(options[0], int) else str
     is_option = isinstance(value, classes) and not isinstance(value, bool) and value in options
-    require(is_option, name, f"be {listed}", value, error=ValueError)
+    require(is_option, name, f"be {listed}{or_else}", value, error=ValueError)
 
 
 def instance(name: str, value: object, *classes: type) -> None:
@@ -318,6 +318,9 @@ def _by_annotation(name: str, annotation: object) -> Check:
     if first is Params:
         return _tree
     if get_origin(first) is Literal:
+        if int in options:
+            words = partial(literal, options=get_args(first), or_else=", or a whole number")
+            return lambda name, value: (_count if isinstance(value, (int, np.integer)) else words)(name, value)
         return partial(literal, options=get_args(first))
     if options in _PLAIN:
         return _PLAIN[options]

@@ -45,7 +45,7 @@ def check_frame(epoch: Epoch, frame: Frame) -> None:
         ValueError: If the number of steps is odd in the pair-accumulated frame, or the frame is the flow under another
             rule than gradient descent.
     """
-    updates.group_size(_GROUPING.get(frame, "step"), len(epoch.word.losses))
+    updates.groups(epoch.word, _GROUPING.get(frame, "step"))
     if frame == "gradient-flow" and not rules.is_gradient_descent(epoch.rule, epoch.params):
         raise ValueError(
             "frame must be start, accumulated or pair-accumulated for this rule; got gradient-flow. The flow of the "
@@ -75,15 +75,16 @@ def evaluate(coefficients: tuple[Params, ...], step_size: Scalar | float) -> Par
 # Gradient descent by Hessian-vector products --------------------------------------------------------------------------
 
 
-def _tree_sums(losses: Losses, schedule: Schedule, params: Params, size: int, order: int) -> tuple[Params, ...]:
-    """The displacement of gradient descent whose gradients are read once per group of `size` steps, by powers.
+def _tree_sums(
+    losses: Losses, schedule: Schedule, params: Params, grouping: Grouping, order: int
+) -> tuple[Params, ...]:
+    """The displacement of gradient descent whose gradients are read once per group of steps, by powers.
 
     With prefix sums S_i = sum s_j g_j and C_i = sum s_j H_j S_j over the groups before that of i:
     c_1 = -sum s_i g_i,  c_2 = sum s_i H_i S_i,  c_3 = -sum s_i (H_i C_i + T_i[S_i, S_i] / 2).
     """
     dtype = jnp.result_type(*jax.tree.leaves(params))
-    numbers = jnp.asarray(schedule.losses).reshape(-1, size)
-    scales = jnp.asarray(schedule.scales).astype(dtype).reshape(-1, size)
+    numbers, scales = jnp.asarray(schedule.losses), jnp.asarray(schedule.scales).astype(dtype)
     zero = jax.tree.map(jnp.zeros_like, params)
 
     def one_step(before: tuple[Params, ...], sums: tuple[Params, ...], step: tuple[Array, Array]) -> tuple:
@@ -112,18 +113,23 @@ def _tree_sums(losses: Losses, schedule: Schedule, params: Params, size: int, or
         return tuple(displaced(total, term, scale) for total, term in zip(sums, terms, strict=True)), None
 
     def one_group(before: tuple[Params, ...], group: tuple[Array, Array]) -> tuple:
-        if size == 1:
+        if len(group[0]) == 1:
             return one_step(before, before, (group[0][0], group[1][0]))
         return jax.lax.scan(lambda sums, step: one_step(before, sums, step), before, group)[0], None
 
-    sums, _ = jax.lax.scan(one_group, (zero,) * order, (numbers, scales))
+    sums, start = (zero,) * order, 0
+    for size, count in updates.groups(schedule, grouping):
+        stop = start + size * count
+        words = numbers[start:stop].reshape(count, size), scales[start:stop].reshape(count, size)
+        sums, _ = jax.lax.scan(one_group, sums, words)
+        start = stop
     signs = (-1.0, 1.0, -1.0)
     return tuple(jax.tree.map(lambda leaf, s=sign: s * leaf, total) for sign, total in zip(signs, sums, strict=False))
 
 
 @partial(jax.jit, static_argnames=("frame", "order"))
 def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Frame, order: int) -> tuple[Params, ...]:
-    displacement = _tree_sums(losses, schedule, params, 1, order)
+    displacement = _tree_sums(losses, schedule, params, "step", order)
     zero = jax.tree.map(jnp.zeros_like, params)
     match frame:
         case "start":
@@ -131,7 +137,7 @@ def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Fram
         case "accumulated":  # linear in the step size
             return (zero, *displacement[1:])
         case "pair-accumulated":
-            of_frame = _tree_sums(losses, schedule, params, 2, order)
+            of_frame = _tree_sums(losses, schedule, params, "pair", order)
         case "gradient-flow":
             of_frame = flow.coefficients(losses, schedule, params)
     return (zero, *(_minus(*both) for both in zip(displacement[1:], of_frame[1:order], strict=True)))
@@ -151,7 +157,7 @@ def closed_form(
 
     Source: claims `m-step`, `order-three`.
     """
-    updates.group_size(_GROUPING.get(frame, "step"), len(schedule.losses))
+    updates.groups(schedule, _GROUPING.get(frame, "step"))
     coefficients = _closed_form(losses, schedule, params, frame, order)
     causes.require_finite(coefficients, losses, params)
     return coefficients
