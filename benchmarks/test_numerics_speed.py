@@ -25,11 +25,11 @@ from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from console.figures import render
 from numerics import (
     averages,
     comparison,
     drift,
-    figures,
     losses,
     optimizers,
     problems,
@@ -93,7 +93,7 @@ def summary(request: pytest.FixtureRequest) -> Iterator[Summary]:
     yield found
     if found.curves:
         FIGURE.parent.mkdir(parents=True, exist_ok=True)
-        FIGURE.write_bytes(figures.render(drawn(found.curves), FIGURE.suffix))
+        FIGURE.write_bytes(render(drawn(found.curves), FIGURE.suffix))
         found.sections["cost against size"].append(f"figure: {'/'.join(FIGURE.parts[-3:])}")
 
 

@@ -212,7 +212,7 @@ def _covariance(of_hessian: Callable[..., Expression], of_gradient: Callable[...
     apart = hessian(mean(of_hessian(-1, MEANS)), gradient(mean(of_gradient(-1, MEANS))))
     names = [of_hessian().latex.replace(r"\mathcal{L}", ""), of_gradient().latex.replace(r"\mathcal{L}", "")]
     return combination(
-        (1, joint), (-1, apart), shown=rf"\operatorname{{Cov}}_{{k}}\!\left(H{names[0]}_k, g{names[1]}_k\right)"
+        (1, joint), (-1, apart), latex=rf"\operatorname{{Cov}}_{{k}}\!\left(H{names[0]}_k, g{names[1]}_k\right)"
     )
 
 
@@ -223,7 +223,7 @@ def joint_minus_independent() -> Formula:
 
 def first_term_of_opposites() -> Formula:
     """The first term of eq. (1) where L-_k = -L+_k and all pairs are alike: a formula whose value is zero."""
-    whole = combination((HALF, gradient(plus())), (-HALF, gradient(plus())), shown=r"\nabla\bar{\mathcal{L}}")
+    whole = combination((HALF, gradient(plus())), (-HALF, gradient(plus())), latex=r"\nabla\bar{\mathcal{L}}")
     return Formula((term((B - 2) / (4 * B), gradient(squared_norm(whole))),))
 
 
@@ -383,8 +383,8 @@ def two_steps(factor: Fraction) -> Formula:
 def displacement(word: str, order: int) -> Formula:
     """The part of one order of the displacement of a word of single letters."""
     series = compose(Schedule.parse(word), order).of_order(order)
-    shown = rf"\left[\theta_{{{word}}}-\theta\right]_{{\varepsilon^{{{order}}}}}"
-    return Formula((term(1, Expression(series, shown, PLAIN)),))
+    latex = rf"\left[\theta_{{{word}}}-\theta\right]_{{\varepsilon^{{{order}}}}}"
+    return Formula((term(1, Expression(series, latex, PLAIN)),))
 
 
 def rate_of_one_pair() -> Formula:

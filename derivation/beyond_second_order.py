@@ -40,7 +40,7 @@ HALF = Fraction(1, 2)
 def _member() -> tuple[Expression, Expression, Expression, Expression]:
     """A drawn loss and its gradient, the mean loss and its gradient."""
     member = loss("L", -1, indexing=MEANS)
-    whole = combination((1, mean(member)), shown=r"\bar{\mathcal{L}}")
+    whole = combination((1, mean(member)), latex=r"\bar{\mathcal{L}}")
     return member, gradient(member), whole, gradient(whole)
 
 
@@ -91,7 +91,7 @@ class _Pair(NamedTuple):
 
 def _pair() -> _Pair:
     together = pair_mean()
-    apart = combination((-HALF, minus(-1, MEANS)), (HALF, plus(-1, MEANS)), shown=r"\mathcal{D}_{k}")
+    apart = combination((-HALF, minus(-1, MEANS)), (HALF, plus(-1, MEANS)), latex=r"\mathcal{D}_{k}")
     whole = overall_mean()
     return _Pair(together, apart, gradient(together), gradient(apart), whole, gradient(whole))
 
@@ -179,14 +179,14 @@ class _Side(NamedTuple):
 
 def _side(name: str) -> _Side:
     member = loss(name, -1, indexing=MEANS)
-    whole = combination((1, mean(member)), shown=rf"\bar{{\mathcal{{L}}}}^{{{name}}}")
+    whole = combination((1, mean(member)), latex=rf"\bar{{\mathcal{{L}}}}^{{{name}}}")
     return _Side(member, gradient(member), whole, gradient(whole))
 
 
 def _over_sides(build: Callable[[_Side, _Side], Expression]) -> Expression:
     """The sum over which side is s, the other being t."""
     both = (build(_side("+"), _side("-")), build(_side("-"), _side("+")))
-    return combination((1, both[0]), (1, both[1]), shown=rf"\sum_{{s}} {build(_side('s'), _side('t')).latex}")
+    return combination((1, both[0]), (1, both[1]), latex=rf"\sum_{{s}} {build(_side('s'), _side('t')).latex}")
 
 
 def third_order_independent() -> Formula:

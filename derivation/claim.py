@@ -194,18 +194,18 @@ def examine(entry: Entry, on_progress: Callable[[str], None] = lambda _: None) -
     """
     start = perf_counter()
     try:
-        made = load(entry)()
+        claim = load(entry)()
     except Exception as error:  # noqa: BLE001
         return Report(entry, None, None, (), (), perf_counter() - start, f"{type(error).__name__}: {error}")
     on_progress("as printed")
-    printed = StatementReport(made.printed, _decided(made.printed.decide)) if made.printed else None
+    printed = StatementReport(claim.printed, _decided(claim.printed.decide)) if claim.printed else None
     precise = []
-    for i, statement in enumerate(made.precise, start=1):
-        on_progress(f"statement {i} of {len(made.precise)}")
+    for i, statement in enumerate(claim.precise, start=1):
+        on_progress(f"statement {i} of {len(claim.precise)}")
         precise.append(StatementReport(statement, _decided(statement.decide)))
     mutants = []
-    for statement in made.precise:
+    for statement in claim.precise:
         for mutant in statement.mutants():
             on_progress(f"mutant {len(mutants) + 1}")
             mutants.append((mutant.description, _decided(mutant.decide)))
-    return Report(entry, made, printed, tuple(precise), tuple(mutants), perf_counter() - start)
+    return Report(entry, claim, printed, tuple(precise), tuple(mutants), perf_counter() - start)

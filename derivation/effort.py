@@ -68,11 +68,11 @@ def displacement_trees(word: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
     before = [_Multisets() for _ in word]  # of the trees before each step
     last = {loss: step for step, loss in enumerate(word)}
     while True:
-        made = [forests.numbers[-1] for forests in before]
-        yield sum(made[step] for step in last.values()), sum(made)
+        counts = [forests.numbers[-1] for forests in before]
+        yield sum(counts[step] for step in last.values()), sum(counts)
         newest: dict[Hashable, int] = {}
         so_far = 0
-        for loss, forests, num_trees in zip(word, before, made, strict=True):
+        for loss, forests, num_trees in zip(word, before, counts, strict=True):
             forests.add(so_far)
             so_far += num_trees - newest.get(loss, 0)
             newest[loss] = num_trees

@@ -25,9 +25,11 @@ _MOST_COUNTED = 10**6  # steps times order squared: beyond the limit, terms are 
 Frame = Literal["none", "accumulated", "pair-accumulated", "gradient-flow"]
 _EPILOG = """\
 The printed sum is the displacement theta_m - theta after one gradient-descent
-step per letter, in powers of the step size eps. Ascent on a loss is descent on
-its negative. Notation: g[a] gradient, H[a] Hessian, T[a] third derivative of
-loss a, D4[a] the fourth and so on, all at the start point.
+step per letter, in powers of the step size eps. Letters within brackets are one
+accumulated update: (-+)(-+). A colon gives a step its size: +:1,-:1/2. Ascent
+on a loss is descent on its negative. Notation: g[a] gradient, H[a] Hessian,
+T[a] third derivative of loss a, D4[a] the fourth and so on, all at the start
+point.
 
 frames (what is subtracted):
   accumulated        one step on everything, all gradients read at the start
@@ -40,6 +42,7 @@ examples:
   python -m derivation.expand --schedule kl,reward,kl --step-sizes 1/2,1,1/2
   python -m derivation.expand --schedule=-+ --frame accumulated --latex
   python -m derivation.expand --schedule=-++- --modified-field
+  python -m derivation.expand --schedule="(-+)(-+)" --frame accumulated
 
 exit status: 0, 1 where a file could not be written, 2 for a call that cannot be
 carried out, 130 if interrupted.
@@ -153,12 +156,16 @@ def expand(
     schedule: Annotated[
         str,
         option(
-            "the losses in the order in which they are stepped: one letter per step (-+-+), or names between commas",
+            "the losses in the order in which they are stepped: one letter per step, or names between commas; brackets "
+            "for one accumulated update, a colon for a size",
             "WORD",
         ),
     ],
     step_sizes: Annotated[
-        str, option("one fraction per step between commas, in units of eps (default: all 1)", "LIST")
+        str,
+        option(
+            "one fraction per step between commas, in units of eps, for a word without sizes (default: all 1)", "LIST"
+        ),
     ] = "",
     order: Annotated[int, option("the highest power of eps", "N", whole(1, _HIGHEST_ORDER))] = 3,
     frame: Annotated[Frame, option("what the displacement is compared with:", "NAME")] = "none",

@@ -1,6 +1,6 @@
 """Formulas as the post writes them: one object that is both typeset and proved.
 
-An `Expression` carries the series that it means and the LaTeX that it is shown as, and both are built by the same
+An `Expression` carries the series that it means and the LaTeX that it is printed as, and both are built by the same
 call; so the formula that a reader sees cannot differ from the one that was proved. A `Formula` is a sum of terms,
 each a coefficient in n or B times an expression, and its mutants are the nearby formulas that a slip of the pen makes.
 No statement of the post or of ours lives here: those are in `post`.
@@ -40,11 +40,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Expression:
-    """A scalar (free trees) or a vector (rooted trees) with the LaTeX that it is shown as.
+    """A scalar (free trees) or a vector (rooted trees) with the LaTeX that it is printed as.
 
     Attributes:
         series: What it means.
-        latex: How it is shown.
+        latex: Its LaTeX.
         indexing: What its bound indices mean.
         is_sum: Whether the LaTeX needs brackets as a factor.
         is_open: Whether it needs them under an operator only, as a sum sign or an inner product does.
@@ -85,19 +85,19 @@ def _common(*parts: Expression) -> Indexing:
     return indexing
 
 
-def combination(*parts: tuple[Fraction | int, Expression], shown: str | None = None) -> Expression:
+def combination(*parts: tuple[Fraction | int, Expression], latex: str | None = None) -> Expression:
     """A linear combination with rational factors.
 
     Args:
         parts: The factors and what they multiply.
-        shown: LaTeX for the whole, where it has a name of its own.
+        latex: LaTeX for the whole, where it has a name of its own.
     """
     total, text = Series(), ""
     for factor, part in parts:
         total = total + part.series.scaled(factor)
         text += _signed(_number(factor), part, first=not text)
     indexing, (is_scalar,) = _common(*(part for _, part in parts)), {part.is_scalar for _, part in parts}
-    return Expression(total, shown or text, indexing, is_sum=shown is None and len(parts) > 1, is_scalar=is_scalar)
+    return Expression(total, latex or text, indexing, is_sum=latex is None and len(parts) > 1, is_scalar=is_scalar)
 
 
 def _number(value: Fraction | int) -> Expr:
@@ -192,14 +192,14 @@ def mean(part: Expression) -> Expression:
     return Expression(bound, rf"\mathbb{{E}}_{{k}}\!\left[{part.latex}\right]", MEANS, is_scalar=part.is_scalar)
 
 
-def sum_over(part: Expression, ranks: tuple[dict[int, int], ...], shown: str) -> Expression:
+def sum_over(part: Expression, ranks: tuple[dict[int, int], ...], condition: str) -> Expression:
     """A sum over ordered positions.
 
     Args:
         part: What is summed, with free indices.
         ranks: For every order of the free indices that the sum runs over, the rank of each index: for "j < k",
             one dictionary {j: 1, k: 2}; for "j <= k", a second one {j: 1, k: 1}.
-        shown: LaTeX of the condition under the sum.
+        condition: LaTeX of the condition under the sum.
     """
     terms = [
         (_representative(_bound(t, rank), ORDERED, is_scalar=part.is_scalar), c)
@@ -207,7 +207,7 @@ def sum_over(part: Expression, ranks: tuple[dict[int, int], ...], shown: str) ->
         for t, c in part.series.items()
     ]
     return Expression(
-        Series(terms), rf"\sum_{{{shown}}} {part.bracketed()}", ORDERED, is_open=True, is_scalar=part.is_scalar
+        Series(terms), rf"\sum_{{{condition}}} {part.bracketed()}", ORDERED, is_open=True, is_scalar=part.is_scalar
     )
 
 
@@ -267,7 +267,7 @@ class Formula:
 
     @property
     def latex(self) -> str:
-        """The formula as it is shown; a line may be broken between terms."""
+        """The LaTeX of the formula; a line may be broken between terms."""
         text = ""
         for part in self.terms:
             step = _step_power(part.expression) if self.shows_step else ""

@@ -10,11 +10,12 @@ if the antisymmetric part vanishes tree by tree. Where it does not, `witness` fi
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 
 from derivation.averages import Indexing
-from derivation.series import Coefficient, Schedule, Series, gradient_at
+from derivation.series import Coefficient, Schedule, Series, compose
 from derivation.trees import Label, Tree, free, graft, labels, num_vertices, rootings, tree
 
 __all__ = [
@@ -55,13 +56,7 @@ def accumulated(schedule: Schedule, order: int, *, group: int | None = None) -> 
     size = len(schedule.losses) if group is None else group
     if size < 1 or len(schedule.losses) % size:
         raise ValueError(f"number of steps must be a multiple of the group, {size}; got {len(schedule.losses)}.")
-    steps = list(zip(schedule.losses, schedule.step_sizes, strict=True))
-    displacement = Series()
-    for start in range(0, len(steps), size):
-        read_at = displacement
-        for loss, step_size in steps[start : start + size]:
-            displacement = displacement - gradient_at(loss, read_at, step_size, order)
-    return displacement
+    return compose(replace(schedule, sizes=(size,) * (len(schedule.losses) // size)), order)
 
 
 def derivative(

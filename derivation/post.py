@@ -96,18 +96,18 @@ def minus(index: int = 0, indexing: Indexing = PLAIN) -> Expression:
 
 def mean_loss() -> Expression:
     """L = (L+ + L-)/2, without noise."""
-    return combination((HALF, plus()), (HALF, minus()), shown=r"\mathcal{L}")
+    return combination((HALF, plus()), (HALF, minus()), latex=r"\mathcal{L}")
 
 
 def pair_mean() -> Expression:
     """M_k = (L-_k + L+_k)/2."""
-    return combination((HALF, minus(-1, MEANS)), (HALF, plus(-1, MEANS)), shown=r"\mathcal{M}_{k}")
+    return combination((HALF, minus(-1, MEANS)), (HALF, plus(-1, MEANS)), latex=r"\mathcal{M}_{k}")
 
 
 def overall_mean() -> Expression:
     """The mean of all losses, (E L- + E L+)/2."""
     whole = mean(pair_mean())
-    return combination((1, whole), shown=r"\bar{\mathcal{L}}")
+    return combination((1, whole), latex=r"\bar{\mathcal{L}}")
 
 
 def alignment() -> Expression:
@@ -208,7 +208,7 @@ def eq_1_single_losses() -> Formula:
     spread = combination(
         (HALF, of_minus),
         (HALF, of_plus),
-        shown=r"\mathbb{E}_{b}\!\left\|\nabla\mathcal{L}_b-\nabla\bar{\mathcal{L}}\right\|^{2}",
+        latex=r"\mathbb{E}_{b}\!\left\|\nabla\mathcal{L}_b-\nabla\bar{\mathcal{L}}\right\|^{2}",
     )
     return Formula((first, term(-1 / (2 * B), gradient(spread)), last))
 

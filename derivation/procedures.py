@@ -21,7 +21,7 @@ from derivation.frames import SLOT, antisymmetric_jacobian, losses_of, potential
 from derivation.series import Series
 from derivation.symbols import element
 from derivation.trees import graft, num_vertices, tree
-from derivation.witness import Losses, Witness, described, evaluated, found, of_difference, shown
+from derivation.witness import Losses, Witness, evaluated, format_losses, format_value, of_difference, search
 
 __all__ = ["equality", "expressions", "gradient_field", "never_negative"]
 
@@ -121,11 +121,11 @@ def _curl_witness(field: Series, curl: Series, indexing: Indexing) -> Witness | 
             return evaluated(gap, losses | _AXES[1], 2)[0] != 0
 
         degree = 1 + max(map(num_vertices, written_out), default=0)
-        hit = found(losses_of(written_out), degree, fails, dimensions=(2,))
+        hit = search(losses_of(written_out), degree, fails, dimensions=(2,))
         if hit is not None:
             jacobian = Series((opened, c) for t, c in written_out.items() for opened in graft(t, tree(SLOT)))
             above, below = (evaluated(jacobian, hit[0] | axis, 2) for axis in _AXES[::-1])
-            setting = described(hit[0], 2, None if indexing is PLAIN else num_pairs)
+            setting = format_losses(hit[0], 2, None if indexing is PLAIN else num_pairs)
             return Witness(setting, f"dX₁/dy = {above[0]}, dX₂/dx = {below[1]}", "equal")
     return None
 
@@ -147,12 +147,12 @@ def never_negative(
             def fails(losses: Losses, dimension: int, series: Series = series) -> bool:
                 return evaluated(series, losses, dimension, is_scalar=True)[0] < 0
 
-            hit = found(losses_of(series), 3, fails)
+            hit = search(losses_of(series), 3, fails)
             if hit is not None:
                 losses, dimension = hit
                 value = evaluated(series, losses, dimension, is_scalar=True)
-                setting = described(losses, dimension, None if indexing is PLAIN else num_pairs)
-                return Verdict("refuted", Witness(setting, shown(value), "at least 0"))
+                setting = format_losses(losses, dimension, None if indexing is PLAIN else num_pairs)
+                return Verdict("refuted", Witness(setting, format_value(value), "at least 0"))
         return Verdict("undecided", reason="no negative value found, and no proof that there is none")
 
     return Statement(latex=rf"{left} \ge 0", decide=decide, expected="refuted", reading=reading)

@@ -64,22 +64,22 @@ def _troubles(report: Report) -> list[str]:
     """What came out other than the claim asserts, in words."""
     if report.failure:
         return [report.failure]
-    found = []
+    troubles = []
     parts = ([("as printed", report.printed)] if report.printed else []) + [
         (f"statement {i}", part) for i, part in enumerate(report.precise, start=1)
     ]
     for name, part in parts:
         if not part.is_as_expected:
             verdict = part.verdict
-            found.append(f"{name}: {verdict.status}, expected {part.statement.expected}. {verdict.reason}".rstrip())
-    found += [
+            troubles.append(f"{name}: {verdict.status}, expected {part.statement.expected}. {verdict.reason}".rstrip())
+    troubles += [
         f"mutant not refuted ({verdict.status}): {name}"
         for name, verdict in report.mutants
         if verdict.status != "refuted"
     ]
     if not report.mutants:
-        found.append("no mutants")
-    return found
+        troubles.append("no mutants")
+    return troubles
 
 
 def summary(reports: Sequence[Report]) -> dict[str, int | float | bool]:

@@ -4,16 +4,19 @@ A series stands for the vector  sum over trees of  coefficient(tree) * eps^(vert
 step size is not stored because the tree knows it.  Coefficients are exact: `fractions.Fraction` for a schedule that
 is written out, elements of a SymPy field where the number of pairs or the momentum is a symbol.
 
-`compose` is the definition of the sequential update,  theta_b = theta_{b-1} - eps_b grad L_b(theta_{b-1}),  and
-everything that this package proves about sequential updates starts from it.
+`compose` is the definition of the update: sequential,  theta_b = theta_{b-1} - eps_b grad L_b(theta_{b-1}),  unless
+the schedule says which gradients are read at one place. Everything that this package proves starts from it.
 """
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count, islice
 from math import factorial
 from typing import Protocol, Self, cast
 
+from console import grammar
+from console.grammar import Step, Word
 from derivation.trees import Label, Tree, labels, num_vertices, relabel, tree
 
 __all__ = ["Coefficient", "Schedule", "Series", "compose", "gradient_at", "step", "universal"]
@@ -111,10 +114,6 @@ def _expanded(
     return [(tree(loss, *done), f * weight) for loss, weight in combination(t.loss).items() for done, f in partial]
 
 
-_LONGEST_SIZE = 100
-"""Characters of a step size: an exponent could ask for a number that fills the memory."""
-
-
 @dataclass(frozen=True)
 class Schedule:
     """A word of losses, one gradient step per letter, in the order in which they are stepped.
@@ -122,63 +121,79 @@ class Schedule:
     Attributes:
         losses: The letters.
         step_sizes: The step size of each letter, in units of the step size that the series is expanded in.
+        sizes: The number of letters of each update. All gradients of an update are read at one place, before the first
+            of its steps. Empty: every letter is an update.
     """
 
     losses: tuple[Label, ...]
     step_sizes: tuple[Fraction, ...] = ()
+    sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.losses:
             raise ValueError("schedule must hold at least one step; got none.")
-        for position, (name, _) in enumerate(self.losses, start=1):
-            if not name or any(character in " []()" or not character.isprintable() for character in name):
-                raise ValueError(
-                    f"schedule must name a loss without blanks or brackets at every step; got {name!r} at step"
-                    f" {position}."
-                    " Write one letter per step (-+-+) or names between commas (kl,reward,kl)."
-                )
+        for number, (name, _) in enumerate(self.losses, start=1):
+            grammar.require_name(name, number)
         if not self.step_sizes:
             object.__setattr__(self, "step_sizes", (Fraction(1),) * len(self.losses))
+        if not self.sizes:
+            object.__setattr__(self, "sizes", (1,) * len(self.losses))
         if len(self.step_sizes) != len(self.losses):
             raise ValueError(
                 f"step_sizes must hold one size per step; got {len(self.step_sizes)} sizes for {len(self.losses)}"
                 f" steps."
             )
+        if min(self.sizes) < 1 or sum(self.sizes) != len(self.losses):
+            raise ValueError(f"sizes must be positive and add up to {len(self.losses)} steps; got {self.sizes}.")
 
     @classmethod
     def parse(cls, word: str, step_sizes: str = "") -> "Schedule":
         """Reads a schedule as a person types it.
 
         Args:
-            word: One letter per step ("-+-+"), or names between commas ("kl,reward,kl"; "kl," for one step).
-            step_sizes: Empty for one common size, or one fraction per step between commas ("1,1/2,1").
+            word: A word of `console.grammar`: "-+-+", "kl,reward,kl", "(-+)(-+)", "+:1,-:1/2".
+            step_sizes: Empty, or one fraction per step between commas ("1,1/2,1") for a word without scales.
 
         Raises:
-            ValueError: If a name is empty or holds blanks or brackets, or if a step size is no fraction.
+            ValueError: If the word or a step size cannot be read, or both hold scales.
         """
-        names = [name.strip() for name in word.removesuffix(",").split(",")] if "," in word else list(word.strip())
-        losses = tuple(Label(name) for name in names)
-        cls(losses)  # a name without a meaning comes before a size without one
-        sizes = []
-        for position, size in enumerate(step_sizes.split(",") if step_sizes.strip() else [], start=1):
-            try:
-                if "e" in size.lower() or len(size) > _LONGEST_SIZE:
-                    raise ValueError
-                sizes.append(Fraction(size.strip()))
-            except (ValueError, ZeroDivisionError):
-                raise ValueError(
-                    f"step_sizes must be fractions such as 1/2 or 0.5 between commas; got {size.strip()[:40]!r}"
-                    f" at step {position}."
-                ) from None
-        return cls(losses, tuple(sizes))
+        parsed = grammar.parse(word)
+        sizes = tuple(step.scale for step in parsed.steps)
+        if step_sizes.strip():
+            if set(sizes) != {1}:
+                raise ValueError(f"step_sizes must be left out where the schedule has scales; got {step_sizes[:40]!r}.")
+            sizes = tuple(_step_size(size, number) for number, size in enumerate(step_sizes.split(","), start=1))
+        return cls(tuple(Label(step.name) for step in parsed.steps), sizes, parsed.sizes)
 
     def __str__(self) -> str:
-        names = [str(loss) for loss in self.losses]
-        return "".join(names) if all(len(name) == 1 for name in names) else ",".join(names)
+        steps = iter(Step(str(loss)) for loss in self.losses)
+        return str(Word(tuple(tuple(islice(steps, size)) for size in self.sizes)))
+
+    def updates(self) -> Iterator[tuple[tuple[Label, Fraction], ...]]:
+        """The losses and step sizes of each update."""
+        steps = zip(self.losses, self.step_sizes, strict=True)
+        for size in self.sizes:
+            yield tuple(islice(steps, size))
 
     def reversed(self) -> "Schedule":
         """The same steps, each with its own size, last first."""
-        return Schedule(self.losses[::-1], self.step_sizes[::-1])
+        return Schedule(self.losses[::-1], self.step_sizes[::-1], self.sizes[::-1])
+
+
+_LONGEST_SIZE = 100
+"""Characters of a step size: an exponent could ask for a number that fills the memory."""
+
+
+def _step_size(text: str, number: int) -> Fraction:
+    try:
+        if "e" in text.lower() or len(text) > _LONGEST_SIZE:
+            raise ValueError
+        return Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"step_sizes must be fractions such as 1/2 or 0.5 between commas; got {text.strip()[:40]!r} at step"
+            f" {number}."
+        ) from None
 
 
 def _forests(
@@ -238,7 +253,7 @@ def step(displacement: Series, loss: Label, step_size: Coefficient, order: int) 
 
 
 def compose(schedule: Schedule, order: int, on_step: Callable[[int], None] = lambda _: None) -> Series:
-    """The displacement theta_m - theta of the sequential update, to the given order in the step size.
+    """The displacement theta_m - theta of the updates of a schedule, to the given order in the step size.
 
     Args:
         schedule: The steps.
@@ -253,10 +268,12 @@ def compose(schedule: Schedule, order: int, on_step: Callable[[int], None] = lam
     """
     if order < 1:
         raise ValueError(f"order must be at least 1; got {order}.")
-    displacement = Series()
-    for number, (loss, step_size) in enumerate(zip(schedule.losses, schedule.step_sizes, strict=True), start=1):
-        on_step(number)
-        displacement = step(displacement, loss, step_size, order)
+    displacement, numbers = Series(), count(1)
+    for update in schedule.updates():
+        read_at = displacement
+        for loss, step_size in update:
+            on_step(next(numbers))
+            displacement = displacement - gradient_at(loss, read_at, step_size, order)
     return displacement
 
 

@@ -19,7 +19,7 @@ from derivation.averages import PLAIN, Indexing, at
 from derivation.series import Series
 from derivation.trees import Label, Tree, labels, num_vertices
 
-__all__ = ["Losses", "Witness", "described", "evaluated", "found", "of_difference", "shown", "shown_loss"]
+__all__ = ["Losses", "Witness", "evaluated", "format_loss", "format_losses", "format_value", "of_difference", "search"]
 
 Derivatives = dict[tuple[int, ...], int]
 """Partial derivatives at the origin: the number of differentiations in each coordinate -> value."""
@@ -119,7 +119,7 @@ def _counts(slots: tuple[int, ...], dimension: int) -> tuple[int, ...]:
     return tuple(slots.count(i) for i in range(dimension))
 
 
-def found(
+def search(
     names: Iterable[Label], degree: int, fails: Callable[[Losses, int], bool], dimensions: Iterable[int] = (1, 2)
 ) -> tuple[Losses, int] | None:
     """The simplest losses found on which something fails, and their dimension; None if the tries run out.
@@ -191,7 +191,7 @@ def of_difference(
         if not gap:
             continue
         names = {label for t in gap for label in labels(t)}
-        hit = found(
+        hit = search(
             names,
             max(num_vertices(t) for t in gap),
             lambda losses, dimension, d=gap: any(evaluated(d, losses, dimension, is_scalar=is_scalar)),
@@ -204,19 +204,19 @@ def of_difference(
             value = evaluated(true, losses, dimension, is_scalar=is_scalar)
             off = evaluated(gap, losses, dimension, is_scalar=is_scalar)
             other = tuple(a - b for a, b in zip(value, off, strict=True))
-            setting = described(
+            setting = format_losses(
                 losses, dimension, num_pairs if depends_on_n else None, leaves_out=len(true) < len(everything)
             )
-            return Witness(setting, shown(value), shown(other))
+            return Witness(setting, format_value(value), format_value(other))
     return None
 
 
-def shown(value: Vector) -> str:
+def format_value(value: Vector) -> str:
     """A value as a person writes it."""
     return str(value[0]) if len(value) == 1 else f"({', '.join(map(str, value))})"
 
 
-def shown_loss(derivatives: Mapping[tuple[int, ...], int]) -> str:
+def format_loss(derivatives: Mapping[tuple[int, ...], int]) -> str:
     """A loss as a polynomial in x, or in x and y."""
     terms = []
     for order in sorted(derivatives, key=lambda o: (sum(o), [-i for i in o])):
@@ -241,15 +241,15 @@ _SIDES = {"+": "⁺", "-": "⁻", "L": ""}
 _LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def _shown_name(label: Label) -> str:
+def _name(label: Label) -> str:
     """A loss as it is called in a witness: L⁺₁, L₂, or L[kl] for a name of the user's."""
     index = str(label.member).translate(_LOWERED) if label.member else ""
     return f"L{_SIDES[label.name]}{index}" if label.name in _SIDES else f"L[{label}]"
 
 
-def described(losses: Losses, dimension: int, num_pairs: int | None, *, leaves_out: bool = False) -> str:
+def format_losses(losses: Losses, dimension: int, num_pairs: int | None, *, leaves_out: bool = False) -> str:
     """The setting of a witness in one line."""
-    parts = [f"{_shown_name(name)} = {shown_loss(derivatives)}" for name, derivatives in losses.items()]
+    parts = [f"{_name(name)} = {format_loss(derivatives)}" for name, derivatives in losses.items()]
     if leaves_out:
         parts.append("other losses 0")
     point = "x = 0" if dimension == 1 else "(x, y) = (0, 0)"

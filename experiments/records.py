@@ -9,11 +9,11 @@ Where it is to be drawn or summed up, it has a line in `PANELS` or `COLUMNS` too
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from experiments import files
 from experiments.typed import fault
@@ -52,60 +52,51 @@ LIST = "runs.json"
 """In the folder above: all runs that were asked for there, so that `resume` knows those that never began."""
 
 
-class Quantity(NamedTuple):
-    """The meaning of a measured quantity, and its unit where it has one."""
-
-    meaning: str
-    unit: str = ""
+# What a 64-bit integer holds: a count beyond it is a slip, and has no place on an axis.
+_Natural = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-_Float = Annotated[float, Strict()]
-_Natural = Annotated[int, Strict(), Field(ge=0)]
-_Bool = Annotated[bool, Strict()]
+def _quantity(meaning: str, unit: str = "", *, default: object = None, alias: str | None = None) -> Any:  # noqa: ANN401  # of any type
+    """A measured quantity. Its default value means that it was not measured, or that nothing was done yet."""
+    return Field(default, alias=alias, description=meaning, json_schema_extra={"unit": unit})
 
 
 class _Row(BaseModel):
     """Lines of a later version may have more keys: they are kept, and belong to the tables of the report."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, strict=True)
 
 
 class Probe(_Row):
     """The mean log-probabilities of the probe's solutions: per sequence, and per token (a sum over a sum)."""
 
-    log_prob_plus: Annotated[_Float | None, Quantity("of the preferred solutions", "nats per sequence")] = None
-    log_prob_plus_per_token: Annotated[_Float | None, Quantity("of the preferred solutions", "nats per token")] = None
-    log_prob_minus: Annotated[_Float | None, Quantity("of the dispreferred solutions", "nats per sequence")] = None
-    log_prob_minus_per_token: Annotated[_Float | None, Quantity("of the dispreferred solutions", "nats per token")] = (
-        None
-    )
+    log_prob_plus: float | None = _quantity("of the preferred solutions", "nats per sequence")
+    log_prob_plus_per_token: float | None = _quantity("of the preferred solutions", "nats per token")
+    log_prob_minus: float | None = _quantity("of the dispreferred solutions", "nats per sequence")
+    log_prob_minus_per_token: float | None = _quantity("of the dispreferred solutions", "nats per token")
 
 
 class ProbeAlignment(_Row):
     """The alignment of the probe's gradients: of all pairs, and without bias from two halves of them."""
 
-    product: Annotated[_Float | None, Quantity("g+ . g- of all pairs, biased", "nats^2")] = None
-    cosine: Annotated[_Float | None, Quantity("the cosine of g+ and g-")] = None
-    norm_minus: Annotated[_Float | None, Quantity("|g-|", "nats")] = None
-    norm_plus: Annotated[_Float | None, Quantity("|g+|", "nats")] = None
-    ratio_minus: Annotated[_Float | None, Quantity("g+ . g- / |g-|^2")] = None
-    ratio_plus: Annotated[_Float | None, Quantity("g+ . g- / |g+|^2")] = None
-    product_unbiased: Annotated[_Float | None, Quantity("the estimate of g+ . g- without bias", "nats^2")] = None
-    norm_plus_squared_unbiased: Annotated[_Float | None, Quantity("that of |g+|^2; it may be negative", "nats^2")] = (
-        None
-    )
-    norm_minus_squared_unbiased: Annotated[_Float | None, Quantity("that of |g-|^2; it may be negative", "nats^2")] = (
-        None
-    )
+    product: float | None = _quantity("g+ . g- of all pairs, biased", "nats^2")
+    cosine: float | None = _quantity("the cosine of g+ and g-")
+    norm_minus: float | None = _quantity("|g-|", "nats")
+    norm_plus: float | None = _quantity("|g+|", "nats")
+    ratio_minus: float | None = _quantity("g+ . g- / |g-|^2")
+    ratio_plus: float | None = _quantity("g+ . g- / |g+|^2")
+    product_unbiased: float | None = _quantity("the estimate of g+ . g- without bias", "nats^2")
+    norm_plus_squared_unbiased: float | None = _quantity("that of |g+|^2; it may be negative", "nats^2")
+    norm_minus_squared_unbiased: float | None = _quantity("that of |g-|^2; it may be negative", "nats^2")
 
 
 class Accuracy(_Row):
     """Test problems solved, with a 95 % Wilson interval."""
 
-    right: Annotated[_Natural | None, Quantity("problems solved")] = None
-    total: Annotated[Annotated[int, Strict(), Field(ge=1)] | None, Quantity("problems asked")] = None
-    low: Annotated[_Float | None, Quantity("the lower end of the interval of the share")] = None
-    high: Annotated[_Float | None, Quantity("the upper end")] = None
+    right: _Natural | None = _quantity("problems solved")
+    total: Annotated[_Natural, Field(ge=1)] | None = _quantity("problems asked")
+    low: float | None = _quantity("the lower end of the interval of the share")
+    high: float | None = _quantity("the upper end")
 
     @property
     def share(self) -> float | None:
@@ -117,54 +108,42 @@ class UpdateRow(_Row):
     """The line of an update. Sides are the preferred (plus) and the dispreferred (minus) solutions."""
 
     kind: Literal["update"] = "update"
-    update: Annotated[_Natural, Quantity("updates made")]
-    optimizer_steps: Annotated[_Natural, Quantity("steps of the rule so far")] = 0
-    learning_rate_sum: Annotated[_Float, Quantity("the sum of their sizes")] = 0.0
-    examples: Annotated[_Natural, Quantity("solutions stepped on so far")] = 0
-    tokens: Annotated[_Natural | None, Quantity("completion tokens stepped on so far")] = None
-    first: Annotated[str | None, Quantity("the half that the update began with")] = None
-    loss_plus: Annotated[_Float | None, Quantity("L+ where its gradient was read", "nats, by the reduction")] = None
-    log_prob_plus: Annotated[
-        _Float | None, Quantity("mean log-probability of the batch's preferred solutions", "nats per sequence")
-    ] = None
-    log_prob_plus_per_token: Annotated[
-        _Float | None, Quantity("their sum over the batch by its tokens", "nats per token")
-    ] = None
-    norm_plus: Annotated[_Float | None, Quantity("|g+|", "nats")] = None
-    update_norm: Annotated[_Float | None, Quantity("the norm of the displacement")] = None
-    distance: Annotated[_Float | None, Quantity("the distance of the parameters from the start")] = None
-    loss_minus: Annotated[
-        _Float | None, Quantity("L- likewise: a log-likelihood, for it is ascended", "nats, by the reduction")
-    ] = None
-    log_prob_minus: Annotated[
-        _Float | None, Quantity("mean log-probability of the batch's dispreferred solutions", "nats per sequence")
-    ] = None
-    log_prob_minus_per_token: Annotated[
-        _Float | None, Quantity("their sum over the batch by its tokens", "nats per token")
-    ] = None
-    norm_minus: Annotated[_Float | None, Quantity("|g-|", "nats")] = None
-    product: Annotated[
-        _Float | None,
-        Field(alias="alignment"),
-        Quantity("g+ . g- of the update's gradients as they were read", "nats^2"),
-    ] = None
-    cosine: Annotated[_Float | None, Quantity("the cosine of the two")] = None
-    ratio_plus: Annotated[_Float | None, Quantity("g+ . g- / |g+|^2, the entanglement ratio up to its sign")] = None
-    ratio_minus: Annotated[_Float | None, Quantity("g+ . g- / |g-|^2")] = None
-    gradient_norms: Annotated[
-        dict[str, dict[str, _Float]] | None, Quantity("norms of both sides by group of parameters", "nats")
-    ] = None
-    probe: Annotated[Probe | None, Quantity("log-probabilities of the probe; null where not read")] = None
-    probe_alignment: Annotated[
-        ProbeAlignment | None, Quantity("alignment of the probe's gradients; null where not read")
-    ] = None
-    accuracy: Annotated[Accuracy | None, Quantity("test problems solved; null where not read")] = None
-    is_collapsed: Annotated[_Bool, Quantity("whether the criterion of collapse is met, now or before")] = False
-    probe_seconds: Annotated[_Float | None, Quantity("time of probe, its gradients and accuracy", "seconds")] = None
-    seconds: Annotated[_Float | None, Quantity("time of the update with its measurements", "seconds")] = None
-    memory: Annotated[
-        _Natural | None, Quantity("the peak so far, of the device, or of the process where it does not say", "bytes")
-    ] = None
+    update: _Natural = Field(description="updates made", json_schema_extra={"unit": ""})
+    optimizer_steps: _Natural = _quantity("steps of the rule so far", default=0)
+    learning_rate_sum: float = _quantity("the sum of their sizes", default=0.0)
+    examples: _Natural = _quantity("solutions stepped on so far", default=0)
+    tokens: _Natural | None = _quantity("completion tokens stepped on so far")
+    first: str | None = _quantity("the half that the update began with")
+    loss_plus: float | None = _quantity("L+ where its gradient was read", "nats, by the reduction")
+    log_prob_plus: float | None = _quantity(
+        "mean log-probability of the batch's preferred solutions", "nats per sequence"
+    )
+    log_prob_plus_per_token: float | None = _quantity("their sum over the batch by its tokens", "nats per token")
+    norm_plus: float | None = _quantity("|g+|", "nats")
+    update_norm: float | None = _quantity("the norm of the displacement")
+    distance: float | None = _quantity("the distance of the parameters from the start")
+    loss_minus: float | None = _quantity("L- likewise: a log-likelihood, for it is ascended", "nats, by the reduction")
+    log_prob_minus: float | None = _quantity(
+        "mean log-probability of the batch's dispreferred solutions", "nats per sequence"
+    )
+    log_prob_minus_per_token: float | None = _quantity("their sum over the batch by its tokens", "nats per token")
+    norm_minus: float | None = _quantity("|g-|", "nats")
+    product: float | None = _quantity(
+        "g+ . g- of the update's gradients as they were read", "nats^2", alias="alignment"
+    )
+    cosine: float | None = _quantity("the cosine of the two")
+    ratio_plus: float | None = _quantity("g+ . g- / |g+|^2, the entanglement ratio up to its sign")
+    ratio_minus: float | None = _quantity("g+ . g- / |g-|^2")
+    gradient_norms: dict[str, dict[str, float]] | None = _quantity("norms of both sides by group of parameters", "nats")
+    probe: Probe | None = _quantity("log-probabilities of the probe; null where not read")
+    probe_alignment: ProbeAlignment | None = _quantity("alignment of the probe's gradients; null where not read")
+    accuracy: Accuracy | None = _quantity("test problems solved; null where not read")
+    is_collapsed: bool = _quantity("whether the criterion of collapse is met, now or before", default=False)
+    probe_seconds: float | None = _quantity("time of probe, its gradients and accuracy", "seconds")
+    seconds: float | None = _quantity("time of the update with its measurements", "seconds")
+    memory: _Natural | None = _quantity(
+        "the peak so far, of the device, or of the process where it does not say", "bytes"
+    )
 
 
 class Header(_Row):
@@ -255,17 +234,33 @@ COLUMNS: Mapping[str, str] = {
 """Quantities of which the summary has start, end and change: headings, and names with dots."""
 
 
+class Quantity(NamedTuple):
+    """The meaning of a measured quantity, and its unit where it has one."""
+
+    meaning: str
+    unit: str
+
+
 def quantities() -> dict[str, Quantity]:
-    """All measured quantities by their keys in the file."""
-    named = {field.alias or name: field.metadata for name, field in UpdateRow.model_fields.items()}
-    return {key: entry for key, metadata in named.items() for entry in metadata if isinstance(entry, Quantity)}
+    """All measured quantities by their keys in the file; a part of an object has the object's key before a dot."""
+    return dict(_quantities(UpdateRow))
+
+
+def _quantities(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Quantity]]:
+    for name, field in kind.model_fields.items():
+        if isinstance(field.json_schema_extra, dict):
+            key = f"{prefix}{field.alias or name}"
+            yield key, Quantity(field.description or "", str(field.json_schema_extra["unit"]))
+            for part in get_args(field.annotation):
+                if isinstance(part, type) and issubclass(part, BaseModel):
+                    yield from _quantities(part, f"{key}.")
 
 
 def value(row: UpdateRow, name: str) -> float | None:
     """A number of a row, by its name with dots; None where it was not measured."""
     held: object = row
     for part in name.split("."):
-        held = getattr(held, part, None)
+        held = held.get(part) if isinstance(held, dict) else getattr(held, part, None)
     return float(held) if isinstance(held, (int, float)) and not isinstance(held, bool) else None
 
 

@@ -1,7 +1,8 @@
 """Alignment: the inner product g+ . g- of the two gradients, and its change by an update.
 
 Two numbers go by that name and behave differently (claim `bias-sign`): the mean over pairs E_k[g+_k . g-_k], and the
-product of the mean gradients.
+product of the mean gradients. Both are about pairs of losses; others are refused, and results that are not finite
+(`causes`).
 """
 
 from dataclasses import replace
@@ -57,6 +58,7 @@ def of_gradients(minus: Params, plus: Params) -> Alignment:
 
     Source: claim `entanglement`; Yuan et al. 2024 (2410.13828).
     """
+    checks.alike("plus", plus, "minus", minus)
     return of_products(_product(minus, plus), jnp.asarray(optax.tree.norm(minus)), jnp.asarray(optax.tree.norm(plus)))
 
 
@@ -121,10 +123,6 @@ def _split(losses: Losses, params: Params) -> Split:
 @checks.arguments
 def split(losses: Losses, params: Params) -> Split:
     """The gradient part and the bracket of E_k[H+_k g-_k], a mean over pairs.
-
-    Raises:
-        ValueError: If the losses are not pairs.
-        FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claims `fixed-start`, `bracket-curl`.
     """
@@ -230,17 +228,12 @@ def change(epoch: Epoch, *, step_size: Scalar | float, grouping: Grouping, quant
     Args:
         epoch: The epoch; its losses are n pairs.
         step_size: The step size of the measured update.
-        grouping: "step" for sequential updates, "pair" or "schedule" for accumulated ones, whose gradients are added
-            up.
+        grouping: "step" for sequential updates, "pair" or "schedule" for accumulated ones; gradients are added up.
         quantity: The alignment: "pair-mean" or "mean-gradients", both over all n pairs.
-
-    Raises:
-        ValueError: If the losses are not pairs, or the number of steps does not fit the grouping.
-        FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claim `bias-sign`.
     """
-    updates.group_size(grouping, len(epoch.word.losses))
+    updates.groups(epoch.word, grouping)
     _ = epoch.losses.num_pairs
     updates.check_expansion(epoch)
     result = _change(epoch, step_size, grouping, quantity)

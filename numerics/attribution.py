@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from numerics import causes, checks, contents, drift, schedules, updates
+from numerics import causes, checks, contents, drift, rules, schedules, updates
 from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.rules import at_rate
@@ -102,6 +102,7 @@ def gap(
 
     Source: claims `lr-match`, `optimizer-map`, `adamw-alternation`.
     """
+    rules.check_stages(stages, params)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     size, ratio = jnp.asarray(step_size, dtype), jnp.asarray(rate, dtype)
     epochs = [Epoch(losses, schedule, rule, params) for rule in stages.values()]

@@ -2,9 +2,11 @@
 
 Every mean of the second-order correction that is worth a name has one form: loss b contributes its Hessian times a
 combination of four vectors, the total gradient of its own side and of the other, its own gradient and that of its
-partner. So one pass of Hessian-vector products, one per loss, is enough; the schedule only chooses the weights.
+partner. So one pass of Hessian-vector products, one per loss, is enough; the schedule only chooses the weights. Losses
+that are not pairs are refused, and results that are not finite (`causes`).
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -57,28 +59,21 @@ def _weights(schedule: RandomSchedule, num_pairs: int, frame: Frame) -> tuple[_W
                 "the pairs of schedule must be permuted for a mean in O(n); got a fixed order. Use drift.closed_form "
                 "for a word, or `exact_mean` for the mean over the start."
             )
-    match frame:
-        case "start" | "accumulated":  # one accumulated update has no second order
-            of_frame = (_Weights(0.0, 0.0, 0.0, 0.0),) * 2
-        case "pair-accumulated":
-            # As many places before as after, and nothing from within a pair.
-            match schedule.pairs:
-                case "joint":
-                    of_frame = (_Weights(0.5, 0.5, -0.5, -0.5),) * 2
-                case "independent":
-                    of_frame = (_Weights(0.5, (n - 1) / (2 * n), -0.5, 0.0),) * 2
-                case _:  # any two losses may come to stand together, and such a pair accumulates nothing
-                    share = (1 - 1 / (2 * n - 1)) / 2
-                    of_frame = (_Weights(share, share, -share, 0.0),) * 2
-        case "gradient-flow":
-            of_frame = (_Weights(0.5, 0.5, 0.0, 0.0),) * 2
-    return cast(
-        "tuple[_Weights, _Weights]",
-        tuple(
-            _Weights(*(a - b for a, b in zip(mine, theirs, strict=True)))
-            for mine, theirs in zip(of_steps, of_frame, strict=True)
-        ),
-    )
+    match frame, schedule.pairs:
+        case "start" | "accumulated", _:  # one accumulated update has no second order
+            of_frame = _Weights(0.0, 0.0, 0.0, 0.0)
+        case "gradient-flow", _:
+            of_frame = _Weights(0.5, 0.5, 0.0, 0.0)
+        # Per pair there are as many places before as after, and nothing comes from within a pair.
+        case _, "joint":
+            of_frame = _Weights(0.5, 0.5, -0.5, -0.5)
+        case _, "independent":
+            of_frame = _Weights(0.5, (n - 1) / (2 * n), -0.5, 0.0)
+        case _:  # any two losses may come to stand together, and such a pair accumulates nothing
+            share = (1 - 1 / (2 * n - 1)) / 2
+            of_frame = _Weights(share, share, -share, 0.0)
+    minus, plus = (_Weights(*map(operator.sub, weights, of_frame)) for weights in of_steps)
+    return minus, plus
 
 
 def _combined(weights: Sequence[float] | Float[Array, " terms"], trees: Sequence[Params]) -> Params:
@@ -131,8 +126,7 @@ def closed_form(losses: Losses, schedule: RandomSchedule, params: Params, *, fra
         c_1 and c_2, the mean coefficients of step_size and step_size^2; sums over the 2n steps.
 
     Raises:
-        ValueError: If the losses are not pairs, or the pairs are not permuted.
-        FloatingPointError: If a derivative is NaN or infinite.
+        ValueError: If the pairs are not permuted.
 
     Source: claims `eq-1`, `boxed`, `interleaving-is-reshuffling`.
     """
@@ -140,9 +134,8 @@ def closed_form(losses: Losses, schedule: RandomSchedule, params: Params, *, fra
     for_minus, for_plus = (jnp.asarray(w, dtype) for w in _weights(schedule, losses.num_pairs, frame))
     displacement, second = _closed_form(losses, params, (for_minus, for_plus))
     first = displacement if frame == "start" else jax.tree.map(jnp.zeros_like, displacement)
-    coefficients = first, second
-    causes.require_finite(coefficients, losses, params)
-    return coefficients
+    causes.require_finite((first, second), losses, params)
+    return first, second
 
 
 class Terms(NamedTuple):
@@ -187,10 +180,6 @@ def _terms(losses: Losses, params: Params) -> Terms:
 @checks.arguments
 def terms(losses: Losses, params: Params) -> Terms:
     """Each term of eq. (1) and the boxed term by itself: 6n Hessian-vector products.
-
-    Raises:
-        ValueError: If the losses are not pairs.
-        FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claims `eq-1`, `boxed`.
     """

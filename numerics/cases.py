@@ -11,7 +11,7 @@ from rich.table import Table
 from console.output import write
 from console.progress import progress, waiting
 from console.terminal import Terminal, plain_table, table
-from numerics import kinds, optimizers, problems, schedules
+from numerics import checks, optimizers, problems, schedules
 from numerics.catalogue import FRAMES, NAMED_OPTIMIZERS, PROBLEMS, RANDOM, SCHEDULES
 from numerics.comparison import Comparison, compare
 from numerics.epoch import Epoch
@@ -31,8 +31,8 @@ def schedule_named(name: str, losses: Losses) -> Schedule | RandomSchedule:
     Raises:
         ValueError: If it is neither.
     """
-    kinds.require(isinstance(name, str), "name", "be that of a schedule, or a word", name)
-    kinds.instance("losses", losses, Losses)
+    checks.require(isinstance(name, str), "name", "be that of a schedule, or a word", name)
+    checks.instance("losses", losses, Losses)
     if name in RANDOM:
         return RandomSchedule(RANDOM[name].pairs, RANDOM[name].start)  # type: ignore[arg-type]
     minus_first = schedules.interleaved(losses.num_pairs, first="-")
@@ -202,11 +202,12 @@ def single(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]],
         for line in _verdicts(comparison):
             terminal.print(line, soft_wrap=not terminal.is_terminal)
     if options.plot:
-        from numerics import figures  # noqa: PLC0415  # Matplotlib is slow to load
+        from console.figures import render  # noqa: PLC0415  # Matplotlib is slow to load
+        from numerics import figures  # noqa: PLC0415
 
         with waiting("drawing"):
             figure = figures.draw(comparison, _title(options, *case))
-            content = figures.render(figure, options.plot.suffix)
+            content = render(figure, options.plot.suffix)
         write(options.plot, content)
         if not is_quiet:
             print(f"wrote {options.plot}")

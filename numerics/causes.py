@@ -1,7 +1,6 @@
 """The cause of a result that is not finite, read from the losses and the rule at the start."""
 
 from math import ceil, floor, log10
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -9,19 +8,17 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from numerics import kinds
+from numerics import checks
+from numerics.losses import Losses
 from numerics.rules import Rule, at_rate
 from numerics.types import Params
-
-if TYPE_CHECKING:
-    from numerics.losses import Losses
 
 __all__ = ["require_finite"]
 
 
 def require_finite(
     result: object,
-    losses: "Losses",
+    losses: Losses,
     params: Params,
     rule: Rule | None = None,
     *,
@@ -41,17 +38,15 @@ def require_finite(
     Raises:
         FloatingPointError: If a leaf holds NaN or infinity.
     """
-    for path, leaf in jax.tree.leaves_with_path(result):
-        if kinds.is_known(leaf) and not np.isfinite(np.asarray(leaf)).all():
-            what = "displacements and derivatives" if has_steps else "derivatives"
-            place = jax.tree_util.keystr(path) or "the value"
-            cause = _cause(losses, params, rule, has_steps=has_steps)
-            raise FloatingPointError(
-                f"{what} must be finite; got NaN or infinity in {place}. {cause} {remedy}".rstrip()
-            )
+    if (place := checks.not_finite(result)) is not None:
+        what = "displacements and derivatives" if has_steps else "derivatives"
+        cause = _cause(losses, params, rule, has_steps=has_steps)
+        raise FloatingPointError(
+            f"{what} must be finite; got NaN or infinity in {place or 'the value'}. {cause} {remedy}".rstrip()
+        )
 
 
-def _cause(losses: "Losses", params: Params, rule: Rule | None, *, has_steps: bool) -> str:
+def _cause(losses: Losses, params: Params, rule: Rule | None, *, has_steps: bool) -> str:
     """Why a derivative is not finite, as far as the start shows it."""
     leaves = jax.tree.leaves((losses, params))
     if any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -90,7 +85,7 @@ def _cause(losses: "Losses", params: Params, rule: Rule | None, *, has_steps: bo
 
 
 @jax.jit
-def _at_start(losses: "Losses", params: Params) -> tuple[Array, ...]:
+def _at_start(losses: Losses, params: Params) -> tuple[Array, ...]:
     """Of every loss: its value, whether its gradient is finite, whether it has zeros, whether H g is finite."""
 
     def at(number: Array) -> tuple[Array, ...]:

@@ -211,10 +211,6 @@ def compare(
         largest_step: The largest step size; a share of that at which one order is as large as the next unless
             given.
         num_halvings: The number of times that it is halved.
-
-    Raises:
-        ValueError: If the frame does not fit the schedule or the rule.
-        FloatingPointError: If a derivative is NaN or infinite at the start.
     """
     word, params = _first_word(epoch), epoch.params
     drift.check_frame(word, frame)
@@ -222,6 +218,8 @@ def compare(
         coefficients = predicted(epoch, frame=frame)
     elif len(coefficients) != 3:
         raise ValueError(f"coefficients must be three trees; got {len(coefficients)}.")
+    for power, coefficient in enumerate(coefficients):
+        checks.alike(f"coefficients[{power}]", coefficient, "params", params)
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def read(largest: float) -> tuple[_Readings, Float[np.ndarray, "rows 13"], Float[np.ndarray, " k"]]:

@@ -2,7 +2,8 @@
 
 The prediction is computed in two ways that share no step. `closed_form` writes down the tree sums of gradient descent
 with Hessian-vector products and prefix sums. `taylor` knows no tree: it differentiates the update map of any Optax rule
-forward in the one scalar that scales the reads of the parameters. `measured` takes the steps.
+forward in the one scalar that scales the reads of the parameters. `measured` takes the steps. All three refuse a frame
+that does not fit (`check_frame`), and a result that is not finite (`causes`).
 
 A drift has coefficients c_1, c_2, c_3: step_size * c_1 + step_size^2 * c_2 + step_size^3 * c_3 + O(step_size^4).
 Relative to the accumulated or the pair-accumulated frame, or to the flow, c_1 is zero for gradient descent.
@@ -19,7 +20,7 @@ from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.rules import is_function_of_rate
 from numerics.schedules import Schedule
-from numerics.types import Frame, Params, Scalar
+from numerics.types import Frame, Order, Params, Scalar
 from numerics.updates import Grouping, displaced
 
 __all__ = [
@@ -44,7 +45,7 @@ def check_frame(epoch: Epoch, frame: Frame) -> None:
         ValueError: If the number of steps is odd in the pair-accumulated frame, or the frame is the flow under another
             rule than gradient descent.
     """
-    updates.group_size(_GROUPING.get(frame, "step"), len(epoch.word.losses))
+    updates.groups(epoch.word, _GROUPING.get(frame, "step"))
     if frame == "gradient-flow" and not rules.is_gradient_descent(epoch.rule, epoch.params):
         raise ValueError(
             "frame must be start, accumulated or pair-accumulated for this rule; got gradient-flow. The flow of the "
@@ -74,15 +75,16 @@ def evaluate(coefficients: tuple[Params, ...], step_size: Scalar | float) -> Par
 # Gradient descent by Hessian-vector products --------------------------------------------------------------------------
 
 
-def _tree_sums(losses: Losses, schedule: Schedule, params: Params, size: int, order: int) -> tuple[Params, ...]:
-    """The displacement of gradient descent whose gradients are read once per group of `size` steps, by powers.
+def _tree_sums(
+    losses: Losses, schedule: Schedule, params: Params, grouping: Grouping, order: int
+) -> tuple[Params, ...]:
+    """The displacement of gradient descent whose gradients are read once per group of steps, by powers.
 
     With prefix sums S_i = sum s_j g_j and C_i = sum s_j H_j S_j over the groups before that of i:
     c_1 = -sum s_i g_i,  c_2 = sum s_i H_i S_i,  c_3 = -sum s_i (H_i C_i + T_i[S_i, S_i] / 2).
     """
     dtype = jnp.result_type(*jax.tree.leaves(params))
-    numbers = jnp.asarray(schedule.losses).reshape(-1, size)
-    scales = jnp.asarray(schedule.scales).astype(dtype).reshape(-1, size)
+    numbers, scales = jnp.asarray(schedule.losses), jnp.asarray(schedule.scales).astype(dtype)
     zero = jax.tree.map(jnp.zeros_like, params)
 
     def one_step(before: tuple[Params, ...], sums: tuple[Params, ...], step: tuple[Array, Array]) -> tuple:
@@ -111,23 +113,23 @@ def _tree_sums(losses: Losses, schedule: Schedule, params: Params, size: int, or
         return tuple(displaced(total, term, scale) for total, term in zip(sums, terms, strict=True)), None
 
     def one_group(before: tuple[Params, ...], group: tuple[Array, Array]) -> tuple:
+        if len(group[0]) == 1:
+            return one_step(before, before, (group[0][0], group[1][0]))
         return jax.lax.scan(lambda sums, step: one_step(before, sums, step), before, group)[0], None
 
-    def single(before: tuple[Params, ...], step: tuple[Array, Array]) -> tuple:
-        return one_step(before, before, step)
-
-    start = (zero,) * order
-    if size == 1:
-        sums, _ = jax.lax.scan(single, start, (numbers[:, 0], scales[:, 0]))
-    else:
-        sums, _ = jax.lax.scan(one_group, start, (numbers, scales))
+    sums, start = (zero,) * order, 0
+    for size, count in updates.groups(schedule, grouping):
+        stop = start + size * count
+        words = numbers[start:stop].reshape(count, size), scales[start:stop].reshape(count, size)
+        sums, _ = jax.lax.scan(one_group, sums, words)
+        start = stop
     signs = (-1.0, 1.0, -1.0)
     return tuple(jax.tree.map(lambda leaf, s=sign: s * leaf, total) for sign, total in zip(signs, sums, strict=False))
 
 
 @partial(jax.jit, static_argnames=("frame", "order"))
 def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Frame, order: int) -> tuple[Params, ...]:
-    displacement = _tree_sums(losses, schedule, params, 1, order)
+    displacement = _tree_sums(losses, schedule, params, "step", order)
     zero = jax.tree.map(jnp.zeros_like, params)
     match frame:
         case "start":
@@ -135,29 +137,27 @@ def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Fram
         case "accumulated":  # linear in the step size
             return (zero, *displacement[1:])
         case "pair-accumulated":
-            of_frame = _tree_sums(losses, schedule, params, 2, order)
+            of_frame = _tree_sums(losses, schedule, params, "pair", order)
         case "gradient-flow":
             of_frame = flow.coefficients(losses, schedule, params)
     return (zero, *(_minus(*both) for both in zip(displacement[1:], of_frame[1:order], strict=True)))
 
 
 @checks.arguments
-def closed_form(losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: int) -> tuple[Params, ...]:
+def closed_form(
+    losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: Order
+) -> tuple[Params, ...]:
     """The drift of gradient descent by tree sums: m gradients and m Hessian-vector products at second order.
 
-    As many again where the frame has a second order of its own.
-    c_2 in the accumulated frame is the correction  C_w = sum over b1 > b2 of s_b1 s_b2 H_b1 g_b2.
+    As many again where the frame has a second order of its own. In the accumulated frame c_2 is the
+    correction  C_w = sum over b1 > b2 of s_b1 s_b2 H_b1 g_b2.
 
     Returns:
         The coefficients c_1 ... c_order; sums over steps. All derivatives are taken at `params`.
 
-    Raises:
-        ValueError: If the number of steps is odd in the pair-accumulated frame.
-        FloatingPointError: If a derivative is NaN or infinite.
-
     Source: claims `m-step`, `order-three`.
     """
-    updates.group_size(_GROUPING.get(frame, "step"), len(schedule.losses))
+    updates.groups(schedule, _GROUPING.get(frame, "step"))
     coefficients = _closed_form(losses, schedule, params, frame, order)
     causes.require_finite(coefficients, losses, params)
     return coefficients
@@ -196,10 +196,10 @@ def unit_drift(epoch: Epoch, read_scale: Scalar | float, frame: Frame) -> Params
 
 
 @checks.arguments
-def taylor_coefficients(epoch: Epoch, frame: Frame, order: int) -> tuple[Params, ...]:
+def taylor_coefficients(epoch: Epoch, frame: Frame, order: Order) -> tuple[Params, ...]:
     """The coefficients of `taylor`; to be transformed."""
 
-    def series(grouping: Grouping, order: int) -> tuple[Params, ...]:
+    def series(grouping: Grouping, order: Order) -> tuple[Params, ...]:
         return updates.series(epoch, grouping=grouping, reduction="sum", order=order)
 
     sequential = series("step", order)
@@ -219,7 +219,7 @@ _taylor = contents.compiled(static=("frame", "order"))(taylor_coefficients)
 
 
 @checks.arguments
-def taylor(epoch: Epoch, *, frame: Frame, order: int) -> tuple[Params, ...]:
+def taylor(epoch: Epoch, *, frame: Frame, order: Order) -> tuple[Params, ...]:
     """The drift of any rule by forward derivatives in the step: c_1 = D(0), c_2 = D'(0), c_3 = D''(0)/2.
 
     D(0) is the displacement with frozen gradients; of a function of the rate the derivatives are those of the
@@ -234,10 +234,6 @@ def taylor(epoch: Epoch, *, frame: Frame, order: int) -> tuple[Params, ...]:
 
     Returns:
         The coefficients c_1 ... c_order; sums over steps.
-
-    Raises:
-        ValueError: If the frame does not fit the schedule or the rule.
-        FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claim `optimizer-map`.
     """
@@ -272,10 +268,6 @@ def measured(epoch: Epoch, *, step_size: Scalar | float, frame: Frame) -> Params
     Returns:
         The drift, of the structure of the parameters; leading power 2 for gradient descent except in the frame
         "start".
-
-    Raises:
-        ValueError: If the frame does not fit the schedule or the rule.
-        FloatingPointError: If a gradient is NaN or infinite on the way, or the flow of the frame cannot be integrated.
     """
     check_frame(epoch, frame)
     drift = _measured(epoch, step_size, frame)

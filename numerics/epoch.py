@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import optax
 
-from numerics import checks, contents
+from numerics import checks, contents, rules
 from numerics.losses import Losses
 from numerics.random_schedules import RandomSchedule
 from numerics.rules import Rule
@@ -16,13 +16,7 @@ __all__ = ["Epoch"]
 
 
 @checks.arguments
-def _check(
-    losses: Losses,
-    schedule: Schedule | RandomSchedule,
-    rule: Rule,
-    params: Params,
-    state: optax.OptState | None,
-) -> None:
+def _check(losses: Losses, schedule: Schedule | RandomSchedule, params: Params) -> None:
     """Refuses parts that do not fit each other; `checks.arguments` does it."""
 
 
@@ -58,7 +52,8 @@ class Epoch:
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit each other."""
-        _check(self.losses, self.schedule, self.rule, self.params, self.state)
+        _check(self.losses, self.schedule, self.params)
+        rules.check("rule", self.rule, self.params, self.state)
 
     @property
     def word(self) -> Schedule:

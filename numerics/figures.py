@@ -1,19 +1,14 @@
 """The figure of a comparison: remainders over step sizes, with the slopes of theory beside them."""
 
-from io import BytesIO
-
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from console.figures import COLORS, MARKERS
 from numerics import checks
 from numerics.comparison import Comparison
 
-__all__ = ["draw", "render"]
+__all__ = ["draw"]
 
-# Okabe and Ito's palette: told apart in print and by colour-blind readers; markers differ too.
-_COLORS = ("#0072B2", "#D55E00", "#009E73")
-_MARKERS = ("o", "s", "^")
 _VERDICTS = {"met": "", "exact": ", exact to round-off", "missed": ", missed", "not resolved": ", not resolved"}
 
 
@@ -33,7 +28,7 @@ def draw(comparison: Comparison, title: str) -> Figure:
     # Zero has no logarithm: a remainder that is zero leaves a gap.
     axes.loglog(sizes, np.where(comparison.measured > 0, comparison.measured, np.nan), color="black", label="drift")
     for order, (fit, remainders) in enumerate(zip(comparison.fits, comparison.remainders, strict=True), start=1):
-        color, marker = _COLORS[order - 1], _MARKERS[order - 1]
+        color, marker = COLORS[order - 1], MARKERS[order - 1]
         visible = np.where(remainders > 0, remainders, np.nan)
         used = np.array(fit.used)
         slope = "" if fit.order is None else f", slope {fit.order:.2f}"
@@ -60,17 +55,3 @@ def draw(comparison: Comparison, title: str) -> Figure:
     axes.set_title(title, fontsize="small")
     figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     return figure
-
-
-@checks.arguments
-def render(figure: Figure, suffix: str) -> bytes:
-    """A figure as a file of the format that the suffix names; text stays text in SVG and PDF."""
-    known = figure.canvas.get_supported_filetypes()
-    if suffix.lower().removeprefix(".") not in known:
-        raise ValueError(f"suffix must be one of {', '.join(known)}; got {suffix!r}.")
-    file = BytesIO()
-    # Without dates and random identifiers the same figure is the same file.
-    with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "composite-updates"}):
-        metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix.lower())
-        figure.savefig(file, format=suffix.lower().removeprefix("."), dpi=200, metadata=metadata)
-    return file.getvalue()

@@ -3,17 +3,18 @@
 A loss is a function and one member of its stack, so 512 losses are traced and compiled once. Nothing here steps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
-from numerics import checks, contents, kinds
+from numerics import checks, contents
+from numerics.traces import loss_output, shapes_of
 from numerics.types import Batch, LossFn, Params, Scalar
 from numerics.vector_fields import as_computed
 
@@ -56,7 +57,7 @@ class Losses:
         lists = {"functions": self.functions, "batches": self.batches, "names": self.names}
         for name, value in lists.items():
             must = "be a tuple with one entry per kind of loss"
-            kinds.require(isinstance(value, (tuple, list)), name, must, value)
+            checks.require(isinstance(value, (tuple, list)), name, must, value)
             object.__setattr__(self, name, tuple(value))
         if not len(self.functions) == len(self.batches) == len(self.names):
             raise ValueError(
@@ -92,6 +93,15 @@ class Losses:
         ):
             object.__setattr__(losses, name, value)
         return losses
+
+    def check_beside(self, arguments: Mapping[str, Any]) -> None:
+        """Refuses parameters where a loss cannot be computed, or the number of no loss, among these arguments."""
+        index = arguments.get("index")
+        if "params" in arguments and checks.is_known(index):
+            _check_at(self, arguments["params"])
+        if index is not None and checks.is_known(index):
+            last = self.num_losses - 1
+            checks.require(bool(0 <= index <= last), "index", f"be one of 0 ... {last}", index, error=ValueError)
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -205,6 +215,25 @@ class Losses:
         return value, gradient, aux
 
 
+def _check_at(losses: Losses, params: Params) -> None:
+    """Refuses losses that are no real scalars of one dtype at these parameters. Traces each once per shape."""
+    outputs = {}
+    for name, function, stack in zip(losses.names, losses.functions, losses.batches, strict=True):
+        for path, leaf in jax.tree.leaves_with_path(stack):
+            checks.digits(f"the batches of loss {name!r}{jax.tree_util.keystr(path)}", leaf)
+        structure, shapes = shapes_of(stack)
+        members = structure, tuple((shape[1:], dtype) for shape, dtype in shapes)
+        outputs[name] = loss_output(name, contents.Snapshot(function), losses.has_aux, shapes_of(params), members)
+    for part, meaning in enumerate(("dtype", "structure, shapes and dtypes beside the loss")):
+        first, *others = outputs
+        for other in others:
+            if outputs[first][part] != outputs[other][part]:
+                raise TypeError(
+                    f"losses must return one {meaning}; got {outputs[first][part]} of {first!r} and "
+                    f"{outputs[other][part]} of {other!r}. Cast what one of them returns."
+                )
+
+
 @checks.arguments
 def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch, *, has_aux: bool = False) -> Losses:
     """n pairs (L-_k, L+_k): ascent on a function is descent on its negative, so L- of a reward is `negated(reward)`.
@@ -268,6 +297,5 @@ def require_finite(tree: object, what: str) -> None:
     Raises:
         FloatingPointError: If a leaf holds one. `what` names the tree and the remedy.
     """
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        if not isinstance(leaf, Tracer) and not np.isfinite(np.asarray(leaf)).all():
-            raise FloatingPointError(f"{what}; found in {jax.tree_util.keystr(path) or 'the value'}.")
+    if (place := checks.not_finite(tree)) is not None:
+        raise FloatingPointError(f"{what}; found in {place or 'the value'}.")

@@ -1,17 +1,17 @@
 """Random schedules of pairs, as data: all their words, and one of them at random."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, permutations, product
 from math import factorial
-from typing import Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from numerics import checks, kinds, schedules
+from numerics import checks, schedules
 from numerics.schedules import Schedule
 
 __all__ = ["RandomSchedule", "Words", "chunks", "enumerate", "first_word", "num_words", "sample"]
@@ -40,14 +40,19 @@ class RandomSchedule:
 
     def __post_init__(self) -> None:
         """Refuses a start where there is none, and the other way round."""
-        kinds.literal("pairs", self.pairs, ("fixed", "joint", "independent", "all"))
+        checks.literal("pairs", self.pairs, get_args(Pairs))
         if (self.pairs == "all") != (self.start is None):
             raise ValueError(
                 f"start must be given unless all losses are shuffled; got pairs={self.pairs!r}, start={self.start!r}. "
                 "Whether a fair coin or one side begins changes the drift at second order."
             )
         if self.start is not None:
-            kinds.literal("start", self.start, ("-", "+", "random", "random-per-pair"))
+            checks.literal("start", self.start, get_args(Start))
+
+    def check_beside(self, arguments: Mapping[str, Any]) -> None:
+        """Refuses losses that are not pairs among these arguments of a function."""
+        if "losses" in arguments:
+            _ = arguments["losses"].num_pairs
 
 
 @checks.arguments

@@ -14,10 +14,10 @@ A scale of a schedule multiplies the update of a rule at rate 1, and the rate of
 first order, where a rule remembers a product with its rate (LARS, a `trace` behind `sgd`) and scales vary.
 """
 
-from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
-from math import prod
-from types import CellType, FunctionType
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
@@ -26,47 +26,18 @@ import numpy as np
 import optax
 from jax.core import Tracer
 from jax.extend import core
-from jax.tree_util import PyTreeDef
-from jaxtyping import Array, Bool, Float, PyTree
 
+from numerics import checks, linearity
 from numerics.contents import Snapshot
+from numerics.traces import Shapes, abstract, shapes_of, traced
 from numerics.types import Params, Scalar
 
-__all__ = [
-    "RateRule",
-    "Rule",
-    "Shapes",
-    "abstract",
-    "at_rate",
-    "check",
-    "is_function_of_rate",
-    "is_gradient_descent",
-    "shapes_of",
-]
+__all__ = ["RateRule", "Rule", "at_rate", "check", "check_stages", "is_function_of_rate", "is_gradient_descent"]
 
 RateRule: TypeAlias = Callable[[Any], optax.GradientTransformation]
 """From the learning rate, which may be traced, to the rule."""
 
 Rule: TypeAlias = optax.GradientTransformation | RateRule
-
-
-Shapes: TypeAlias = tuple[
-    PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
-    tuple[tuple[tuple[int, ...], np.dtype], ...],
-]
-"""The structure of a tree, and the shapes and dtypes of its leaves."""
-
-
-def shapes_of(tree: object) -> Shapes:
-    """The shapes of a tree of arrays."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((jnp.shape(leaf), leaf.dtype) for leaf in leaves)
-
-
-def abstract(like: Shapes) -> PyTree:
-    """A tree of these shapes, without values."""
-    structure, leaves = like
-    return structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves])
 
 
 def is_function_of_rate(rule: Rule) -> bool:
@@ -147,178 +118,117 @@ def _constant(value: Any) -> _Signed | None:  # noqa: ANN401  # whatever a progr
     return _Signed(None, float(signs[0])) if signs.tolist() in ([1.0], [-1.0]) else None
 
 
-# Whether a rule is linear in its rate ---------------------------------------------------------------------------------
-#
-# Optax keeps the rate in variables that the functions of a transformation close over. A copy of these functions with
-# another rate in its place is the rule at that rate; a few steps of both then tell.
-
-_RATES = ("step_size", "step_size_fn", "learning_rate")
-_PLUMBING = ("chain", "named_chain", "with_extra_args_support", "identity", "scale", "scale_by_schedule")
-SMALLER = 1 / 16  # the other rate, in units of the first; a power of two adds no round-off
-MAGNITUDES = (1e-3, 1.0, 1e3)  # of gradients beside parameters of order one: a clip may act at one and not at another
-NUM_STEPS = 64  # most show it at the second or third; rprop when its steps have shrunk to the least that it makes
-NUM_STEPS_IF_LARGE = 4
-LARGE = 10**5  # parameters
-TOLERANCE = 1e4  # machine epsilons, relative to the displacement
+# Whether a rule makes an update of a gradient -------------------------------------------------------------------------
 
 
-def check(rule: Rule, params: Params) -> None:
-    """Refuses a rule at learning rate 1 whose updates are not proportional to its rate, as far as a few steps show it.
+_AT_RATE_1 = "be an optax.GradientTransformation at learning rate 1, such as optax.adam(1.0)"
 
-    A function of the rate is never refused here, nor a rule whose rate is not kept where Optax keeps it, nor a rule
-    that depends on traced values.
+
+def check(name: str, rule: object, params: Params, state: object = None) -> None:
+    """Refuses a rule that makes no update from a gradient, its state and the parameters alone, or not by its rate.
+
+    Args:
+        name: The name of the argument.
+        rule: The rule; traced for its shapes, and run on a few random gradients (`numerics.linearity`).
+        params: The parameters.
+        state: A state of the rule; None for that of its `init`.
 
     Raises:
-        ValueError: If the same steps at a smaller rate do not lead proportionally less far.
+        TypeError: If it is no rule, or one that fails on the three, or changes their structure, shapes or dtypes.
+        ValueError: If the updates of a rule at learning rate 1 are not proportional to the rate, or the state is that
+            of another rule.
     """
-    if not isinstance(rule, optax.GradientTransformation):
-        return  # a function of the rate, or an object that keeps its rate in its own way
-    if any(isinstance(leaf, Tracer) for leaf in (*jax.tree.leaves(params), *_arrays(rule), jnp.zeros(()))):
-        return  # inside a transformation, where new arrays are traced as well
-    if not _is_linear(Snapshot(rule), shapes_of(params)):
+    must = f"{_AT_RATE_1}, or a function of the rate, such as optax.adam"
+    checks.require(_is_rule(rule) or callable(rule), name, must, rule)
+    state_shapes = _shapes_of_state(name, Snapshot(rule), shapes_of(params))
+    linearity.require_linear(rule, params)
+    try:
+        is_own = state is None or shapes_of(traced(lambda: state)) == state_shapes
+    except TypeError:
+        is_own = False
+    if not is_own:
         raise ValueError(
-            "a rule at learning rate 1 must make updates that are proportional to the rate; those of "
-            f"{', '.join(_names(rule)) or 'this one'} are not. Give the rule as a function of the rate, with the "
-            "rate where 1.0 stands: `lambda rate: optax.fromage(rate)`."
+            f"state must be that of {name} for these parameters: {name}.init(params), or the state of an update; "
+            f"got {jax.tree.structure(state)}."
         )
+
+
+def check_stages(stages: Mapping[str, object], params: Params) -> None:
+    """Refuses stages of which one is no rule at learning rate 1, or fails `check`."""
+    checks.require(len(stages) > 0, "stages", "hold at least one rule", stages, error=ValueError)
+    for stage, rule in stages.items():
+        checks.require(isinstance(stage, str), "a name of stages", "be a string", stage)
+        must = f"{_AT_RATE_1}: with frozen gradients it is read at rate 1"
+        checks.require(_is_rule(rule), f"stages[{stage!r}]", must, rule)
+        check(f"stages[{stage!r}]", rule, params)
+
+
+def _is_rule(value: object) -> bool:
+    """Whether an object has `init` and `update`, as those of Optax."""
+    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
 
 
 @lru_cache(maxsize=256)
-def _is_linear(snapshot: Snapshot, like: Shapes) -> bool:
-    rule = cast("optax.GradientTransformation", snapshot.value)
-    others = [_at_smaller_rate(rule, is_last=is_last) for is_last in (True, False)]
-    num_params = sum(prod(shape) for shape, _ in like[1])
-    num_steps = NUM_STEPS if num_params <= LARGE else NUM_STEPS_IF_LARGE
-    random = np.random.default_rng(0).normal(size=2 * num_params + num_steps)
-    run = jax.jit(_agree, static_argnums=(0, 1, 2, 3))
-    return any(other is None or bool(run(rule, other, like, num_steps, random)) for other in others)
+def _shapes_of_state(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
+    at_the_rate: object = None
 
+    def once(rate: Scalar, params: Params) -> tuple:
+        nonlocal at_the_rate
+        at_the_rate = rule = at_rate(cast("Rule", snapshot.value), rate)
+        state = jax.tree.map(jnp.asarray, rule.init(params))
+        return state, *rule.update(params, state, params)
 
-def _agree(
-    rule: optax.GradientTransformation,
-    other: optax.GradientTransformation,
-    like: Shapes,
-    num_steps: int,
-    random: Float[Array, " numbers"],
-) -> Bool[Array, ""]:
-    """Whether SMALLER times the updates of the rule are the updates of the other, at the places that these reach."""
     structure, leaves = like
-    sizes = [prod(shape) for shape, _ in leaves]
-    ends = np.cumsum(sizes).tolist()
-
-    def tree(start: int | Array) -> Params:
-        """As many random numbers as there are parameters, from a place of the list on."""
-        flat = jax.lax.dynamic_slice(random, (start,), (ends[-1],))
-        return structure.unflatten(
-            flat[end - size : end].reshape(shape).astype(dtype)
-            for end, size, (shape, dtype) in zip(ends, sizes, leaves, strict=True)
+    rate = jax.ShapeDtypeStruct((), jnp.result_type(*(dtype for _, dtype in leaves)))
+    try:
+        state, update, after = traced(once, rate, abstract(like))
+    except Exception as error:
+        if at_the_rate is not None and not _is_rule(at_the_rate):
+            must = "be a rule, or a function of the rate that returns one"
+            raise TypeError(f"{name} must {must}; got one that returns {checks.brief(at_the_rate)}.") from error
+        raise TypeError(_refusal(name, error)) from error
+    if jax.tree.structure(update) != structure or [x.shape for x in jax.tree.leaves(update)] != [s for s, _ in leaves]:
+        raise TypeError(f"{name} must return updates with the structure and the shapes of params; got {update}.")
+    if shapes_of(after) != shapes_of(state):
+        raise TypeError(
+            f"{name} must keep the structure, shapes and dtypes of its state; got {after} after one update for "
+            f"{state} before. Give its options as the types that they stand for."
         )
-
-    def displacement(of: optax.GradientTransformation, scale: float, magnitude: Scalar) -> Params:
-        params, mean = tree(0), tree(ends[-1])
-
-        def step(carry: tuple[Params, optax.OptState], number: Array) -> tuple[tuple, None]:
-            reached, state = carry
-            # Signs that stay as well as signs that change: step sizes of a rule's own grow, and shrink.
-            gradient = jax.tree.map(lambda m, g: magnitude.astype(g.dtype) * (m + g), mean, tree(number))
-            update, state = of.update(gradient, state, jax.tree.map(jnp.add, params, reached))
-            return (jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, reached, update), state), None
-
-        start = jax.tree.map(jnp.zeros_like, params), of.init(params)
-        return jax.lax.scan(step, start, jnp.arange(num_steps))[0][0]
-
-    def at(magnitude: Scalar) -> Bool[Array, ""]:
-        ours, theirs = displacement(rule, SMALLER, magnitude), displacement(other, 1.0, magnitude)
-        eps = max(float(jnp.finfo(dtype).eps) for _, dtype in leaves)
-        difference = optax.tree.norm(jax.tree.map(jnp.subtract, ours, theirs))
-        return ~(difference > TOLERANCE * eps * optax.tree.norm(theirs))  # where a rule overflows nothing is seen
-
-    return jnp.all(jax.lax.map(at, jnp.asarray(MAGNITUDES)))
+    return shapes_of(state)
 
 
-def _at_smaller_rate(rule: optax.GradientTransformation, *, is_last: bool) -> optax.GradientTransformation | None:
-    """The rule at SMALLER times its rate; None where no rate is seen.
-
-    Args:
-        rule: The rule.
-        is_last: Whether in a chain only the last transformation with a rate is taken to hold it, so that a factor in
-            front of a clip stays as it is.
-    """
-    num_rates = 0
-    open_functions: set[int] = set()  # a function may close over itself
-
-    def named(name: str, value: Any) -> Any:  # noqa: ANN401  # whatever a function closes over
-        nonlocal num_rates
-        if name in _RATES and isinstance(value, int | float | np.floating | np.ndarray | jax.Array):
-            num_rates += 1
-            return SMALLER * value
-        if name in _RATES and callable(value):
-            num_rates += 1
-            schedule: Callable[..., Any] = value
-            return lambda *args: SMALLER * schedule(*args)
-        return copy(value)
-
-    def chain(parts: tuple) -> tuple:
-        for place in reversed(range(len(parts))):
-            before = num_rates
-            part = copy(parts[place])
-            if num_rates > before:
-                return (*parts[:place], part, *parts[place + 1 :])
-        return parts
-
-    def copy(tree: Any) -> Any:  # noqa: ANN401
-        if isinstance(tree, optax.GradientTransformation):
-            return type(tree)(*map(copy, tree))
-        if isinstance(tree, dict):
-            return {key: named(str(key), value) for key, value in tree.items()}
-        if type(tree) in (tuple, list):
-            return chain(tuple(tree)) if is_last and all(map(callable, tree)) else type(tree)(map(copy, tree))
-        if isinstance(tree, partial):
-            return partial(copy(tree.func), *map(copy, tree.args), **copy(tree.keywords))
-        if not isinstance(tree, FunctionType) or tree.__closure__ is None or id(tree) in open_functions:
-            return tree
-        open_functions.add(id(tree))
-        cells = tuple(CellType(named(name, value)) for name, value in _closure(tree).items())
-        open_functions.remove(id(tree))
-        twin = FunctionType(tree.__code__, tree.__globals__, tree.__name__, tree.__defaults__, cells)
-        twin.__kwdefaults__ = tree.__kwdefaults__
-        return twin
-
-    other = copy(rule)
-    return other if num_rates else None
+# Optax names the part that fails, and users know the rule: Optax 0.2.8.
+_KNOWN_AS = {
+    "scale_by_polyak": "polyak_sgd",
+    "scale_by_zoom_linesearch": "lbfgs",
+    "scale_by_backtracking_linesearch": "a line search",
+    "hutchinson_estimator_diag_hessian": "sophia",
+}
+_NEEDS = {
+    "value": "the value of the loss",
+    "grad": "the gradient a second time",
+    "value_fn": "the loss itself",
+    "obj_fn": "the loss itself, for its Hessian",
+    "fast": "two sets of parameters",
+}
 
 
-def _closure(function: FunctionType) -> dict[str, Any]:
-    """The variables that a function closes over."""
-    cells = function.__closure__ or ()
-    return dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in cells), strict=True))
-
-
-def _parts(tree: object, seen: set[int]) -> Iterator[object]:
-    """The functions that a transformation is made of, and whatever else they close over."""
-    if isinstance(tree, dict):
-        tree = tuple(tree.values())
-    if isinstance(tree, tuple | list):
-        for part in tree:
-            yield from _parts(part, seen)
-    elif not isinstance(tree, FunctionType):
-        yield tree
-    elif id(tree) not in seen:
-        seen.add(id(tree))
-        yield tree
-        yield from _parts(_closure(tree), seen)
-
-
-def _arrays(rule: optax.GradientTransformation) -> list[object]:
-    """The arrays that a rule holds."""
-    return [part for part in _parts((rule.init, rule.update), set()) if isinstance(part, jax.Array)]
-
-
-def _names(rule: optax.GradientTransformation) -> list[str]:
-    """The names of the transformations that a rule is made of, as Optax calls them."""
-    names: dict[str, None] = {}
-    for part in _parts(rule.update, set()):
-        name, _, inner = getattr(part, "__qualname__", "").partition(".<locals>.")
-        if inner.endswith(("update_fn", "update")) and name not in _PLUMBING:
-            names[name] = None
-    return list(names)
+def _refusal(name: str, error: Exception) -> str:
+    """Our words for a rule that fails on a gradient, a state and parameters."""
+    text = str(error)
+    frames = [frame.f_code.co_qualname for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside, _, _ = " ".join(reversed(frames)).partition(_shapes_of_state.__name__)
+    closures = re.findall(r"(\w+)\.<locals>", f"{text} {inside}")
+    part = closures[0] if closures else "a rule"
+    known = f" ({_KNOWN_AS[part]})" if part in _KNOWN_AS else ""
+    needs = [meaning for word, meaning in _NEEDS.items() if re.search(rf"(?<![\w.])'?{word}\b'?", text)]
+    if not needs or isinstance(error, RecursionError):
+        return (
+            f"{name} must make its update from a gradient, its state and the parameters; got {part}{known}, which "
+            f"fails on them: {type(error).__name__}: {checks.first_line(error)}"
+        )
+    return (
+        f"{name} must make its update from a gradient, its state and the parameters alone; got {part}{known}, which "
+        f"needs {', '.join(needs)} as well. Only a rule that reads one gradient a step has the expansions of this "
+        "project: take one without a line search, a target value or a Hessian."
+    )

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from numerics.catalogue import Frame
 
-__all__ = ["Batch", "Direction", "Frame", "LossFn", "Params", "Reduction", "Scalar", "Sign"]
+__all__ = ["Batch", "Direction", "Frame", "LossFn", "Order", "Params", "Reduction", "Scalar", "Sign"]
 
 Scalar: TypeAlias = Float[Array, ""]
 
@@ -28,3 +28,6 @@ Sign: TypeAlias = Literal["-", "+"]
 """The side of a pair: "+" preferred, "-" dispreferred."""
 
 Reduction: TypeAlias = Literal["sum", "mean"]
+
+Order: TypeAlias = Literal[1, 2, 3]
+"""A power of the step size: the highest of a prediction."""

@@ -2,8 +2,9 @@
 
 One scan serves all. A schedule is cut into groups of consecutive steps; the gradients of a group are read at one place
 and added up, and the rule makes one update of them. Groups of one are sequential updates, groups of two accumulate
-every pair, one group accumulates everything. The displacement is carried and the parameters stay where they are:
-subtracting two parameter trees would lose in float32 exactly the effect that is measured.
+every pair, one group accumulates everything, and a word with brackets says its own. The displacement is carried and the
+parameters stay where they are: subtracting two parameter trees would lose in float32 exactly the effect that is
+measured.
 
 The step size multiplies the updates of a rule at learning rate 1. So the displacement is step_size * D(step_size),
 where D(s) is the sum of the rule's updates when every read of the parameters (gradient, weight decay, trust ratio) is
@@ -12,6 +13,9 @@ at start + s * (D so far): `unit_displacement` (claim `optimizer-map`). A rule t
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from math import factorial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -21,10 +25,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from numerics import checks, contents
+from numerics import checks, contents, schedules
 from numerics.epoch import Epoch
 from numerics.rules import at_rate, is_function_of_rate
-from numerics.types import Params, Reduction, Scalar
+from numerics.schedules import Schedule
+from numerics.traces import abstract, shapes_of, traced
+from numerics.types import Order, Params, Reduction, Scalar
 from numerics.vector_fields import as_computed
 
 __all__ = [
@@ -36,14 +42,19 @@ __all__ = [
     "accumulated",
     "check_expansion",
     "displaced",
-    "group_size",
+    "groups",
     "sequential",
     "series",
     "unit_displacement",
 ]
 
 Grouping: TypeAlias = Literal["step", "pair", "schedule"]
-"""The number of consecutive steps whose gradients are accumulated before the rule makes an update."""
+"""The steps whose gradients are accumulated before the rule makes an update.
+
+step      one step, or those of a bracket of the schedule
+pair      every two steps, whatever the schedule's brackets are
+schedule  all steps
+"""
 
 GradientStats: TypeAlias = Callable[[Params, Params], PyTree]
 """Statistics of the gradient of a step, from it and the sum of the gradients of the steps before it (zero at first).
@@ -92,22 +103,28 @@ class Update(NamedTuple):
 @checks.arguments
 def displaced(params: Params, displacement: Params, scale: Scalar | float = 1.0) -> Params:
     """params + scale * displacement, every leaf in its own dtype."""
+    checks.alike("displacement", displacement, "params", params)
     return jax.tree.map(lambda at, by: at + jnp.asarray(scale, at.dtype) * by, params, displacement)
 
 
 @checks.arguments
-def group_size(grouping: Grouping, num_steps: int) -> int:
-    """The number of consecutive steps that one update of the rule accumulates.
+def groups(schedule: Schedule, grouping: Grouping) -> list[tuple[int, int]]:
+    """The steps of an update, and how many updates of that size follow one another: (1, 1, 2) are (1, 2), (2, 1).
 
     Raises:
         ValueError: If the grouping is by pairs and the number of steps is odd.
     """
-    if grouping == "pair" and num_steps % 2:
+    num_steps = len(schedule.losses)
+    if grouping == "schedule":
+        return [(num_steps, 1)]
+    if grouping == "step":
+        return [(size, sum(1 for _ in same)) for size, same in groupby(schedule.sizes)]
+    if num_steps % 2:
         raise ValueError(
             f"schedule must have an even number of steps to be accumulated per pair; got {num_steps}. "
             "Add the missing step, or use the accumulated frame."
         )
-    return {"step": 1, "pair": 2, "schedule": num_steps}[grouping]
+    return [(2, num_steps // 2)]
 
 
 @checks.arguments
@@ -143,7 +160,7 @@ def unit_displacement(
 
 
 @checks.arguments
-def series(epoch: Epoch, *, grouping: Grouping, reduction: Reduction, order: int) -> tuple[Params, ...]:
+def series(epoch: Epoch, *, grouping: Grouping, reduction: Reduction, order: Order) -> tuple[Params, ...]:
     """The coefficients of step_size, step_size^2, ... of an update, by forward derivatives in the step size at zero.
 
     To be transformed. `order` is the highest power; `unit_displacement` has the other arguments.
@@ -157,22 +174,14 @@ def _derivatives(
 ) -> tuple[Params, ...]:
     """The derivatives 0 ... order of `_walk` in the step size, over their factorials."""
 
-    def displacement(size: Scalar) -> Params:
-        return _walk(epoch, size, grouping, reduction).displacement
+    def expansion(order: int, size: Scalar) -> tuple[Params, ...]:
+        """(f, f', ..., the derivative of this order): one pass, compiled once."""
+        if order == 0:
+            return (_walk(epoch, size, grouping, reduction).displacement,)
+        values, derivatives = jax.jvp(partial(expansion, order - 1), (size,), (jnp.ones_like(size),))
+        return (*values, derivatives[-1])
 
-    def with_derivative(function: Callable[[Scalar], tuple]) -> Callable[[Scalar], tuple]:
-        """(f, f', ...) -> (f, f', ..., and the derivative of the last): one pass, compiled once."""
-
-        def extended(at: Scalar) -> tuple:
-            values, derivatives = jax.jvp(function, (at,), (jnp.ones_like(at),))
-            return (*values, derivatives[-1])
-
-        return extended
-
-    expansion: Callable[[Scalar], tuple] = lambda size: (displacement(size),)  # noqa: E731
-    for _ in range(order):
-        expansion = with_derivative(expansion)
-    derivatives = expansion(jnp.asarray(at, jnp.result_type(*jax.tree.leaves(epoch.params))))
+    derivatives = expansion(order, jnp.asarray(at, jnp.result_type(*jax.tree.leaves(epoch.params))))
     return tuple(
         jax.tree.map(lambda leaf, k=k: leaf / factorial(k), derivative) for k, derivative in enumerate(derivatives)
     )
@@ -223,6 +232,26 @@ def check_expansion(epoch: Epoch) -> None:
             )
 
 
+def _check_of_gradients(
+    params: Params, transform_gradient: Callable[[Params], Params] | None, gradient_stats: GradientStats | None
+) -> None:
+    """Refuses functions of the gradient that do not return one, or nothing that JAX can keep."""
+    like = shapes_of(params)
+    functions = ("transform_gradient", transform_gradient, 1), ("gradient_stats", gradient_stats, 2)
+    for name, function, num_trees in functions:
+        if function is None:
+            continue
+        try:
+            out = traced(function, *[abstract(like)] * num_trees)
+        except Exception as error:
+            raise TypeError(
+                f"{name} must take {num_trees} tree{'s' * (num_trees > 1)} like params and return arrays; "
+                f"got {type(error).__name__}: {checks.first_line(error)}"
+            ) from error
+        if name == "transform_gradient" and shapes_of(out) != like:
+            raise TypeError(f"{name} must return a gradient of the structure, shapes and dtypes of params; got {out}.")
+
+
 def _walk(
     epoch: Epoch,
     read_scale: Scalar | float,
@@ -233,14 +262,12 @@ def _walk(
 ) -> Update:
     """The steps; in units of the step size unless the rule is a function of it."""
     losses, schedule, rule, params, state = epoch.losses, epoch.word, epoch.rule, epoch.params, epoch.state
-    num_steps = schedule.losses.shape[0]
-    size = group_size(grouping, num_steps)
+    _check_of_gradients(params, transform_gradient, gradient_stats)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     read_scale = jnp.asarray(read_scale, dtype)
     if state is None:
         state = at_rate(rule, read_scale).init(params)
-    numbers = jnp.asarray(schedule.losses).reshape(-1, size)
-    scales = jnp.asarray(schedule.scales).astype(dtype).reshape(-1, size)
+    all_numbers, all_scales = jnp.asarray(schedule.losses), jnp.asarray(schedule.scales).astype(dtype)
     zero = jax.tree.map(jnp.zeros_like, params)
 
     def rule_update(rate: Scalar, gradient: Params, state: optax.OptState, here: Params) -> tuple:
@@ -257,6 +284,7 @@ def _walk(
     def one_group(carry: tuple, group: tuple[Array, Array]) -> tuple:
         reached, state, before = carry
         numbers, scales = group
+        size = len(numbers)
         # The step of an accumulated update is the mean of its scales, so that the rule sees weights of mean one: a
         # group of one keeps its gradient as it is, and for gradient descent sum and scale come to the same.
         scale = jnp.mean(scales)
@@ -280,11 +308,16 @@ def _walk(
         norms = optax.tree.norm(gradient), optax.tree.norm(update) * update_scale
         return (displaced(reached, update, update_scale), state, before), (readings, *norms)
 
-    start = zero, state, None if gradient_stats is None else zero
-    end, (readings, gradient_norms, update_norms) = jax.lax.scan(one_group, start, (numbers, scales))
-    reached, state, _ = end
-    values, aux, stats = jax.tree.map(lambda leaf: leaf.reshape(num_steps, *leaf.shape[2:]), readings)
-    return Update(reached, state, Info(values, gradient_norms, update_norms, aux, stats))
+    carry = zero, state, None if gradient_stats is None else zero
+    parts, start = [], 0
+    for size, count in groups(schedule, grouping):
+        stop = start + size * count
+        words = all_numbers[start:stop].reshape(count, size), all_scales[start:stop].reshape(count, size)
+        carry, (readings, *norms) = jax.lax.scan(one_group, carry, words)
+        parts.append((jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), readings), *norms))
+        start = stop
+    (values, aux, stats), gradient_norms, update_norms = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    return Update(carry[0], carry[1], Info(values, gradient_norms, update_norms, aux, stats))
 
 
 @contents.compiled(static=("grouping", "reduction", "transform_gradient", "gradient_stats"))
@@ -310,22 +343,25 @@ def sequential(
     epoch: Epoch,
     *,
     step_size: Scalar | float,
+    reduction: Reduction = "sum",
     transform_gradient: Callable[[Params], Params] | None = None,
     gradient_stats: GradientStats | None = None,
 ) -> Update:
-    """One update of the rule per step; every gradient is read at the place that the step before has reached.
+    """One update of the rule per step, or per bracket; its gradients are read at the place that the one before reached.
 
     For gradient descent: theta_b = theta_{b-1} - step_size * scale_b * grad L_b(theta_{b-1}).
 
     Args:
         epoch: The epoch.
         step_size: The step size epsilon.
+        reduction: Whether the gradients within a bracket of the schedule are added up or averaged; a step without
+            brackets is the same either way.
         transform_gradient: A function of every gradient before the rule receives it; compiled with the rule.
         gradient_stats: Statistics of every gradient as it was read, for `info.stats`; compiled with the rule.
 
     Source: claim `m-step`; Smith, Dherin, Barrett & De 2021, section 2.2.
     """
-    return _update(epoch, step_size, "step", "sum", transform_gradient, gradient_stats)
+    return _update(epoch, step_size, "step", reduction, transform_gradient, gradient_stats)
 
 
 @checks.arguments
@@ -333,18 +369,22 @@ def accumulated(
     epoch: Epoch,
     *,
     step_size: Scalar | float,
-    per: Literal["schedule", "pair"],
+    per: Literal["schedule", "pair"] | int,
     reduction: Reduction,
     transform_gradient: Callable[[Params], Params] | None = None,
     gradient_stats: GradientStats | None = None,
 ) -> Update:
-    """One update of the rule for all steps of the schedule, or for every two, whose gradients are read at one place.
+    """One update of the rule for all steps of the schedule, for every two, or for every k, read at one place.
 
     For gradient descent over the schedule: theta - step_size * sum_b scale_b grad L_b(theta); with `reduction="mean"`
     divided by the number of steps. `transform_gradient` comes before the sum. Arguments as for `sequential`.
-
-    Raises:
-        ValueError: If `per` is "pair" and the number of steps is odd.
     """
-    group_size(per, len(epoch.word.losses))
-    return _update(epoch, step_size, per, reduction, transform_gradient, gradient_stats)
+    grouping: Grouping = "step"
+    if isinstance(per, str):
+        grouping = per
+    elif len(epoch.word.losses) % per:
+        raise ValueError(f"per must divide the {len(epoch.word.losses)} steps of schedule; got {per}.")
+    else:
+        epoch = replace(epoch, schedule=schedules.grouped(epoch.word, per))
+    groups(epoch.word, grouping)
+    return _update(epoch, step_size, grouping, reduction, transform_gradient, gradient_stats)

@@ -24,8 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sympy import Rational, Symbol, diff, lambdify, sqrt, symbols
 
+from console import grammar
 from derivation import beyond, beyond_second_order, frames, post
 from derivation.averages import (
     MEANS,
@@ -163,14 +166,28 @@ def drawn(name: str, num_pairs: int, *, is_opposite: bool = False) -> Setting:
     return setting(made.params, made.losses)
 
 
+@cache
+def of_letters() -> Setting:
+    """Three losses, called -, + and k."""
+    made = problems.make("polynomial", 3, seed=5)
+    function, stack = made.losses.functions[1], made.losses.batches[1]
+    one_each = [jax.tree.map(lambda leaf, k=k: leaf[k : k + 1], stack) for k in range(3)]
+    named = {
+        Label(name): (function, jax.tree.map(lambda leaf: leaf[0], batch))
+        for name, batch in zip("-+k", one_each, strict=True)
+    }
+    own = losses.Losses((function,) * 3, tuple(one_each), tuple("-+k"))
+    return Setting(made.params, own, Evaluator(made.params, named))
+
+
 def label(text: str) -> Label:
     """ "-2" is the second loss of side "-"."""
     return Label(text[0], int(text[1:]))
 
 
-def word(text: str, sizes: str = "") -> Schedule:
+def word(text: str, step_sizes: str = "", sizes: tuple[int, ...] = ()) -> Schedule:
     """ "-1 +1 -2 +2" """
-    return Schedule(tuple(map(label, text.split())), tuple(map(Fraction, sizes.split())))
+    return Schedule(tuple(map(label, text.split())), tuple(map(Fraction, step_sizes.split())), sizes)
 
 
 def numbers(schedule: Schedule, num_pairs: int) -> schedules.Schedule:
@@ -222,6 +239,14 @@ WORDS: dict[str, tuple[Callable[[], schedules.Schedule], Schedule]] = {
         lambda: schedules.with_scales(schedules.interleaved(3, first="-"), [0.5, 2.0, 1.0, 0.25, 3.0, 0.75]),
         word("-1 +1 -2 +2 -3 +3", "1/2 2 1 1/4 3 3/4"),
     ),
+    "brackets": (
+        lambda: schedules.word("(-+:3)(-:1/2+)-:2+", SIDES, (3, 3)),
+        word("-1 +1 -2 +2 -3 +3", "1 3 1/2 1 2 1", (2, 2, 1, 1)),
+    ),
+    "groups of three": (
+        lambda: schedules.grouped(schedules.interleaved(3, first="-"), 3),
+        word("-1 +1 -2 +2 -3 +3", sizes=(3, 3)),
+    ),
 }
 
 
@@ -257,6 +282,21 @@ def test_drift_of_words(name: str, frame: Frame) -> None:
         steps = _in_float64(make())
         case.orders(drift.closed_form(case.losses, steps, case.params, frame=frame, order=3), *parts)
         case.orders(drift.taylor(Epoch(case.losses, steps, descent, case.params), frame=frame, order=3), *parts)
+
+
+_SCALES = st.sampled_from([Fraction(1), Fraction(1, 2), Fraction(3), Fraction(2, 3)])
+_UPDATES = st.lists(st.builds(grammar.Step, st.sampled_from("-+k"), _SCALES), min_size=1, max_size=4).map(tuple)
+
+
+@given(st.lists(_UPDATES, min_size=1, max_size=4).filter(lambda word: sum(map(len, word)) <= 4))
+@settings(max_examples=200)
+def test_one_text_means_one_update_to_both(updates_of_word: list[tuple[grammar.Step, ...]]) -> None:
+    """Every word of up to four letters in any brackets: the coefficients of its expansion, from its text alone."""
+    text = str(grammar.Word(tuple(updates_of_word)))
+    case = of_letters()
+    steps = schedules.word(text, case.losses.names, case.losses.counts)
+    found = drift.closed_form(case.losses, steps, case.params, frame="start", order=3)
+    case.orders(found, compose(Schedule.parse(text), 3))
 
 
 @cache

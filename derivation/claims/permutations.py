@@ -23,7 +23,7 @@ from derivation.procedures import equality, expressions, gradient_field
 from derivation.series import Schedule, Series, compose, universal
 from derivation.symbols import B, element, n
 from derivation.trees import Label
-from derivation.witness import Witness, described, evaluated
+from derivation.witness import Witness, evaluated, format_losses
 
 __all__: list[str] = []
 
@@ -255,7 +255,7 @@ def large_b() -> Claim:
         value, rest = evaluated(first, losses, 1)[0], evaluated(total - first, losses, 1)[0]
         if abs(value) >= abs(rest):
             return Verdict("undecided", reason="it dominates at the point tried")
-        setting = f"B = {2 * num_pairs}, {described(losses, 1, None)}"
+        setting = f"B = {2 * num_pairs}, {format_losses(losses, 1, None)}"
         return Verdict("refuted", Witness(setting, f"first term {value}, the others {rest}", "the first larger"))
 
     def spread_over_first() -> Expr:

@@ -125,7 +125,7 @@ def _terminal_table(arms: Sequence["Arm"]) -> "Table":
     for heading, width in (("Δ pref.", len("+0.0123")), ("Δ disp.", len("+0.0123")), ("g⁺·g⁻", len("−1.23e+04"))):
         table.add_column(heading, justify="right", min_width=width, no_wrap=True)  # a number cut short is another one
     for arm in arms:
-        changes = (summary.change(arm, field) for field in (summary.PREFERRED, summary.DISPREFERRED))
+        changes = (summary.over_seeds(arm, name, "change") for name in (summary.PREFERRED, summary.DISPREFERRED))
         cells = (summary.signed(change and change.mean) for change in changes)
         product = summary.number(_last_product(arm), ".3g")
         table.add_row(arm.label, str(len(arm.runs)), page.span(arm), summary.state(arm), *cells, product)
@@ -136,8 +136,8 @@ def _last_product(arm: "Arm") -> float | None:
     """g⁺·g⁻ at the end, on the probe; on the batch where there was no probe."""
     from experiments.report import summary
 
-    ends = (summary.end(arm, field) for field in summary.PRODUCTS.values())
-    return next((end.mean for end in ends if end is not None), None)
+    products = (summary.over_seeds(arm, name, "end") for name in summary.PRODUCTS.values())
+    return next((product.mean for product in products if product is not None), None)
 
 
 main = partial(call, report)

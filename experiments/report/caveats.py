@@ -1,6 +1,6 @@
-"""What a set of runs does not show, in sentences that depend on the data."""
+"""Sentences about the limits of a set of runs; the data decide which of them hold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -25,190 +25,139 @@ class Limit(NamedTuple):
 
 
 def limits(arms: Sequence[Arm]) -> list[Limit]:
-    """The sentences that hold for these runs, in the order in which they are shown."""
+    """The sentences that hold for these runs, in the order of the page."""
     runs = [run for arm in arms for run in arm.runs]
-    sentences: list[Limit | None] = [
+    return [
         *_of_seeds(arms),
-        _of_updates(runs),
-        _of_ends(runs),
-        _of_mixture(runs),
-        _of_the_model(runs),
-        _of_the_data(runs),
-        *_of_the_optimizer(arms),
-        *_of_the_arms(arms),
-        _of_the_probe(runs),
-        _of_accuracy(arms),
-        _of_bias(runs),
-        _of_places(arms),
+        *_of_updates(runs),
+        *_of_mixture(runs),
+        *_of_model_and_data(runs),
+        *_of_optimizers(arms),
+        *_of_arms(arms),
+        *_of_probe(runs),
+        *_of_accuracy(arms),
+        *_of_batch(arms),
     ]
-    return [limit for limit in sentences if limit is not None]
 
 
-def _of_seeds(arms: Sequence[Arm]) -> list[Limit | None]:
-    single = [arm.label for arm in arms if len({run.seed for run in arm.runs}) == 1]
-    several = sorted({len(arm.runs) for arm in arms if len(arm.runs) > 1})
-    sentences: list[Limit | None] = []
-    if single:
-        sentences.append(
-            Limit(
-                "one-seed",
-                f"One seed of {listed(single)}: nothing tells what the arm does from what the order of its data does.",
-            )
+def _of_seeds(arms: Sequence[Arm]) -> Iterator[Limit]:
+    if single := [arm.label for arm in arms if len({run.seed for run in arm.runs}) == 1]:
+        yield Limit(
+            "one-seed",
+            f"One seed of {listed(single)}: nothing tells what the arm does from what the order of its data does.",
         )
-    if several:
-        span = listed([str(count) for count in several])
-        sentences.append(
-            Limit(
-                "range", f"A band is the range of {span} seeds, not a confidence interval; more seeds would widen it."
-            )
+    if several := sorted({len(arm.runs) for arm in arms if len(arm.runs) > 1}):
+        counts = listed([str(count) for count in several])
+        yield Limit(
+            "range", f"A band is the range of {counts} seeds, not a confidence interval; more seeds would widen it."
         )
-    return sentences
 
 
-def _of_updates(runs: Sequence[Run]) -> Limit:
-    most = max(runs, key=lambda run: run.last_update)
-    examples = value(most.updates[-1], "examples") or 0
-    return Limit(
+def _of_updates(runs: Sequence[Run]) -> Iterator[Limit]:
+    longest = max(runs, key=lambda run: run.last_update)
+    examples = value(longest.updates[-1], "examples") or 0
+    yield Limit(
         "updates",
-        f"The longest run made {most.last_update} updates on {examples:,.0f} examples; what comes later is not shown.",
+        f"The longest run made {longest.last_update} updates on {examples:,.0f} examples; what comes later is not "
+        "shown.",
     )
+    if unfinished := [run.name for run in runs if run.state in ("unfinished", "stopped")]:
+        yield Limit(
+            "unfinished",
+            f"Not finished: {listed(unfinished)}. Ends of such runs are compared with ends of longer ones.",
+        )
 
 
-def _of_ends(runs: Sequence[Run]) -> Limit | None:
-    unfinished = [run.name for run in runs if run.state in ("unfinished", "stopped")]
-    if not unfinished:
-        return None
-    return Limit(
-        "unfinished", f"Not finished: {listed(unfinished)}. Ends of such runs are compared with ends of longer ones."
-    )
+def _of_mixture(runs: Sequence[Run]) -> Iterator[Limit]:
+    plurals = {"preset": "presets", "model": "models", "data": "data", "learning_rate": "learning rates η"}
+    values = {key: sorted({str(getattr(run.config, key)) for run in runs}) for key in plurals}
+    if mixed := [f"{plurals[key]} ({', '.join(held)})" for key, held in values.items() if len(held) > 1]:
+        yield Limit("mixed", f"Runs of different {listed(mixed)} are mixed: arms differ in more than their updates.")
 
 
-def _of_mixture(runs: Sequence[Run]) -> Limit | None:
-    names = {"preset": "presets", "model": "models", "data": "data", "learning_rate": "learning rates η"}
-    mixed = [
-        f"{plural} ({', '.join(sorted({str(getattr(run.config, key)) for run in runs}))})"
-        for key, plural in names.items()
-        if len({str(getattr(run.config, key)) for run in runs}) > 1
-    ]
-    if not mixed:
-        return None
-    return Limit("mixed", f"Runs of different {listed(mixed)} are mixed: arms differ in more than their updates.")
+def _of_model_and_data(runs: Sequence[Run]) -> Iterator[Limit]:
+    sizes = {header.num_parameters or 0 for run in runs for header in run.headers}
+    if small := sorted(size for size in sizes if 0 < size < _POST_PARAMETERS / 2):
+        text = listed([f"{size / 1e6:,.3g} million" for size in small])
+        yield Limit(
+            "model-size", f"A model of {text} parameters; the post's has 8 billion. Neither size stands for the other."
+        )
+    if any(run.config.data == "generated" for run in runs):
+        yield Limit(
+            "generated", "The problems are generated, not GSM8K's: their language is poorer than that of people."
+        )
 
 
-def _of_the_model(runs: Sequence[Run]) -> Limit | None:
-    sizes = {
-        size
-        for run in runs
-        for header in run.headers
-        if (size := header.num_parameters) is not None and 0 < size < _POST_PARAMETERS / 2
-    }
-    if not sizes:
-        return None
-    text = listed([f"{size / 1e6:,.3g} million" for size in sorted(sizes)])
-    return Limit(
-        "model-size", f"A model of {text} parameters; the post's has 8 billion. Neither size stands for the other."
-    )
-
-
-def _of_the_data(runs: Sequence[Run]) -> Limit | None:
-    if not any(run.config.data == "generated" for run in runs):
-        return None
-    return Limit("generated", "The problems are generated, not GSM8K's: their language is poorer than that of people.")
-
-
-def _of_the_optimizer(arms: Sequence[Arm]) -> list[Limit | None]:
-    used = sorted({str(arm.config.optimizer) for arm in arms})
-    sentences: list[Limit | None] = []
-    adaptive = [name for name in used if name in _ADAPTIVE]
-    names = listed([_ADAPTIVE[name] for name in adaptive]) if adaptive else ""
+def _of_optimizers(arms: Sequence[Arm]) -> Iterator[Limit]:
+    optimizers = sorted({str(arm.config.optimizer) for arm in arms})
+    adaptive = listed([_ADAPTIVE[name] for name in optimizers if name in _ADAPTIVE])
     if adaptive:
-        sentences.append(
-            Limit(
-                "adamw",
-                f"Under {names} no rate makes sequential and accumulated updates agree at first order in every "
-                "coordinate (claims lr-match and adamw-alternation): a difference between such arms need not be of "
-                "second order.",
-            )
+        yield Limit(
+            "adamw",
+            f"Under {adaptive} no rate makes sequential and accumulated updates agree at first order in every "
+            "coordinate (claims lr-match and adamw-alternation): a difference between such arms need not be of "
+            "second order.",
         )
     else:
-        sentences.append(
-            Limit(
-                "no-adamw",
-                f"No arm uses AdamW, the post's optimizer; what its normalisation does is not in {listed(used)}.",
-            )
+        yield Limit(
+            "no-adamw",
+            f"No arm uses AdamW, the post's optimizer; what its normalisation does is not in {listed(optimizers)}.",
         )
-    if adaptive == used:
-        sentences.append(
-            Limit(
-                "only-adamw",
-                f"Every arm uses {names}: without sgd or frozen-adamw the normalisation is not told from order.",
-            )
+    if all(name in _ADAPTIVE for name in optimizers):
+        yield Limit(
+            "only-adamw",
+            f"Every arm uses {adaptive}: without sgd or frozen-adamw the normalisation is not told from order.",
         )
-    return sentences
 
 
-def _of_the_arms(arms: Sequence[Arm]) -> list[Limit | None]:
-    kinds = {str(arm.config.update) for arm in arms}
-    sentences: list[Limit | None] = [
-        Limit(f"no-{kind}", f"No {kind} arm: there is nothing to compare with.")
-        for kind in ("accumulated", "sequential")
-        if kind not in kinds
-    ]
-    sequential = [arm for arm in arms if str(arm.config.update) == "sequential"]
-    for optimizer in sorted({str(arm.config.optimizer) for arm in sequential}):
-        rates = {str(arm.config.rate) for arm in sequential if str(arm.config.optimizer) == optimizer}
+def _of_arms(arms: Sequence[Arm]) -> Iterator[Limit]:
+    for kind in ("accumulated", "sequential"):
+        if not any(arm.config.update == kind for arm in arms):
+            yield Limit(f"no-{kind}", f"No {kind} arm: there is nothing to compare with.")
+    sequential = [arm.config for arm in arms if arm.config.update == "sequential"]
+    for optimizer in sorted({str(config.optimizer) for config in sequential}):
+        rates = {str(config.rate) for config in sequential if str(config.optimizer) == optimizer}
         farther = sorted(rates.intersection(_FARTHER))
         if farther and "eta/2" not in rates:
-            sentences.append(
-                Limit(
-                    "no-first-order-match",
-                    f"Sequential {optimizer} is shown at {listed(farther)} and not at eta/2: the first-order match is "
-                    "missing. At eta/sqrt2 sequential gradient descent moves √2 times as far as an accumulated step on "
-                    "the mean (claim lr-match).",
-                )
+            yield Limit(
+                "no-first-order-match",
+                f"Sequential {optimizer} is shown at {listed(farther)} and not at eta/2: the first-order match is "
+                "missing. At eta/sqrt2 sequential gradient descent moves √2 times as far as an accumulated step on "
+                "the mean (claim lr-match).",
             )
-    starts = sorted({str(arm.config.first) for arm in sequential})
-    if sequential and "random" not in starts:
-        sides = {"+": "the preferred", "-": "the dispreferred"}
-        named = [sides.get(start, start) for start in starts]
-        sentences.append(
-            Limit(
-                "fixed-start",
-                f"Sequential arms start with {listed(named)} side, none at random: half of what order adds at second "
-                "order is then a bracket, which the post's boxed term does not hold (claim fixed-start).",
-            )
+    starts = sorted({str(config.first) for config in sequential})
+    if starts and "random" not in starts:
+        sides = listed([{"+": "the preferred", "-": "the dispreferred"}.get(start, start) for start in starts])
+        yield Limit(
+            "fixed-start",
+            f"Sequential arms start with {sides} side, none at random: half of what order adds at second "
+            "order is then a bracket, which the post's boxed term does not hold (claim fixed-start).",
         )
-    return sentences
 
 
-def _of_the_probe(runs: Sequence[Run]) -> Limit | None:
-    missing = [run.name for run in runs if ends(run, PREFERRED) is None or ends(run, PRODUCTS["probe"]) is None]
-    if not missing:
-        return None
-    return Limit("no-probe", f"Without a probe of log-probabilities or of gradients: {listed(missing)}.")
+def _of_probe(runs: Sequence[Run]) -> Iterator[Limit]:
+    needed = (PREFERRED, PRODUCTS["probe"])
+    if missing := [run.name for run in runs if any(ends(run, name) is None for name in needed)]:
+        yield Limit("no-probe", f"Without a probe of log-probabilities or of gradients: {listed(missing)}.")
 
 
-def _of_accuracy(arms: Sequence[Arm]) -> Limit | None:
+def _of_accuracy(arms: Sequence[Arm]) -> Iterator[Limit]:
     last: dict[str, tuple[float, float]] = {}
     for arm in arms:
-        intervals = [row for run in arm.runs if (row := _last_accuracy(run)) is not None]
-        if intervals:
+        if intervals := [interval for run in arm.runs if (interval := _last_interval(run)) is not None]:
             last[arm.label] = min(low for low, _ in intervals), max(high for _, high in intervals)
+    pairs = list(combinations(last.items(), 2))
+    overlapping = [f"{one} and {other}" for (one, (a, b)), (other, (c, d)) in pairs if a <= d and c <= b]
     if not last:
-        return Limit("no-accuracy", "Nothing was decoded: no accuracy is shown.")
-    overlapping = [
-        f"{one} and {other}" for (one, (a, b)), (other, (c, d)) in combinations(last.items(), 2) if a <= d and c <= b
-    ]
-    if not overlapping:
-        return None
-    num_all = len(last) * (len(last) - 1) // 2
-    which = "of all arms" if len(overlapping) == num_all > 1 else f"of {'; '.join(overlapping)}"
-    return Limit(
-        "accuracy", f"The 95 % intervals of the accuracy at the end overlap: those {which}. It does not rank these."
-    )
+        yield Limit("no-accuracy", "Nothing was decoded: no accuracy is shown.")
+    elif overlapping:
+        which = "of all arms" if len(overlapping) == len(pairs) > 1 else f"of {'; '.join(overlapping)}"
+        yield Limit(
+            "accuracy", f"The 95 % intervals of the accuracy at the end overlap: those {which}. It does not rank these."
+        )
 
 
-def _last_accuracy(run: Run) -> tuple[float, float] | None:
+def _last_interval(run: Run) -> tuple[float, float] | None:
     for row in reversed(run.updates):
         low, high = value(row, "accuracy.low"), value(row, "accuracy.high")
         if low is not None and high is not None:
@@ -216,25 +165,22 @@ def _last_accuracy(run: Run) -> tuple[float, float] | None:
     return None
 
 
-def _of_bias(runs: Sequence[Run]) -> Limit | None:
-    counts = sorted({str(run.config.num_pairs) for run in runs if ends(run, PRODUCTS["batch"]) is not None})
-    if not counts:
-        return None
-    unbiased = any(ends(run, "probe_alignment.product_unbiased") is not None for run in runs)
-    remedy = " The panel without bias leaves it out." if unbiased else " No estimate without this bias was recorded."
-    return Limit(
+def _of_batch(arms: Sequence[Arm]) -> Iterator[Limit]:
+    runs = [run for arm in arms for run in arm.runs]
+    measured = [run for run in runs if ends(run, PRODUCTS["batch"]) is not None]
+    if not measured:
+        return
+    counts = listed(sorted({str(run.config.num_pairs) for run in measured}))
+    is_estimated = any(ends(run, "probe_alignment.product_unbiased") is not None for run in runs)
+    remedy = "The panel without bias leaves it out." if is_estimated else "No estimate without this bias was recorded."
+    yield Limit(
         "batch-bias",
         "Where both sides of a batch come from the same problems, its inner product is biased by the covariance within "
-        f"a pair over n, the number of pairs (here {listed(counts)}).{remedy}",
+        f"a pair over n, the number of pairs (here {counts}). {remedy}",
     )
-
-
-def _of_places(arms: Sequence[Arm]) -> Limit | None:
-    sequential = [arm.label for arm in arms if str(arm.config.update) == "sequential"]
-    if not sequential or all(ends(run, PRODUCTS["batch"]) is None for arm in arms for run in arm.runs):
-        return None
-    return Limit(
-        "second-gradient",
-        f"Inside an update of {listed(sequential)} the second gradient is read after the first step: the batch's "
-        "numbers of different arms are not taken at the same parameters. Compare arms on the probe.",
-    )
+    if sequential := [arm.label for arm in arms if arm.config.update == "sequential"]:
+        yield Limit(
+            "second-gradient",
+            f"Inside an update of {listed(sequential)} the second gradient is read after the first step: the batch's "
+            "numbers of different arms are not taken at the same parameters. Compare arms on the probe.",
+        )

@@ -5,15 +5,18 @@ It writes nothing. Every conclusion is computed from the records.
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
+from itertools import groupby
 from json import dumps
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from console.figures import render
 from experiments import comparison_records, records
 from experiments.comparison_records import Attribution, Twin
 from experiments.report import caveats, plots, summary
@@ -47,7 +50,6 @@ class _PageFigure(NamedTuple):
     """A figure on the page."""
 
     name: str
-    title: str
     svg: str
 
 
@@ -60,16 +62,14 @@ class _Drawing:
         self._num_done = 0
 
     def add(self, name: str, title: str, figure: Figure | None) -> list[_PageFigure]:
-        """Keeps a figure; returns what the page shows of it, nothing where there is no figure."""
+        """Keeps a figure as files, and returns it as a part of the page; nothing where there is no figure."""
         self._num_done += 1
-        shown = []
-        if figure is not None:
-            svg = plots.render(figure, ".svg")
-            self.files[f"figures/{name}.svg"] = svg
-            self.files[f"figures/{name}.png"] = plots.render(figure, ".png")
-            shown.append(_PageFigure(name, title, plots.inline(svg, name, title)))
         self._advance(self._num_done)
-        return shown
+        if figure is None:
+            return []
+        svg = render(figure, ".svg")
+        self.files |= {f"figures/{name}.svg": svg, f"figures/{name}.png": render(figure, ".png")}
+        return [_PageFigure(name, plots.inline(svg, name, title))]
 
 
 def assemble(
@@ -90,18 +90,12 @@ def assemble(
     """
     runs = [run for arm in arms for run in arm.runs]
     drawing = _Drawing(advance)
-    sections = {}
+    sections: dict[str, tuple[str, list[_PageFigure]]] = {}
     for axis, (_, axis_name) in records.AXES.items():
-        sections[axis] = (
-            axis_name,
-            [
-                shown
-                for panel in records.PANELS
-                for shown in drawing.add(
-                    f"{panel.name}-{axis}", f"{panel.title}, {axis_name}", plots.draw(panel, arms, axis)
-                )
-            ],
-        )
+        sections[axis] = axis_name, []
+        for panel in records.PANELS:
+            figure = plots.draw(panel, arms, axis)
+            sections[axis][1].extend(drawing.add(f"{panel.name}-{axis}", f"{panel.title}, {axis_name}", figure))
     twin_sections = [
         (
             name,
@@ -126,7 +120,6 @@ def assemble(
     environment.filters |= {"number": summary.number}
     template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
     common, differing = _configs(runs)
-    found_limits: Sequence[caveats.Limit] = caveats.limits(arms)
     page = template.render(
         lead=summary.lead(arms),
         notes=notes,
@@ -139,7 +132,8 @@ def assemble(
         common=common,
         differing=differing,
         headers=_headers(runs),
-        limits=found_limits,
+        quantities=records.quantities(),
+        limits=caveats.limits(arms),
         num_runs=len(runs),
     )
     return {"index.html": page, **{f"{name}.csv": csv_text(table) for name, table in tables.items()}, **drawing.files}
@@ -149,8 +143,8 @@ def assemble(
 
 
 def _summary_row(arm: Arm) -> tuple[str, ...]:
-    def went(field: str, form: str = ".4g", scale: float = 1.0) -> str:
-        start, end, change = (of(arm, field) for of in (summary.start, summary.end, summary.change))
+    def went(name: str, form: str = ".4g", scale: float = 1.0) -> str:
+        start, end, change = (summary.over_seeds(arm, name, part) for part in ("start", "end", "change"))
         if start is None or end is None:
             return "-"
         if change is None:
@@ -203,28 +197,25 @@ def _attribution_table(attributions: Mapping[str, Attribution]) -> Table:
 
 
 def _norms(table: Table) -> dict[str, list[tuple[object, ...]]]:
-    norms: dict[str, list[tuple[object, ...]]] = {}
-    for arm, *row in table.rows:
-        norms.setdefault(str(arm), []).append(tuple(row))
-    return norms
+    return {str(arm): [tuple(row[1:]) for row in rows] for arm, rows in groupby(table.rows, key=itemgetter(0))}
 
 
 class _Cell(NamedTuple):
-    """Of a configuration."""
+    """A value of a configuration; unusual where it is not the value of most runs."""
 
     text: str
     is_unusual: bool
 
 
 class _Differing(NamedTuple):
-    """What differs between runs: keys, and per run the values."""
+    """The settings that differ between runs: their keys, and the values by run."""
 
     keys: list[str]
     rows: list[tuple[str, list[_Cell]]]
 
 
 def _configs(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], _Differing]:
-    """Configurations: what is common to all runs once; what differs run by run, marked where it is not the usual."""
+    """The settings that all runs share, and those that differ."""
     flats = [{name: _text(held) for name, held in run.settings.items()} for run in runs]
     keys = list(dict.fromkeys(name for config in flats for name in config))
     differing = [key for key in keys if len({config.get(key) for config in flats}) > 1]
@@ -241,7 +232,7 @@ def _text(held: object) -> str:
 
 
 def _headers(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str, str]]:
-    """Device, commit, parameters and versions, once for all runs that share them."""
+    """Runs, device, commit, parameters, versions and times of starts, once for all runs that share the four."""
     shared: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
     for run in runs:
         for header in run.headers:
@@ -249,22 +240,17 @@ def _headers(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str, str]]:
                 header.device or "-",
                 header.commit or "-",
                 "-" if header.num_parameters is None else f"{header.num_parameters:,}",
-                "-" if header.versions is None else _joined(header.versions.items()),
+                ", ".join(f"{name} {version}" for name, version in (header.versions or {}).items()) or "-",
             )
             shared.setdefault(key, {}).setdefault(run.name, []).append(header.started or "-")
     rows = []
     for key, starts in shared.items():
         names = [name if len(times) == 1 else f"{name} (started {len(times)} times)" for name, times in starts.items()]
-        times = sorted(time for held in starts.values() for time in held)
-        span = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
-        who = f"all {len(runs)}" if len(starts) == len(runs) > 1 and len(shared) == 1 else ""
-        is_resumed = any(len(held) > 1 for held in starts.values())
-        rows.append((who if who and not is_resumed else ", ".join(names), *key, span))
+        times = sorted(time for times in starts.values() for time in times)
+        is_all = len(starts) == len(times) == len(runs) > 1
+        period = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+        rows.append((f"all {len(runs)}" if is_all else ", ".join(names), *key, period))
     return rows
-
-
-def _joined(items: Iterable[tuple[object, object]]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in items)
 
 
 def span(arm: Arm) -> str:

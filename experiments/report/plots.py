@@ -5,7 +5,6 @@ Pure functions of what was read: nothing is smoothed, filled in or left out; a c
 
 import re
 from collections.abc import Sequence
-from io import BytesIO
 from math import isfinite, nan
 from statistics import median
 from typing import Any, NamedTuple
@@ -16,20 +15,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from console.figures import COLORS, MARKERS
 from experiments.comparison_records import Twin
 from experiments.records import AXES, Panel, value
 from experiments.report.curves import Curve, band, curve
 from experiments.report.run_folders import Arm, Run
 
-__all__ = ["Style", "draw", "inline", "render", "style", "twin_alignment", "twin_gap"]
+__all__ = ["Style", "draw", "inline", "style", "twin_alignment", "twin_gap"]
 
-# Okabe and Ito's palette without its yellow, which is not seen on white; markers differ too, for print.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "<", "*", ">", "h")
 _SOLID, _DASHED = "-", "--"
 _WIDTH = 4.6  # inches: in the page's narrowest column its text is as large as the page's notes
 _CHARACTER = 0.068  # inches that a character of the legend takes
-_MOST_MARKERS = 8  # on a curve: more would hide it
+_MOSTMARKERS = 8  # on a curve: more would hide it
 _MOST_THIN = 3  # seeds drawn one by one; of more the band says enough
 # A range that is wider than this, relative to the typical value, would leave one flat line at 0.
 _MOST_LINEAR = 10
@@ -72,9 +69,9 @@ class Style(NamedTuple):
 
 def style(place: int) -> Style:
     """Colour and marker of the arm in that place, from 0; markers are all different up to ten arms."""
-    color = _COLORS[place % len(_COLORS)]
+    color = COLORS[place % len(COLORS)]
     # A colour that comes again is hollow.
-    return Style(color, _MARKERS[place % len(_MARKERS)], color if place < len(_COLORS) else "white")
+    return Style(color, MARKERS[place % len(MARKERS)], color if place < len(COLORS) else "white")
 
 
 # The post's panels ----------------------------------------------------------------------------------------------------
@@ -166,7 +163,7 @@ def _draw_arm(axes: Axes, place: int, curves: Sequence[Curve], line: str, scale:
         return
     middle = band(measured)
     # Each arm's markers begin at another point, so that curves which agree stay told apart.
-    every = max(1, -(-len(middle.x) // _MOST_MARKERS))
+    every = max(1, -(-len(middle.x) // _MOSTMARKERS))
     marks = (place * every // 5 % every, every)
     mean = [scale * y for y in middle.mean]
     axes.plot(middle.x, mean, line, color=color, linewidth=1.5, zorder=3)
@@ -309,21 +306,11 @@ def twin_alignment(twin: Twin) -> Figure | None:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def render(figure: Figure, suffix: str) -> bytes:
-    """A figure as a file, .svg or .png; text stays text in SVG, and the same figure is the same file."""
-    file = BytesIO()
-    # Without dates and random identifiers; whatever a reader's own settings are.
-    with mpl.rc_context({**_LOOK, "svg.fonttype": "none", "svg.hashsalt": "composite-updates"}):
-        metadata = {"Date": None, "Creator": None} if suffix == ".svg" else {"Software": None}
-        figure.savefig(file, format=suffix.removeprefix("."), dpi=160, metadata=metadata)
-    return file.getvalue()
-
-
 def inline(svg: bytes, name: str, title: str) -> str:
     """An SVG as a part of a page: no declarations, no addresses, and identifiers that no other figure has.
 
     Args:
-        svg: What `render` made.
+        svg: A figure as `console.figures.render` writes it.
         name: In front of every identifier.
         title: What a screen reader says.
     """

@@ -8,9 +8,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experiments import files, records
 from experiments.comparison_records import Attribution, Twin
@@ -35,34 +34,34 @@ __all__ = [
 _OF_A_RUN_ALONE = frozenset(
     {"seed", "out", "folder", "name", "run", "resume", "device", "commit", "started", "checkpoint_every", "keep"}
 )
-_Text = Annotated[str, Strict()]
-_Whole = Annotated[int, Strict()]
 
 
-class ArmConfig(BaseModel):
-    """The arm of a run; an older or a newer version may have other keys."""
+class _Settings(BaseModel):
+    """Values that the report needs; an older or a newer version may have other keys."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
-    name: Annotated[str, Strict(), Field(min_length=1)]
+
+class ArmConfig(_Settings):
+    """The arm of a run."""
+
+    name: str = Field(min_length=1)
     update: object = ""
     first: object = ""
     rate: object = ""
     optimizer: object = ""
 
 
-class RunConfig(BaseModel):
-    """The values of a configuration that the report needs; an older or a newer version may have other keys."""
+class RunConfig(_Settings):
+    """The configuration of a run."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    preset: _Text
-    model: _Text
-    data: _Text
-    seed: _Whole
-    num_updates: _Whole
-    num_pairs: _Whole
-    learning_rate: Annotated[float, Strict()]
+    preset: str
+    model: str
+    data: str
+    seed: int
+    num_updates: int
+    num_pairs: int
+    learning_rate: float
     arm: ArmConfig
 
 
@@ -102,6 +101,10 @@ class Run:
     def last_update(self) -> int:
         """The number of updates made."""
         return self.updates[-1].update
+
+    def values(self, name: str) -> list[float]:
+        """All measurements of a quantity, by its name with dots; finite or not."""
+        return [amount for row in self.updates if (amount := records.value(row, name)) is not None]
 
     @property
     def collapsed_at(self) -> int | None:
@@ -294,28 +297,30 @@ def group(runs: Sequence[Run]) -> list[Arm]:
 
     Runs of one name that are configured differently are different arms, and their labels say by which values.
     """
-    groups: list[tuple[dict[str, object], list[Run]]] = []
+    groups: list[list[Run]] = []
     for run in runs:
-        setting = {name: value for name, value in run.settings.items() if not _is_of_a_run_alone(name)}
-        members = next((members for other, members in groups if other == setting), None)
+        members = next((members for members in groups if _shared(members[0]) == _shared(run)), None)
         if members is None:
-            groups.append((setting, [run]))
+            groups.append([run])
         else:
             members.append(run)
     arms = []
-    for setting, members in groups:
+    for members in groups:
         name = members[0].config.arm.name
-        namesakes = [other for other, runs_of_it in groups if runs_of_it[0].config.arm.name == name]
+        namesakes = [_shared(other[0]) for other in groups if other[0].config.arm.name == name]
         differing = [
             key
             for key in sorted({key for other in namesakes for key in other})
             if any(other.get(key) != namesakes[0].get(key) for other in namesakes)
         ]
-        values = ", ".join(f"{key}={setting.get(key, 'none')}" for key in differing)
+        values = ", ".join(f"{key}={members[0].settings.get(key, 'none')}" for key in differing)
         label = f"{name} ({values})" if values else name
         arms.append(Arm(label, tuple(sorted(members, key=lambda run: (run.seed, run.name)))))
     return sorted(arms, key=lambda arm: (arm.config.update != "accumulated", arm.label))
 
 
-def _is_of_a_run_alone(name: str) -> bool:
-    return name in _OF_A_RUN_ALONE or name.endswith("seed")
+def _shared(run: Run) -> dict[str, object]:
+    """The settings that repetitions of a run share."""
+    return {
+        name: value for name, value in run.settings.items() if name not in _OF_A_RUN_ALONE and not name.endswith("seed")
+    }

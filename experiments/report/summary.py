@@ -4,12 +4,12 @@ Every sentence is made of what was measured; none says why.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from statistics import median
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from experiments.records import COLUMNS, UpdateRow, to_json, value
+from experiments.records import COLUMNS, to_json
 from experiments.report.curves import Spread, spread
 from experiments.report.run_folders import Arm, Run, flat
 
@@ -21,6 +21,7 @@ __all__ = [
     "lead",
     "listed",
     "number",
+    "over_seeds",
     "records",
     "signed",
     "state",
@@ -56,46 +57,36 @@ def signed(amount: float | None) -> str:
 
 def listed(words: Sequence[str]) -> str:
     """Words in a row: a, b and c."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 # By run ---------------------------------------------------------------------------------------------------------------
 
 
 class Ends(NamedTuple):
-    """The first and the last measurement of a field; `num` is how many there are."""
+    """The first and the last measurement of a quantity; `num` is how many there are."""
 
     start: float
     end: float
     num: int
 
+    @property
+    def change(self) -> float | None:
+        """From the first to the last, where there are two. Infinity less infinity is NaN: not finite either way."""
+        return None if self.num == 1 else self.end - self.start
 
-def ends(run: Run, field: str) -> Ends | None:
+
+def ends(run: Run, name: str) -> Ends | None:
     """The first and the last measurement of a run, finite or not; None where there is none."""
-    values = [amount for row in run.updates if (amount := value(row, field)) is not None]
+    values = run.values(name)
     return Ends(values[0], values[-1], len(values)) if values else None
 
 
-def _spread(arm: Arm, field: str, of: Callable[[Ends], float], least: int = 1) -> Spread | None:
-    """Over the seeds that measured the field at least so many times."""
-    all_ends = [measured for run in arm.runs if (measured := ends(run, field)) is not None and measured.num >= least]
-    return spread([of(measured) for measured in all_ends]) if all_ends else None
-
-
-def start(arm: Arm, field: str) -> Spread | None:
-    """Of the first measurement, over seeds."""
-    return _spread(arm, field, lambda measured: measured.start)
-
-
-def end(arm: Arm, field: str) -> Spread | None:
-    """Of the last measurement, over seeds."""
-    return _spread(arm, field, lambda measured: measured.end)
-
-
-def change(arm: Arm, field: str) -> Spread | None:
-    """From the first measurement to the last, over the seeds that have two."""
-    # Infinity less infinity is NaN: not finite either way.
-    return _spread(arm, field, lambda measured: measured.end - measured.start, least=2)
+def over_seeds(arm: Arm, name: str, part: Literal["start", "end", "change"]) -> Spread | None:
+    """The first measurement of a quantity, the last, or the change, over the seeds that have it."""
+    measured = [each for run in arm.runs if (each := ends(run, name)) is not None]
+    values = [amount for each in measured if (amount := getattr(each, part)) is not None]
+    return spread(values) if values else None
 
 
 def state(arm: Arm) -> str:
@@ -112,46 +103,37 @@ def state(arm: Arm) -> str:
 
 
 def records(runs: Sequence[Run]) -> Table:
-    """One row per run and update, every field that any row has, as it was written."""
+    """One row per run and update: every quantity that any row has, as it was written."""
     rows = [(run, dict(flat(to_json(row)))) for run in runs for row in run.updates]
     names = tuple(dict.fromkeys(name for _, row in rows for name in row if name != "kind"))
-    table_rows: list[tuple[Cell, ...]] = []
-    for run, row in rows:
-        cells = [row.get(name) for name in names]
-        table_rows.append(
-            (
-                run.name,
-                run.config.arm.name,
-                run.seed,
-                *(cell if cell is None or isinstance(cell, (str, int, float)) else str(cell) for cell in cells),
-            )
-        )
-    return Table(("run", "arm", "seed", *names), table_rows)
+    return Table(
+        ("run", "arm", "seed", *names),
+        [(run.name, run.config.arm.name, run.seed, *(_cell(row.get(name)) for name in names)) for run, row in rows],
+    )
+
+
+def _cell(held: object) -> Cell:
+    return held if held is None or isinstance(held, (str, int, float)) else str(held)
 
 
 def summary(arms: Sequence[Arm]) -> Table:
-    """One row per arm: how it ended, and for each field of `COLUMNS` start, end and change over seeds."""
+    """One row per arm: how it ended, and for each quantity of `COLUMNS` start, end and change over seeds."""
+    parts: tuple[Literal["start", "end", "change"], ...] = ("start", "end", "change")
     columns = ["arm", "seeds", "updates_least", "updates_most", "updates_planned", "state", "first_collapse"]
-    for name in COLUMNS:
-        for part in ("start", "end", "change"):
-            columns += [f"{name}_{part}_{of}" for of in ("mean", "min", "max")]
+    columns += [f"{name}_{part}_{of}" for name in COLUMNS for part in parts for of in ("mean", "min", "max")]
     rows: list[tuple[Cell, ...]] = []
     for arm in arms:
         reached = [run.last_update for run in arm.runs]
-        planned = arm.runs[0].config.num_updates
         collapses = [run.collapsed_at for run in arm.runs if run.collapsed_at is not None]
-        cells: list[Cell] = [
-            arm.label,
-            len(arm.runs),
-            min(reached),
-            max(reached),
-            planned,
-        ]
-        cells += [state(arm), min(collapses) if collapses else None]
-        for field in COLUMNS.values():
-            for of in (start, end, change):
-                cells += list(of(arm, field) or (None, None, None))
-        rows.append(tuple(cells))
+        spreads = [over_seeds(arm, name, part) or (None, None, None) for name in COLUMNS.values() for part in parts]
+        planned = arm.runs[0].config.num_updates
+        rows.append(
+            (
+                *(arm.label, len(arm.runs), min(reached), max(reached), planned, state(arm)),
+                min(collapses, default=None),
+                *(cell for cells in spreads for cell in cells),
+            )
+        )
     return Table(tuple(columns), rows)
 
 
@@ -159,38 +141,29 @@ def gradient_norms(arms: Sequence[Arm]) -> Table:
     """Norms of g⁺ and g⁻ on the batch by layer group, at the first and the last update: means over seeds."""
     rows: list[tuple[Cell, ...]] = []
     for arm in arms:
-        groups = dict.fromkeys(
-            str(name)
-            for run in arm.runs
-            for row in run.updates
-            for side in (_groups(row, "plus"), _groups(row, "minus"))
-            for name in side
-        )
-        for group in groups:
+        all_norms = [row.gradient_norms or {} for run in arm.runs for row in run.updates]
+        for group in dict.fromkeys(
+            group for norms in all_norms for side in ("plus", "minus") for group in norms.get(side, ())
+        ):
             cells: list[Cell] = []
             for side in ("plus", "minus"):
-                all_norms = [
-                    norms
-                    for run in arm.runs
-                    if (norms := [float(held[group]) for row in run.updates if group in (held := _groups(row, side))])
-                ]
-                for place in (0, -1):
-                    cells.append(spread([norms[place] for norms in all_norms]).mean if all_norms else None)
+                for part in ("start", "end"):
+                    norm = over_seeds(arm, f"gradient_norms.{side}.{group}", part)
+                    cells.append(None if norm is None else norm.mean)
             rows.append((arm.label, group, *cells))
     return Table(("arm", "group", "plus_start", "plus_end", "minus_start", "minus_end"), rows)
 
 
-def _groups(row: UpdateRow, side: str) -> dict[str, float]:
-    return (row.gradient_norms or {}).get(side, {})
-
-
 def costs(arms: Sequence[Arm]) -> Table:
     """Seconds and memory: medians, for the first update compiles as well; probes apart."""
+    columns = (
+        *("arm", "seconds_per_update", "slowest_update", "seconds_per_probe", "seconds_of_updates"),
+        *("seconds_of_probes", "tokens_per_second", "memory_gib"),
+    )
     rows: list[tuple[Cell, ...]] = []
     for arm in arms:
-        all_rows = [row for run in arm.runs for row in run.updates]
         seconds, probes, memory = (
-            [amount for row in all_rows if (amount := value(row, name)) is not None]
+            [amount for run in arm.runs for amount in run.values(name)]
             for name in ("seconds", "probe_seconds", "memory")
         )
         probes = [amount for amount in probes if amount > 0]  # 0 where there was no probe at this update
@@ -199,7 +172,7 @@ def costs(arms: Sequence[Arm]) -> Table:
             (
                 arm.label,
                 median(seconds) if seconds else None,
-                max(seconds) if seconds else None,
+                max(seconds, default=None),
                 median(probes) if probes else None,
                 sum(seconds) if seconds else None,
                 sum(probes) if probes else None,
@@ -207,19 +180,7 @@ def costs(arms: Sequence[Arm]) -> Table:
                 max(memory) / 2**30 if memory else None,
             )
         )
-    return Table(
-        (
-            "arm",
-            "seconds_per_update",
-            "slowest_update",
-            "seconds_per_probe",
-            "seconds_of_updates",
-            "seconds_of_probes",
-            "tokens_per_second",
-            "memory_gib",
-        ),
-        rows,
-    )
+    return Table(columns, rows)
 
 
 # The paragraph --------------------------------------------------------------------------------------------------------
@@ -244,9 +205,9 @@ def lead(arms: Sequence[Arm]) -> list[str]:
         f"{span} updates each: preset {listed(_values(runs, 'preset'))}, model {listed(_values(runs, 'model'))}, "
         f"data {listed(_values(runs, 'data'))}."
     ]
-    changes = [(arm, change(arm, PREFERRED)) for arm in arms]
-    if any(spread_of_arm for _, spread_of_arm in changes):
-        parts = [f"{arm.label} {_change_text(arm, spread_of_arm)}" for arm, spread_of_arm in changes if spread_of_arm]
+    changes = [(arm, change) for arm in arms if (change := over_seeds(arm, PREFERRED, "change")) is not None]
+    if changes:
+        parts = [f"{arm.label} {_change_text(arm, change)}" for arm, change in changes]
         sentences.append(
             "From the first probe to the last, the log-probability of the preferred completions per token changed, as "
             f"the mean over seeds, by: {'; '.join(parts)} nats."
@@ -266,8 +227,8 @@ def lead(arms: Sequence[Arm]) -> list[str]:
     if broken := [run for run in runs if run.state == "not-finite"]:
         named = [f"{run.name} (update {run.last_update})" for run in broken]
         sentences.append(f"Ended by values that are not finite: {listed(named)}.")
-    for where, field in PRODUCTS.items():
-        products = [(arm, start(arm, field), end(arm, field)) for arm in arms]
+    for where, name in PRODUCTS.items():
+        products = [(arm, over_seeds(arm, name, "start"), over_seeds(arm, name, "end")) for arm in arms]
         parts = [
             f"{arm.label} from {number(a.mean, '.3g')} to {number(b.mean, '.3g')}" for arm, a, b in products if a and b
         ]
@@ -277,10 +238,10 @@ def lead(arms: Sequence[Arm]) -> list[str]:
     return sentences
 
 
-def _change_text(arm: Arm, change_of_arm: Spread) -> str:
-    if not isfinite(change_of_arm.mean):
+def _change_text(arm: Arm, change: Spread) -> str:
+    if not isfinite(change.mean):
         last = [measured.end for run in arm.runs if (measured := ends(run, PREFERRED))]
-        return f"to what is not finite ({sum(not isfinite(amount) for amount in last)} of {_plural(len(last), 'seed')})"
-    if change_of_arm.low == change_of_arm.high:
-        return signed(change_of_arm.mean)
-    return f"{signed(change_of_arm.mean)} ({signed(change_of_arm.low)} to {signed(change_of_arm.high)})"
+        return f"to no finite value ({sum(not isfinite(amount) for amount in last)} of {_plural(len(last), 'seed')})"
+    if change.low == change.high:
+        return signed(change.mean)
+    return f"{signed(change.mean)} ({signed(change.low)} to {signed(change.high)})"

@@ -64,9 +64,9 @@ def formulas(report):
 
 @pytest.mark.parametrize("identifier", IDS)
 def test_every_formula_can_be_shown_in_a_terminal_and_on_a_page(reports, identifier):
-    shown, prose = formulas(reports[identifier])
+    lines, prose = formulas(reports[identifier])
     inline = [part for paragraph in prose for part in paragraph.split("$")[1::2]]
-    for latex in [*shown, *inline]:
+    for latex in [*lines, *inline]:
         assert "\\" not in plain(latex)
         assert latex.count("{") == latex.count("}")
         root = ElementTree.fromstring(convert(latex.replace(r"\allowbreak", "")))
@@ -101,8 +101,8 @@ def test_catalogue_and_proofs_name_each_other():
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", identifier) for identifier in IDS)
 
 
-def made(status="proved", mutants=("refuted",), printed=None):
-    """A claim whose procedures answer what they are told to."""
+def stub_claim(status="proved", mutants=("refuted",), printed=None):
+    """A claim whose procedures answer as asked."""
     losses = witness.Witness("x = 0", "1", "2")
 
     def verdict(name):
@@ -118,15 +118,15 @@ def made(status="proved", mutants=("refuted",), printed=None):
 @pytest.mark.parametrize(
     ("claim", "is_in_order"),
     [
-        (made(), True),
-        (made(printed="refuted"), True),
-        (made(printed="proved"), False),  # a misprint that is not refuted
-        (made(status="undecided"), False),
-        (made(status="refuted"), False),
-        (made(status="error"), False),
-        (made(mutants=("refuted", "proved")), False),  # a procedure that lets a slip pass
-        (made(mutants=("undecided",)), False),
-        (made(mutants=()), False),  # nothing shows that the procedure can refute
+        (stub_claim(), True),
+        (stub_claim(printed="refuted"), True),
+        (stub_claim(printed="proved"), False),  # a misprint that is not refuted
+        (stub_claim(status="undecided"), False),
+        (stub_claim(status="refuted"), False),
+        (stub_claim(status="error"), False),
+        (stub_claim(mutants=("refuted", "proved")), False),  # a procedure that lets a slip pass
+        (stub_claim(mutants=("undecided",)), False),
+        (stub_claim(mutants=()), False),  # nothing shows that the procedure can refute
     ],
 )
 def test_only_a_claim_that_holds_in_every_part_is_in_order(monkeypatch, claim, is_in_order):

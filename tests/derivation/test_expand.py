@@ -17,7 +17,7 @@ from derivation.averages import PLAIN
 from derivation.effort import displacement_trees, rooted_trees
 from derivation.frames import SLOT, flow, modified_field
 from derivation.series import Schedule, compose
-from derivation.trees import num_vertices, text
+from derivation.trees import Label, num_vertices, text
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +53,28 @@ def test_two_steps_of_different_size_by_hand():
     }
 
 
+def test_brackets_by_hand():
+    # Both gradients of the bracket are read at theta, that of c behind their step of 1/2 and 3.
+    assert coefficients("(a:1/2,b:3),c", 2) == {
+        "g[a]": Fraction(-1, 2), "g[b]": -3, "g[c]": -1, "H[c] g[a]": Fraction(1, 2), "H[c] g[b]": 3,
+    }  # fmt: skip
+    assert coefficients("(-+)(-+)", 3, "pair-accumulated") == {}
+    assert coefficients("(-+-)", 3) == {"g[-]": -2, "g[+]": -1}
+
+
+@pytest.mark.parametrize("word", ["(ab)c", "c(ab)", "(ab)c(ab)", "(ab)(ab)(ab)", "c(ab)c"])
+def test_a_bracket_is_one_step_on_the_sum_of_its_losses(word):
+    # s stands for the bracket, and is replaced by the sum afterwards: F is linear in the loss at each vertex.
+    of_sum = compose(Schedule.parse(word.replace("(ab)", "s")), 4)
+    ones = {Label("s"): {Label("a"): 1, Label("b"): 1}, Label("c"): {Label("c"): 1}}
+    assert compose(Schedule.parse(word), 4) == of_sum.substituted(lambda loss: ones[loss])
+
+
+def test_a_schedule_is_printed_as_it_is_read():
+    for word in ("(-+)(-+)", "-+-+", "kl,(reward,kl)", "kl,"):
+        assert str(Schedule.parse(word)) == word
+
+
 def test_frames_by_hand():
     assert coefficients("-+", 2, "accumulated") == {"H[+] g[-]": 1}
     assert coefficients("-+-+", 2, "pair-accumulated") == {"H[+] g[-]": 2}
@@ -81,7 +103,7 @@ def test_no_letter_means_anything_to_the_engine(letter, capsys):
 
 
 def test_the_slot_of_a_jacobian_is_the_name_of_no_loss():
-    with pytest.raises(ValueError, match="without blanks or brackets at every step"):
+    with pytest.raises(ValueError, match="without blanks, colons, commas and brackets"):
         Schedule((SLOT,))
 
 
@@ -183,6 +205,8 @@ def test_latex_escapes_names(capsys):
         (["--schedule=-+", "--step-sizes", "1,x"], "got 'x' at step 2"),
         (["--schedule=-+", "--step-sizes", "1,1/0"], "got '1/0' at step 2"),
         (["--schedule=-+", "--step-sizes", "1"], "1 sizes for 2 steps"),
+        (["--schedule=-:2,+", "--step-sizes", "1,1"], "left out where the schedule has scales"),
+        (["--schedule=(-+"], "brackets in pairs"),
         (["--schedule=-+", "--step-sizes", "1e9999999,1"], "at step 1"),
         (["--schedule", "--+"], "equals sign"),
         (["--schedule", "--latex"], "--schedule must have a value"),

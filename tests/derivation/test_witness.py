@@ -3,7 +3,7 @@ from fractions import Fraction
 from derivation.averages import MEANS, PLAIN, at
 from derivation.series import Schedule, Series, compose
 from derivation.trees import Label, tree
-from derivation.witness import found, of_difference, shown_loss
+from derivation.witness import format_loss, of_difference, search
 
 
 def test_both_values_of_a_witness_by_hand():
@@ -37,7 +37,7 @@ def test_the_number_of_pairs_is_the_first_at_which_two_means_differ():
 
 
 def test_what_needs_two_dimensions_is_found_there():
-    hit = found([Label("a")], 2, lambda _, dimension: dimension == 2)
+    hit = search([Label("a")], 2, lambda _, dimension: dimension == 2)
     assert hit is not None
     losses, dimension = hit
     assert dimension == 2
@@ -45,6 +45,6 @@ def test_what_needs_two_dimensions_is_found_there():
 
 
 def test_polynomials_read_as_a_person_would_write_them():
-    assert shown_loss({(1,): -1, (2,): 3}) == "−x + 3x²/2"
-    assert shown_loss({(1, 1): 1, (0, 2): -1, (2, 1): 1}) == "xy − y²/2 + x²y/2"
-    assert shown_loss({(1,): 0}) == "0"
+    assert format_loss({(1,): -1, (2,): 3}) == "−x + 3x²/2"
+    assert format_loss({(1, 1): 1, (0, 2): -1, (2, 1): 1}) == "xy − y²/2 + x²y/2"
+    assert format_loss({(1,): 0}) == "0"

@@ -162,7 +162,7 @@ CASES = {
     "updates.accumulated(EPOCH, step_size=0.1, per='schedule', reduction=None)":
         'reduction must be "sum" or "mean"; got None',
     "updates.accumulated(EPOCH, step_size=0.1, per='pairs', reduction='sum')":
-        'per must be "schedule" or "pair"; got \'pairs\'',
+        'per must be "schedule" or "pair", or a whole number; got \'pairs\'',
     "schedules.steps([0.7, 1.2])": "losses must be whole numbers",
     "updates.sequential(EPOCH, step_size=float('nan'))": "step_size must be finite",
     "Epoch(MADE.losses, WORD, SGD, {'x': jnp.full(6, jnp.nan)})":

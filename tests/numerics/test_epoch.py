@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from numerics import agreement, comparison, drift, optimizers, problems, schedules, updates
+import numerics.losses
+from numerics import comparison, drift, optimizers, problems, schedules, updates
 from numerics.epoch import Epoch
 from numerics.random_schedules import RandomSchedule
 from tests.support.rounding import assert_equal_to_round_off
@@ -44,7 +45,7 @@ def test_its_state_is_that_of_the_rule_s_init_unless_given():
 
 def test_its_parts_are_checked_once(monkeypatch):
     checked = []
-    monkeypatch.setattr(agreement, "losses_at", lambda losses, params: checked.append(losses))
+    monkeypatch.setattr(numerics.losses, "_check_at", lambda losses, params: checked.append(losses))
     epoch = replace(EPOCH)
     assert len(checked) == 1
     drift.measured(epoch, step_size=0.1, frame="accumulated")

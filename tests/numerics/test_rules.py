@@ -82,7 +82,7 @@ def _is_linear(make):
 
 def _check(rule):
     try:
-        rules.check(rule, PARAMS)
+        rules.check("rule", rule, PARAMS)
     except ValueError:
         return False
     return True
@@ -102,12 +102,12 @@ def test_what_stands_behind_the_rate_is_refused_by_name(name):
     with pytest.raises(
         ValueError, match=r"proportional to the rate; those of [a-z_, ]+ are not. Give the rule as a fun"
     ):
-        rules.check(BEHIND[name](1.0), PARAMS)
+        rules.check("rule", BEHIND[name](1.0), PARAMS)
 
 
 @pytest.mark.parametrize("name", IN_FRONT)
 def test_what_stands_in_front_of_the_rate_is_taken(name):
-    rules.check(IN_FRONT[name](1.0), PARAMS)
+    rules.check("rule", IN_FRONT[name](1.0), PARAMS)
 
 
 def test_every_way_in_refuses():

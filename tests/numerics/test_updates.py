@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from numerics import losses, optimizers, problems, schedules, updates
 from numerics.epoch import Epoch
+from numerics.types import Reduction
 from tests.support.rounding import assert_equal_to_round_off, flat
 
 N = 2
@@ -24,9 +25,9 @@ def loss_by_hand(made, number):
     return lambda params: made.losses.functions[side](params, batch)
 
 
-def trained(made, numbers, rule, step_size, scales=None, group=1):
+def trained(made, numbers, rule, step_size, scales=None, group=1, state=None):
     """A plain training loop, with parameters that really move, at the rate that the step asks for."""
-    params, state = made.params, rule.init(made.params)
+    params, state = made.params, rule.init(made.params) if state is None else state
     scales = np.ones(len(numbers)) if scales is None else scales
     for first in range(0, len(numbers), group):
         gradient = jax.tree.map(jnp.zeros_like, params)
@@ -82,11 +83,48 @@ def test_accumulated_weights_are_the_scales():
     assert_equal_to_round_off(update.displacement, {"x": expected})
 
 
+@pytest.mark.parametrize("rule", [optimizers.gradient_descent(), ADAMW, CHAIN], ids=["sgd", "adamw", "clipped trace"])
+def test_a_word_with_brackets_is_its_updates_one_after_the_other(rule):
+    made = problems.make("mlp", N, seed=3)
+    word = schedules.word("-(+-:3)(+)", made.losses.names, made.losses.counts)
+    assert word.sizes == (1, 2, 1)
+    reductions: tuple[tuple[Reduction, float], ...] = (("sum", 1.0), ("mean", 0.5))
+    for reduction, weight in reductions:
+        update = updates.sequential(Epoch(made.losses, word, rule, made.params), step_size=0.01, reduction=reduction)
+        # The rule sees gradients with weights of mean one, and makes a step of their mean scale, 2.
+        params, state = trained(made, [0], rule, 0.01)
+        params, state = trained(
+            made._replace(params=params), [2, 1], rule, 0.02, [weight / 2, 3 * weight / 2], 2, state
+        )
+        params, state = trained(made._replace(params=params), [3], rule, 0.01, state=state)
+        assert_equal_to_round_off(update.displacement, jax.tree.map(jnp.subtract, params, made.params), scale=1.0)
+        assert_equal_to_round_off(update.state, state, scale=np.abs(flat(state)).max(initial=0.0))
+        assert update.info.values.shape == (4,)
+        assert update.info.update_norms.shape == (3,)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 6])
+def test_every_k_steps_are_those_of_a_peer(every):
+    """Optax's own accumulation averages over micro-batches and steps once a group; it adds up in float32."""
+    made = problems.make("polynomial", 3, seed=6)
+    schedule = schedules.interleaved(3, first="+")
+    update = updates.accumulated(
+        Epoch(made.losses, schedule, ADAMW, made.params), step_size=0.01, per=every, reduction="mean"
+    )
+    peer = optax.MultiSteps(optax.chain(ADAMW, optax.scale(0.01)), every)
+    params, state = made.params, peer.init(made.params)
+    for number in schedule.losses.tolist():
+        by, state = peer.update(jax.grad(loss_by_hand(made, number))(params), state, params)
+        params = optax.apply_updates(params, by)
+    displacement = jax.tree.map(jnp.subtract, params, made.params)
+    assert_equal_to_round_off(update.displacement, displacement, operations=10, dtype=np.float32)
+
+
 def test_two_halves_make_a_whole():
     """The state carries everything that the next update needs."""
     made = problems.make("mlp", N, seed=4)
     whole = schedules.interleaved(N, first="-")
-    halves = [schedules.Schedule(*(part[i : i + 2] for part in whole)) for i in (0, 2)]
+    halves = [schedules.Schedule(whole.losses[i : i + 2], whole.scales[i : i + 2]) for i in (0, 2)]
     first = updates.sequential(Epoch(made.losses, halves[0], ADAMW, made.params), step_size=0.01)
     between = updates.displaced(made.params, first.displacement)
     second = updates.sequential(Epoch(made.losses, halves[1], ADAMW, between, first.state), step_size=0.01)

@@ -15,7 +15,7 @@ def norm(tree):
     return float(np.linalg.norm(flat(tree)))
 
 
-def assert_equal_to_round_off(got, expected, *, scale=None, operations=100, dtype=np.float64):
+def assert_equal_to_round_off(got, expected, *, scale=None, operations=100, dtype: type = np.float64):
     """|got - expected| <= machine epsilon x scale x sqrt(length) x operations.
 
     Args:

@@ -26,6 +26,7 @@ from numerics.epoch import Epoch
 jax.config.update("jax_enable_x64", True)
 
 ROOM = Path(numerics.__file__).parent
+GRAMMAR = ROOM.parent / "console" / "grammar.py"  # which reads words for every room
 NUM_RANDOM = 200
 
 # Losses are what a user writes; the command is tested by itself.
@@ -203,7 +204,7 @@ WRONG = {
     "read_scale": NO_REAL,
     "grouping": BY_NAME,
     "reduction": BY_NAME,
-    "per": BY_NAME,
+    "per": (*BY_NAME, 0, -1, 2.5),
     "transform_gradient": ("clip", 3, [square], lambda gradient: gradient["x"], lambda gradient: {"x": jnp.ones(3)},
              lambda gradient: 1),
     "gradient_stats": ("norm", 3, [square], lambda gradient: gradient, lambda gradient, before: "norm"),
@@ -299,6 +300,7 @@ WRONG = {
     "convergence.first_kink.fourth_differences": NO_VECTOR,
     "optimizers.parse.text": (*NO_TEXT, "", "adm", "adam:b1", "adam:b1=x", "adam:b1=-1", "adam:c=1", "sgd:b1=0",
                               "adam:b1=1.5"),
+    "updates.groups.schedule": (*NO_SCHEDULE, JOINT),  # it knows no losses that could lack one
     "averages.closed_form.schedule": (*NO_RANDOM, random_schedules.RandomSchedule("fixed", "-")),
 }  # fmt: skip
 WRONG["plus_batches"] = WRONG["minus_batches"]
@@ -319,7 +321,7 @@ def functions():
     """Every public function of the room with its module, and the classes that a user builds."""
     for info in pkgutil.iter_modules([str(ROOM)]):
         module = importlib.import_module(f"numerics.{info.name}")
-        if info.name in ("agreement", "catalogue", "causes", "checks", "contents", "kinds", "rules"):
+        if info.name in ("catalogue", "causes", "checks", "contents", "linearity", "rules", "traces"):
             continue  # no places where data enter; the catalogue is read by `optimizers`
         for name in getattr(module, "__all__", ()):
             item = getattr(module, name)
@@ -364,7 +366,7 @@ def answer(function, arguments):
         function(**arguments)
     except Exception as error:  # noqa: BLE001
         place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        return type(error).__name__, str(error), "ours" if place.parent == ROOM else str(place)
+        return type(error).__name__, str(error), "ours" if place.parent == ROOM or place == GRAMMAR else str(place)
     return None
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from console.figures import render
 from experiments import comparison_records, records
 from experiments.commands import report
-from experiments.report import caveats, curves, plots, run_folders, summary
+from experiments.report import caveats, curves, page, plots, run_folders, summary
 
 ROOT = Path(__file__).parents[3]
 ARM = {"name": "accumulated", "update": "accumulated", "first": "+", "rate": "eta", "optimizer": "sgd"}
@@ -228,6 +229,7 @@ def test_a_run_that_was_resumed_has_its_last_end(tmp_path):
         ('{"kind": "update", "update": 1.5}', "`update` must be a whole number; got '1.5'"),
         ('{"kind": "update", "update": 1}', "`update` must rise; got 1 after 1"),
         ('{"kind": "update", "update": 3, "examples": "many"}', "`examples` must be a whole number; got 'many'"),
+        (f'{{"kind": "update", "update": 3, "tokens": {10**400}}}', "`tokens` must be less than 9.22337e+18"),
         ('{"kind": "update", "update": 3, "examples": 1}', "`optimizer_steps` must be a number; got nothing"),
     ],
 )  # fmt: skip
@@ -257,7 +259,7 @@ def _one_panel(monkeypatch):
     """Where figures are not what is tested: drawing them all takes seconds."""
     monkeypatch.setattr(records, "PANELS", records.PANELS[:1])
     monkeypatch.setattr(records, "AXES", {"examples": records.AXES["examples"]})
-    monkeypatch.setattr(plots, "render", lambda figure, suffix: b"<svg></svg>")
+    monkeypatch.setattr(page, "render", lambda figure, suffix: b"<svg></svg>")
 
 
 # The whole report -----------------------------------------------------------------------------------------------------
@@ -386,9 +388,19 @@ def test_every_figure_is_a_file_of_both_kinds(made):
 def test_the_same_figure_is_the_same_file(made):
     arms = run_folders.group(read(made[0])[0])
     figures = [plots.draw(records.PANELS[0], arms, "examples") for _ in range(2)]
-    one, other = (plots.render(figure, ".svg") for figure in figures if figure)
+    one, other = (render(figure, ".svg") for figure in figures if figure)
     assert one == other
     assert one == (made[0] / "report" / "figures" / "product-batch-examples.svg").read_bytes()
+
+
+def test_every_measured_heading_of_records_csv_is_explained_on_the_page(made):
+    page = (made[0] / "report" / "index.html").read_text(encoding="utf-8")
+    with (made[0] / "report" / "records.csv").open(newline="") as file:
+        headings = next(csv.reader(file))
+    assert {"probe.log_prob_plus_per_token", "alignment", "tokens"} <= set(headings)
+    for heading in headings:
+        if heading not in ("run", "arm", "seed") and not heading.startswith("gradient_norms."):
+            assert f"<td><code>{heading}</code></td>" in page
 
 
 def test_records_csv_has_every_number_to_the_digit(made):
