@@ -16,13 +16,13 @@ _CHECKS: dict[tuple, Callable[..., Any]] = {}
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with the checks of beartype; the same object for the same place in the source and annotations."""
+    """The function with the checks of beartype: one object for a place in the source and the text of its annotations.
+
+    jaxtyping makes a new class of `Float[Array, "n"]` whenever it is evaluated, so that annotations are compared as text.
+    """
     code = function.__code__
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    key = function.__module__, function.__qualname__, arguments, *function.__annotations__.items()
-    try:
-        return _CHECKS[key]
-    except TypeError:  # an annotation that cannot be hashed
-        return beartype.beartype(function)
-    except KeyError:
-        return _CHECKS.setdefault(key, beartype.beartype(function))
+    key = function.__module__, function.__qualname__, arguments, repr(function.__annotations__)
+    if key not in _CHECKS:
+        _CHECKS[key] = beartype.beartype(function)
+    return _CHECKS[key]
