@@ -18,7 +18,7 @@ _CHECKS: dict[tuple, Callable[..., Any]] = {}
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with the checks of beartype: one object for a place in the source and the text of its annotations.
 
-    jaxtyping makes a new class of `Float[Array, "n"]` whenever it is evaluated, so that annotations are compared as text.
+    jaxtyping makes a new class of `Float[Array, "n"]` whenever it is evaluated. So annotations are compared as text.
     """
     code = function.__code__
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
