@@ -170,11 +170,11 @@ def _is_rule(value: object) -> bool:
 
 @lru_cache(maxsize=256)
 def _shapes_of_state(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
-    at_the_rate: object = None
+    returned: list[object] = []
 
     def once(rate: Scalar, params: Params) -> tuple:
-        nonlocal at_the_rate
-        at_the_rate = rule = at_rate(cast("Rule", snapshot.value), rate)
+        rule = at_rate(cast("Rule", snapshot.value), rate)
+        returned.append(rule)
         state = jax.tree.map(jnp.asarray, rule.init(params))
         return state, *rule.update(params, state, params)
 
@@ -183,9 +183,9 @@ def _shapes_of_state(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
     try:
         state, update, after = traced(once, rate, abstract(like))
     except Exception as error:
-        if at_the_rate is not None and not _is_rule(at_the_rate):
+        if returned and not _is_rule(returned[0]):
             must = "be a rule, or a function of the rate that returns one"
-            raise TypeError(f"{name} must {must}; got one that returns {checks.brief(at_the_rate)}.") from error
+            raise TypeError(f"{name} must {must}; got one that returns {checks.brief(returned[0])}.") from error
         raise TypeError(_refusal(name, error)) from error
     if jax.tree.structure(update) != structure or [x.shape for x in jax.tree.leaves(update)] != [s for s, _ in leaves]:
         raise TypeError(f"{name} must return updates with the structure and the shapes of params; got {update}.")
