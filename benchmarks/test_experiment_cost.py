@@ -49,18 +49,18 @@ def test_measurements(name, capsys):
     halves = batches.pair_batch(texts[:4], texts[4:], "token-half", (256, 128))
     halves = jax.tree.map(jnp.asarray, halves)
     arm, rule, rate = arms.BY_NAME[name], arms.Hyperparams(), 1e-5
-    told = objectives.negative_log_likelihood(architecture, has_aux=True)
+    loss = objectives.negative_log_likelihood(architecture, has_aux=True)
     numbers = arm_update.schedule_of(arm, is_plus_first=True).losses
 
     def alone(state, halves):
         schedule = Schedule(numbers, np.ones(numbers.shape))
-        losses = arm_update.losses_of(arm, rate, told, halves)
+        losses = arm_update.losses_of(arm, rate, loss, halves)
         epoch = Epoch(losses, schedule, arm_update.optimizer(arm, rule), state.params, state.rule)
-        made = arm_update.update(arm, rule, rate, epoch)
-        return train_step.State(updates.displaced(state.params, made.displacement), made.state, None)
+        update = arm_update.update(arm, rule, rate, epoch)
+        return train_step.State(updates.displaced(state.params, update.displacement), update.state, None)
 
     plain = jax.jit(alone)
-    measured = train_step.make_step(arm, rule, rate, told)
+    measured = train_step.make_step(arm, rule, rate, loss)
     states = {}
     for key in ("alone", "measured"):
         states[key] = train_step.initial_state(arm, rule, params, None)

@@ -43,24 +43,24 @@ def others():
 def compared(task, texts, model, tmp_path):
     path = tmp_path / "texts.json"
     path.write_text(json.dumps(texts))
-    found = {"ours": [], "theirs": []}
+    runs_of = {"ours": [], "theirs": []}
     started, elsewhere = time.monotonic(), others()
     for _ in range(ROUNDS):
-        for side, runs in found.items():
+        for side, runs in runs_of.items():
             command = [sys.executable, str(Path(__file__).with_name("language_model.py")), side, task]
             done = subprocess.run(
                 [*command, str(path), str(model), str(REPEATS)], capture_output=True, text=True, check=True
             )
             runs.append(json.loads(done.stdout.splitlines()[-1]))
-    seconds = {side: statistics.median(s for run in runs for s in run["seconds"]) for side, runs in found.items()}
-    peaks = {side: max(run["peak"] for run in runs) / 1e9 for side, runs in found.items()}
+    seconds = {side: statistics.median(s for run in runs for s in run["seconds"]) for side, runs in runs_of.items()}
+    peaks = {side: max(run["peak"] for run in runs) / 1e9 for side, runs in runs_of.items()}
     return seconds, peaks, (others() - elsewhere) / (time.monotonic() - started)
 
 
 def pairs():
     source = os.environ.get("GSM8K_DATA", "generated")
-    made = (corruption.corrupt(problem, seed=0) for problem in data_sources.problems(source, "train"))
-    return source, islice((pair for pair in made if isinstance(pair, corruption.Corruption)), NUM_PAIRS)
+    corruptions = (corruption.corrupt(problem, seed=0) for problem in data_sources.problems(source, "train"))
+    return source, islice((pair for pair in corruptions if isinstance(pair, corruption.Corruption)), NUM_PAIRS)
 
 
 def test_gradient(model, tmp_path, capsys):

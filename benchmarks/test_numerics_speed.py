@@ -41,7 +41,7 @@ from numerics.catalogue import PROBLEMS
 from numerics.epoch import Epoch
 from numerics.problems import Problem
 from numerics.random_schedules import RandomSchedule
-from numerics.types import Params
+from numerics.types import Order, Params
 
 MAX_RATIO = 5.0  # predictions in units of the epoch that they predict
 MAX_COMPILE = 10.0  # seconds, for the first comparison of a problem
@@ -88,13 +88,13 @@ class Summary:
 
 @pytest.fixture(scope="module")
 def summary(request: pytest.FixtureRequest) -> Iterator[Summary]:
-    found = Summary()
-    request.config.pluginmanager.register(found, "numerics-speed-summary")
-    yield found
-    if found.curves:
+    results = Summary()
+    request.config.pluginmanager.register(results, "numerics-speed-summary")
+    yield results
+    if results.curves:
         FIGURE.parent.mkdir(parents=True, exist_ok=True)
-        FIGURE.write_bytes(render(drawn(found.curves), FIGURE.suffix))
-        found.sections["cost against size"].append(f"figure: {'/'.join(FIGURE.parts[-3:])}")
+        FIGURE.write_bytes(render(drawn(results.curves), FIGURE.suffix))
+        results.sections["cost against size"].append(f"figure: {'/'.join(FIGURE.parts[-3:])}")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -142,17 +142,17 @@ def perceptron(
     num_pairs: int, widths: tuple[int, ...], *, dtype: Dtype = "float64", num_examples: int = problems.NUM_EXAMPLES
 ) -> Problem:
     """The perceptron of `problems`, with batches of any size."""
-    made = problems.make("mlp", num_pairs, seed=0, dtype=dtype, widths=widths)
+    base = problems.make("mlp", num_pairs, seed=0, dtype=dtype, widths=widths)
     if num_examples == problems.NUM_EXAMPLES:
-        return made
+        return base
     random = np.random.default_rng(0)
 
     def stack() -> tuple[jax.Array, ...]:
         shapes = ((num_pairs, num_examples, width) for width in (widths[0], widths[-1]))
         return tuple(jnp.asarray(random.normal(size=shape), dtype) for shape in shapes)
 
-    function = made.losses.functions[0]
-    return Problem(made.params, losses.pairs(function, stack(), function, stack()))
+    function = base.losses.functions[0]
+    return Problem(base.params, losses.pairs(function, stack(), function, stack()))
 
 
 def num_params(params: Params) -> int:
@@ -185,14 +185,14 @@ def test_prediction_against_epoch(benchmark, summary, dtype, num_pairs, num_exam
     times = in_turn(benchmark, functions, rounds=7)
     count = num_params(problem.params)
     for name in ("closed form", "terms"):
-        found = ratio(times[name], times["epoch"])
-        benchmark.extra_info[f"{name} / epoch"] = found
+        result = ratio(times[name], times["epoch"])
+        benchmark.extra_info[f"{name} / epoch"] = result
         summary.add(
             f"predicted mean drift against the epoch, {count:,} parameters",
             f"{'dtype':<8}{'pairs':>5}{'examples':>10}  {'epoch':>9}  {'prediction':<12}"
             f"{'time':>9}{'ratio':>6}{'limit':>6}",
             f"{dtype:<8}{num_pairs:>5}{num_examples:>10}  {1e3 * median(times['epoch']):>6.0f} ms  {name:<12}"
-            f"{1e3 * median(times[name]):>6.0f} ms{found:>6.2f}{MAX_RATIO:>6.0f}  {verdict(found, MAX_RATIO)}",
+            f"{1e3 * median(times[name]):>6.0f} ms{result:>6.2f}{MAX_RATIO:>6.0f}  {verdict(result, MAX_RATIO)}",
         )
 
 
@@ -220,8 +220,8 @@ def compiled_sizes(function: Callable[[Problem], object], num_pairs: int) -> tup
     ids=["closed form", "terms", "epoch of steps"],
 )
 def test_memory(benchmark, summary, name, function):
-    found = benchmark.pedantic(lambda: [compiled_sizes(function, n) for n in NUM_PAIRS], rounds=1, iterations=1)
-    temporary, arguments = zip(*found, strict=True)
+    result = benchmark.pedantic(lambda: [compiled_sizes(function, n) for n in NUM_PAIRS], rounds=1, iterations=1)
+    temporary, arguments = zip(*result, strict=True)
     benchmark.extra_info.update(num_pairs=NUM_PAIRS, temporary_bytes=temporary, argument_bytes=arguments)
     growth = (temporary[-1] - temporary[0]) / (arguments[-1] - arguments[0])
     section = "memory in MB, float32: temporary, of the compiled program | params and data"
@@ -229,7 +229,7 @@ def test_memory(benchmark, summary, name, function):
         section,
         f"{'n':<16}{''.join(f'{n:>14}' for n in NUM_PAIRS)}   per byte of data",
         f"{name:<16}"
-        + "".join(f"{t / 1e6:>7.3f} |{a / 1e6:>5.2f}" for t, a in found)
+        + "".join(f"{t / 1e6:>7.3f} |{a / 1e6:>5.2f}" for t, a in result)
         + f"{growth:>9.4f}  {'constant' if growth < 0.01 else 'GROWS'}",
     )
 
@@ -283,15 +283,15 @@ def compared(benchmark, summary, problem, name, function, rounds) -> None:
     times = in_turn(
         benchmark, {"instead": partial(function, problem), "closed form": partial(predicted, problem)}, rounds
     )
-    found = ratio(times["instead"], times["closed form"])
-    benchmark.extra_info["instead / closed form"] = found
+    result = ratio(times["instead"], times["closed form"])
+    benchmark.extra_info["instead / closed form"] = result
     n = problem.losses.num_pairs
     words = random_schedules.num_words(ORDER, n) if name == "enumeration" else ""
     summary.add(
         INSTEAD,
         INSTEAD_HEADING,
         f"{name:<16}{num_params(problem.params):>11,}{n:>7}{words:>7}{1e3 * median(times['closed form']):>12.2f} ms"
-        f"{1e3 * median(times['instead']):>9.2f} ms{found:>9.1f}",
+        f"{1e3 * median(times['instead']):>9.2f} ms{result:>9.1f}",
     )
 
 
@@ -314,20 +314,20 @@ SMALL = (16, 64, 64, 16)
 
 
 def against_pairs() -> dict[str, dict[int, Callable[[], object]]]:
-    made = {n: perceptron(n, SMALL) for n in COUNTS}
+    perceptrons = {n: perceptron(n, SMALL) for n in COUNTS}
     return {
-        "mean drift": {n: partial(predicted, problem) for n, problem in made.items()},
-        "epoch of steps": {n: partial(stepped, problem) for n, problem in made.items()},
+        "mean drift": {n: partial(predicted, problem) for n, problem in perceptrons.items()},
+        "epoch of steps": {n: partial(stepped, problem) for n, problem in perceptrons.items()},
     }
 
 
 def against_steps() -> dict[str, dict[int, Callable[[], object]]]:
     """The same 16 losses over and over, so that nothing but the word grows."""
-    made = perceptron(8, SMALL)
+    small = perceptron(8, SMALL)
     words = {2 * k: schedules.steps(np.resize(np.arange(16), 2 * k)) for k in COUNTS}
 
-    def one_word(order: int, schedule: schedules.Schedule) -> Params:
-        return drift.closed_form(made.losses, schedule, made.params, frame="accumulated", order=order)[-1]
+    def one_word(order: Order, schedule: schedules.Schedule) -> Params:
+        return drift.closed_form(small.losses, schedule, small.params, frame="accumulated", order=order)[-1]
 
     return {
         f"drift of a word, order {order}": {m: partial(one_word, order, word) for m, word in words.items()}
@@ -336,10 +336,10 @@ def against_steps() -> dict[str, dict[int, Callable[[], object]]]:
 
 
 def against_params() -> dict[str, dict[int, Callable[[], object]]]:
-    made = [perceptron(16, (8, width, width, 8)) for width in (24, 92, 166, 308, 540)]
+    perceptrons = [perceptron(16, (8, width, width, 8)) for width in (24, 92, 166, 308, 540)]
     return {
-        "mean drift": {num_params(problem.params): partial(predicted, problem) for problem in made},
-        "epoch of steps": {num_params(problem.params): partial(stepped, problem) for problem in made},
+        "mean drift": {num_params(problem.params): partial(predicted, problem) for problem in perceptrons},
+        "epoch of steps": {num_params(problem.params): partial(stepped, problem) for problem in perceptrons},
     }
 
 
@@ -429,21 +429,21 @@ def compiled_as_by_the_command() -> Iterator[None]:
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.usefixtures("compiled_as_by_the_command")
 def test_first_comparison(benchmark, summary, problem, optimizer):
-    made = problems.make(problem, 2, seed=0)
+    case = problems.make(problem, 2, seed=0)
     schedule = schedules.interleaved(2, first="-")
     rule = optimizers.parse(optimizer)
     start, start_cpu = perf_counter(), process_time()
     benchmark.pedantic(
-        lambda: comparison.compare(Epoch(made.losses, schedule, rule, made.params), frame="accumulated"),
+        lambda: comparison.compare(Epoch(case.losses, schedule, rule, case.params), frame="accumulated"),
         rounds=1,
         iterations=1,
     )
-    found, cpu = perf_counter() - start, process_time() - start_cpu
+    wall, cpu = perf_counter() - start, process_time() - start_cpu
     benchmark.extra_info["cpu"] = cpu
     summary.add(
         "first comparison, 2 pairs, nothing compiled",
         f"{'problem':<22}{'optimizer':<12}{'CPU':>8}{'time':>8}{'limit':>8}",
-        f"{problem:<22}{optimizer:<12}{cpu:>6.1f} s{found:>6.1f} s{MAX_COMPILE:>6.0f} s  {verdict(found, MAX_COMPILE)}",
+        f"{problem:<22}{optimizer:<12}{cpu:>6.1f} s{wall:>6.1f} s{MAX_COMPILE:>6.0f} s  {verdict(wall, MAX_COMPILE)}",
     )
 
 
@@ -458,9 +458,9 @@ def test_help(benchmark, summary):
         times.append(perf_counter() - start)
 
     benchmark.pedantic(answered, rounds=5, iterations=1)
-    found = median(times)
+    result = median(times)
     summary.add(
         "python -m numerics.compare --help, whole process",
         f"{'':<34}{'time':>8}{'limit':>8}",
-        f"{'--help':<34}{found:>6.2f} s{MAX_HELP:>6.0f} s  {verdict(found, MAX_HELP)}",
+        f"{'--help':<34}{result:>6.2f} s{MAX_HELP:>6.0f} s  {verdict(result, MAX_HELP)}",
     )

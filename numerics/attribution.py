@@ -102,7 +102,8 @@ def gap(
 
     Source: claims `lr-match`, `optimizer-map`, `adamw-alternation`.
     """
-    rules.check_stages(stages, params)
+    for name, rule in stages.items():
+        rules.check(f"stages[{name!r}]", rule, params)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     size, ratio = jnp.asarray(step_size, dtype), jnp.asarray(rate, dtype)
     epochs = [Epoch(losses, schedule, rule, params) for rule in stages.values()]

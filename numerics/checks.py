@@ -22,6 +22,7 @@ from jax.core import Tracer
 from numerics.types import Params
 
 __all__ = [
+    "AT_RATE_1",
     "alike",
     "arguments",
     "brief",
@@ -29,6 +30,7 @@ __all__ = [
     "first_line",
     "instance",
     "is_known",
+    "is_rule",
     "literal",
     "not_finite",
     "numbers",
@@ -140,6 +142,14 @@ def instance(name: str, value: object, *classes: type) -> None:
     """An object of one of these classes."""
     nouns = [f"a {kind.__module__.split('.')[-1]}.{kind.__name__}" for kind in classes]
     require(isinstance(value, classes), name, f"be {' or '.join(nouns)}", value)
+
+
+AT_RATE_1 = "be an optax.GradientTransformation at learning rate 1, such as optax.adam(1.0)"
+
+
+def is_rule(value: object) -> bool:
+    """Whether an object has `init` and `update`, as those of Optax."""
+    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
 
 
 def _key(name: str, value: object) -> None:
@@ -270,6 +280,17 @@ def _mapping(name: str, value: object, must: str) -> None:
     require(isinstance(value, Mapping), name, must, value)
 
 
+def _stages(name: str, value: object) -> None:
+    """Rules by name, one at least; none is a function of its rate."""
+    _mapping(name, value, "be a mapping from names to rules")
+    stages = cast("Mapping[object, object]", value)
+    require(len(stages) > 0, name, "hold at least one rule", value, error=ValueError)
+    for stage, rule in stages.items():
+        require(isinstance(stage, str), f"a name of {name}", "be a string", stage)
+        must = f"{AT_RATE_1}: with frozen gradients it is read at rate 1"
+        require(is_rule(rule), f"{name}[{stage!r}]", must, rule)
+
+
 _count = partial(_whole, least=1)
 _CHECKS: dict[str, Check] = {
     # A tree may be anything (`require_finite` looks at its leaves); batches are looked at together with their function;
@@ -295,7 +316,7 @@ _CHECKS: dict[str, Check] = {
     "index": lambda name, value: None if hasattr(value, "dtype") else _whole(name, value),
     "key": _key,
     "options": partial(_mapping, must="be a mapping to numbers"),
-    "stages": partial(_mapping, must="be a mapping from names to rules"),
+    "stages": _stages,
     "coefficients": _trees,
     "params": _start,
     "gradient_stats transform_gradient": _function,

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from numerics import checks
 from numerics.losses import Losses
 from numerics.schedules import Schedule
-from numerics.types import Direction, Params, Scalar
+from numerics.types import Params, Scalar
 from numerics.updates import displaced
 
 __all__ = ["REMEDY", "coefficients", "error", "total_gradient", "unit_displacement"]
@@ -107,7 +107,7 @@ def coefficients(losses: Losses, schedule: Schedule, params: Params) -> tuple[Pa
     def gradient(at: Params) -> Params:
         return total_gradient(losses, schedule, at)
 
-    def along(direction: Direction, at: Params) -> Params:
+    def along(direction: Params, at: Params) -> Params:
         return jax.jvp(gradient, (at,), (direction,))[1]
 
     total = gradient(params)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from numerics import checks, contents
-from numerics.traces import loss_output, shapes_of
+from numerics.traces import Shapes, loss_output, shapes_of
 from numerics.types import Batch, LossFn, Params, Scalar
 from numerics.vector_fields import as_computed
 
@@ -161,10 +161,7 @@ class Losses:
             return jax.tree.map(lambda leaf: leaf[place], stack)
 
         bases = [(f.function, -1) if isinstance(f, _Negated) else (f, 1) for f in self.functions]
-        shapes = {
-            (jax.tree.structure(s), *((leaf.shape[1:], leaf.dtype) for leaf in jax.tree.leaves(s)))
-            for s in self.batches
-        }
+        shapes = set(map(_shapes_of_member, self.batches))
         if len({contents.Snapshot(function) for function, _ in bases}) == len(shapes) == 1:
             chosen = jax.tree.map(lambda *leaves: jax.lax.select_n(kind, *leaves), *(member(*m) for m in members))
             result, aside = transform(bases[0][0])(params, chosen)
@@ -215,15 +212,20 @@ class Losses:
         return value, gradient, aux
 
 
+def _shapes_of_member(stack: Batch) -> Shapes:
+    """The shapes of one batch of a stack."""
+    structure, leaves = shapes_of(stack)
+    return structure, tuple((shape[1:], dtype) for shape, dtype in leaves)
+
+
 def _check_at(losses: Losses, params: Params) -> None:
     """Refuses losses that are no real scalars of one dtype at these parameters. Traces each once per shape."""
     outputs = {}
     for name, function, stack in zip(losses.names, losses.functions, losses.batches, strict=True):
         for path, leaf in jax.tree.leaves_with_path(stack):
             checks.digits(f"the batches of loss {name!r}{jax.tree_util.keystr(path)}", leaf)
-        structure, shapes = shapes_of(stack)
-        members = structure, tuple((shape[1:], dtype) for shape, dtype in shapes)
-        outputs[name] = loss_output(name, contents.Snapshot(function), losses.has_aux, shapes_of(params), members)
+        member = _shapes_of_member(stack)
+        outputs[name] = loss_output(name, contents.Snapshot(function), losses.has_aux, shapes_of(params), member)
     for part, meaning in enumerate(("dtype", "structure, shapes and dtypes beside the loss")):
         first, *others = outputs
         for other in others:

@@ -16,7 +16,7 @@ first order, where a rule remembers a product with its rate (LARS, a `trace` beh
 
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -32,7 +32,7 @@ from numerics.contents import Snapshot
 from numerics.traces import Shapes, abstract, shapes_of, traced
 from numerics.types import Params, Scalar
 
-__all__ = ["RateRule", "Rule", "at_rate", "check", "check_stages", "is_function_of_rate", "is_gradient_descent"]
+__all__ = ["RateRule", "Rule", "at_rate", "check", "is_function_of_rate", "is_gradient_descent"]
 
 RateRule: TypeAlias = Callable[[Any], optax.GradientTransformation]
 """From the learning rate, which may be traced, to the rule."""
@@ -121,9 +121,6 @@ def _constant(value: Any) -> _Signed | None:  # noqa: ANN401  # whatever a progr
 # Whether a rule makes an update of a gradient -------------------------------------------------------------------------
 
 
-_AT_RATE_1 = "be an optax.GradientTransformation at learning rate 1, such as optax.adam(1.0)"
-
-
 def check(name: str, rule: object, params: Params, state: object = None) -> None:
     """Refuses a rule that makes no update from a gradient, its state and the parameters alone, or not by its rate.
 
@@ -138,8 +135,8 @@ def check(name: str, rule: object, params: Params, state: object = None) -> None
         ValueError: If the updates of a rule at learning rate 1 are not proportional to the rate, or the state is that
             of another rule.
     """
-    must = f"{_AT_RATE_1}, or a function of the rate, such as optax.adam"
-    checks.require(_is_rule(rule) or callable(rule), name, must, rule)
+    must = f"{checks.AT_RATE_1}, or a function of the rate, such as optax.adam"
+    checks.require(checks.is_rule(rule) or callable(rule), name, must, rule)
     state_shapes = _shapes_of_state(name, Snapshot(rule), shapes_of(params))
     linearity.require_linear(rule, params)
     try:
@@ -153,28 +150,13 @@ def check(name: str, rule: object, params: Params, state: object = None) -> None
         )
 
 
-def check_stages(stages: Mapping[str, object], params: Params) -> None:
-    """Refuses stages of which one is no rule at learning rate 1, or fails `check`."""
-    checks.require(len(stages) > 0, "stages", "hold at least one rule", stages, error=ValueError)
-    for stage, rule in stages.items():
-        checks.require(isinstance(stage, str), "a name of stages", "be a string", stage)
-        must = f"{_AT_RATE_1}: with frozen gradients it is read at rate 1"
-        checks.require(_is_rule(rule), f"stages[{stage!r}]", must, rule)
-        check(f"stages[{stage!r}]", rule, params)
-
-
-def _is_rule(value: object) -> bool:
-    """Whether an object has `init` and `update`, as those of Optax."""
-    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
-
-
 @lru_cache(maxsize=256)
 def _shapes_of_state(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
-    at_the_rate: object = None
+    returned: list[object] = []
 
     def once(rate: Scalar, params: Params) -> tuple:
-        nonlocal at_the_rate
-        at_the_rate = rule = at_rate(cast("Rule", snapshot.value), rate)
+        rule = at_rate(cast("Rule", snapshot.value), rate)
+        returned.append(rule)
         state = jax.tree.map(jnp.asarray, rule.init(params))
         return state, *rule.update(params, state, params)
 
@@ -183,9 +165,9 @@ def _shapes_of_state(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
     try:
         state, update, after = traced(once, rate, abstract(like))
     except Exception as error:
-        if at_the_rate is not None and not _is_rule(at_the_rate):
+        if returned and not checks.is_rule(returned[0]):
             must = "be a rule, or a function of the rate that returns one"
-            raise TypeError(f"{name} must {must}; got one that returns {checks.brief(at_the_rate)}.") from error
+            raise TypeError(f"{name} must {must}; got one that returns {checks.brief(returned[0])}.") from error
         raise TypeError(_refusal(name, error)) from error
     if jax.tree.structure(update) != structure or [x.shape for x in jax.tree.leaves(update)] != [s for s, _ in leaves]:
         raise TypeError(f"{name} must return updates with the structure and the shapes of params; got {update}.")

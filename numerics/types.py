@@ -8,15 +8,12 @@ from jaxtyping import Array, Float, PyTree
 
 from numerics.catalogue import Frame
 
-__all__ = ["Batch", "Direction", "Frame", "LossFn", "Order", "Params", "Reduction", "Scalar", "Sign"]
+__all__ = ["Batch", "Frame", "LossFn", "Order", "Params", "Reduction", "Scalar", "Sign"]
 
 Scalar: TypeAlias = Float[Array, ""]
 
 Params: TypeAlias = PyTree[Float[Array | np.ndarray, "..."]]
-"""Parameters, and everything of their structure: gradients, displacements, coefficients."""
-
-Direction: TypeAlias = Params
-"""A tangent vector at the parameters."""
+"""Parameters, and everything of their structure: gradients, displacements, directions, coefficients."""
 
 Batch: TypeAlias = PyTree[Array | np.ndarray]
 """The data of one loss; None where it reads the parameters alone."""

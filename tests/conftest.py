@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tests.support import compiling
+from tests.support import compiling, typechecking
 
 # JAX reads the environment as it is imported, and the processes that tests start inherit it.
 os.environ.update(compiling.environment())
@@ -22,7 +22,7 @@ MODULES = [
     "experiments.data.tokens",
     *(f"experiments.model.{name}" for name in ("decoding", "llama", "objectives", "pretrained")),
 ]
-install_import_hook(MODULES, "beartype.beartype")
+install_import_hook(MODULES, f"{typechecking.__name__}.checked")
 
 from derivation.catalogue import CATALOGUE  # noqa: E402
 from derivation.claim import Report, examine  # noqa: E402

@@ -90,20 +90,24 @@ def test_the_flow_is_the_exact_flow(seed):
 # A second algorithm ---------------------------------------------------------------------------------------------------
 
 
-def dense(made):
+@jax.jit
+def dense(several, params):
     """Gradients and Hessians of all losses as arrays: [losses, d] and [losses, d, d]."""
-    vector, restored = ravel_pytree(made.params)
-    functions = [lambda x, b=b: made.losses.value(restored(x), jnp.asarray(b)) for b in range(made.losses.num_losses)]
-    return (
-        np.stack([np.asarray(jax.grad(f)(vector)) for f in functions]),
-        np.stack([np.asarray(jax.hessian(f)(vector)) for f in functions]),
-    )
+    vector, restored = ravel_pytree(params)
+
+    def of_loss(number):
+        def value(x):
+            return several.value(restored(x), number)
+
+        return jax.grad(value)(vector), jax.hessian(value)(vector)
+
+    return jax.lax.map(of_loss, jnp.arange(several.num_losses))
 
 
 @pytest.mark.parametrize("problem", ["quadratic", "softmax", "mlp"])
 def test_the_correction_is_a_sum_over_dense_hessians(problem):
     made = problems.make(problem, 2, seed=7, is_opposite=True)
-    gradients, hessians = dense(made)
+    gradients, hessians = map(np.asarray, dense(made.losses, made.params))
     for schedule in SCHEDULES.values():
         word, sizes = schedule.losses, schedule.scales
         expected = sum(sizes[i] * sizes[j] * hessians[word[i]] @ gradients[word[j]] for i in range(4) for j in range(i))
@@ -194,6 +198,19 @@ def second(made, schedule, rule=None):
     return drift.taylor(Epoch(made.losses, schedule, rule, made.params), frame="start", order=2)[1]
 
 
+@jax.jit
+def gradient_of_half_norms(several, schedule, params):
+    def half_norms(params):
+        def scaled_gradient(step):
+            number, size = step
+            return jax.tree.map(lambda leaf: size * leaf, several.gradient(params, number))
+
+        each = jax.lax.map(scaled_gradient, (jnp.asarray(schedule.losses), jnp.asarray(schedule.scales)))
+        return (squared(jax.tree.map(lambda leaf: leaf.sum(axis=0), each)) - squared(each)) / 2
+
+    return jax.grad(half_norms)(params)
+
+
 @settings(max_examples=10)
 @given(seeds, st.sampled_from(sorted(SCHEDULES)))
 def test_a_reversal_cancels_the_bracket(seed, name):
@@ -202,15 +219,7 @@ def test_a_reversal_cancels_the_bracket(seed, name):
     schedule = SCHEDULES[name]
     both = jax.tree.map(jnp.add, second(made, schedule), second(made, schedules.reverse(schedule)))
 
-    def half_norms(params):
-        each = [
-            jax.tree.map(lambda leaf, s=size: s * leaf, made.losses.gradient(params, jnp.asarray(number)))
-            for number, size in zip(schedule.losses, np.asarray(schedule.scales), strict=True)
-        ]
-        total = jax.tree.map(lambda *leaves: sum(leaves), *each)
-        return (squared(total) - sum(map(squared, each))) / 2
-
-    assert_equal_to_round_off(both, jax.grad(half_norms)(made.params), scale=10.0)
+    assert_equal_to_round_off(both, gradient_of_half_norms(made.losses, schedule, made.params), scale=10.0)
 
 
 @settings(max_examples=10)
