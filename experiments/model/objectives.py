@@ -5,6 +5,7 @@ reductions are one function. The head is computed only where a token of a comple
 """
 
 from collections.abc import Sequence
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +37,10 @@ def weights(lengths: Sequence[int], reduction: Reduction, *, num_tokens_of_both:
             it equals `token-half` where both sides are equally long.
 
     Raises:
-        ValueError: If there is no completion, or a completion has no token.
+        ValueError: If there is no such reduction, there is no completion, or a completion has no token.
     """
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}; got {reduction!r}.")
     if not lengths or min(lengths) < 1:
         raise ValueError(f"lengths must be at least one, each at least 1; got {list(lengths)}.")
     if num_tokens_of_both < sum(lengths):
