@@ -54,6 +54,8 @@ def _comparison(options: "Options", problem: str, optimizer: str, schedule: str)
     if options.scales is not None:
         if not isinstance(steps, schedules.Schedule):
             raise ValueError(f"--scales must go with a single word; got {schedule}, which is a mean over many.")
+        if any(scale != 1 for scale in steps.scales):
+            raise ValueError(f"--scales must be left out where the schedule has scales; got {schedule}.")
         steps = schedules.with_scales(steps, options.scales)
     return compare(
         Epoch(losses, steps, optimizers.parse(optimizer), params),

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
+from console import grammar
 from console.command import CallError, call, command, option, option_group, run
 from console.output import write
 from console.progress import restored_cursor, waiting
@@ -41,7 +42,7 @@ optimizers:
 
 schedules over n pairs of losses (-1 +1), ... (-n +n):
 {_lines(FIXED)}
-{_lines({"a word": "--schedule=-++-"})}
+{_lines({"a word": "-++-, or with brackets and scales: (-+)(-+:1/2)"})}
 and, as exact means over all their words (up to about half a million):
 {_lines({name: entry.meaning for name, entry in RANDOM.items()})}
 
@@ -49,6 +50,7 @@ examples:
   python -m numerics.compare --problem mlp --optimizer adamw --plot drift.pdf
   python -m numerics.compare --schedule shuffled-pairs --frame pair-accumulated
   python -m numerics.compare --optimizer adam:b2=0.99,eps_root=1e-4
+  python -m numerics.compare --optimizer adamw --schedule "(-+)(-+)"
   python -m numerics.compare --sweep --problem quadratic
 
 exit status: 0, 1 where an order is missed, 2 for a call without an answer.
@@ -63,8 +65,14 @@ def _optimizer(value: str) -> str:
 
 
 def _schedule(value: str) -> str:
-    if value not in SCHEDULES and not (value and set(value) <= set("-+, ")):
-        raise ValueError(must_be_one_of(SCHEDULES, value))
+    if value in SCHEDULES:
+        return value
+    if not value or not set(value) <= set("-+, ():./0123456789"):
+        raise ValueError(f"{must_be_one_of(SCHEDULES, value)} Or a word of - and +.")
+    try:
+        grammar.parse(value)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("schedule ")) from None
     return value
 
 

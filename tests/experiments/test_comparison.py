@@ -189,7 +189,7 @@ def test_the_command_on_a_run(made, capfd, monkeypatch):
     ("arguments", "message"),
     [
         (["--update", "7"], "--update must be one of 0, 1, 2; got 7"),
-        (["--optimizer", "adam"], "Did you mean adamw?"),
+        (["--optimizer", "adaw"], "Did you mean adamw?"),
         (["--rate", "eta/3"], "Did you mean eta/"),
     ],
 )

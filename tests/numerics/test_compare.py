@@ -138,6 +138,9 @@ def test_a_missed_order_is_exit_status_one(monkeypatch, capsys):
         (["--frame", "gradient-flow", "--optimizer", "adam"], "another rule follows another flow"),
         (["--frame", "pair-accumulated", "--schedule=-+-"], "even number of steps"),
         (["--scales", "1,2", "--schedule", "minus-first"], "one per step"),
+        (["--scales", "1,2", "--schedule=-+:2"], "left out where the schedule has scales"),
+        (["--schedule=(-+"], "--schedule must have brackets in pairs"),
+        (["--schedule=-+k"], "Or a word of - and +"),
         (["--scales", "1,2", "--schedule", "reshuffling"], "single word"),
         (["--schedule", "reshuffling", "--pairs", "6"], "479,001,600"),
         (["--schedule", "reshuffling", "--pairs", "3000"], "very many"),
@@ -263,6 +266,12 @@ def test_a_narrow_terminal_cuts_no_number():
     done = run("--problem", "quadratic", environment={"COLUMNS": "40"})
     assert "\u2026" not in done.stdout
     assert len([line for line in done.stdout.splitlines() if line[:1].isdigit()]) == 11
+
+
+def test_a_word_with_brackets_and_scales_has_the_order_of_theory():
+    done = run("--problem", "polynomial", "--schedule=(-+)-+:1/2", "--json", "-")
+    (result,) = json.loads(done.stdout)["results"]
+    assert [entry["verdict"] for entry in result["orders"]] == ["met"] * 3
 
 
 def test_a_small_sweep(tmp_path, capsys):
