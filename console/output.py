@@ -1,9 +1,10 @@
 """Files of results, whole or not at all."""
 
+import os
 import sys
+import tempfile
 from io import TextIOWrapper
 from pathlib import Path
-from secrets import token_hex
 
 __all__ = ["write"]
 
@@ -27,15 +28,21 @@ def write(path: Path, content: str | bytes) -> None:
         return
     target = path.resolve()
     if target.exists() and not target.is_file():
-        target.write_bytes(data)
-        return
-    part = target.with_name(f".{target.name[:100]}.{token_hex(8)}")
-    try:
-        with part.open("xb") as file:
+        with target.open("wb") as file:
             file.write(data)
-        if target.exists():
-            part.chmod(target.stat().st_mode & 0o7777)
-        part.replace(target)
+        return
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).chmod(target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask())
+        Path(name).replace(target)
     except BaseException:
-        part.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -6,7 +6,13 @@ INSTALL = "python -m pip install --constraint constraints.txt --editable '{}'"
 """To be typed in the project's folder; what is named is `.` or `.[EXTRA]`."""
 
 _ROOMS = ("console", "derivation", "numerics", "experiments")
-_EXTRAS = {"openai": "teacher", "datasets": "hub", "tensorboardX": "tensorboard"}  # packages that one option needs
+_EXTRAS = {  # of packages that one option or one command needs
+    "datasets": "hub",
+    "openai": "teacher",
+    "pyarrow": "parquet",
+    "tenacity": "teacher",
+    "tensorboardX": "tensorboard",
+}
 
 
 def missing(error: ImportError, extra: str = "") -> str | None:

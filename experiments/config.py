@@ -9,6 +9,7 @@ from pydantic import Field
 from console.words import nearest
 from experiments import typed
 from experiments.arms import Arm, Hyperparams
+from experiments.records import completed_config
 from experiments.typed import checked
 
 __all__ = ["Config", "Dtype", "Measures", "MeshShape", "from_json", "to_json", "with_settings"]
@@ -63,7 +64,8 @@ class Config:
     Attributes:
         preset: The preset that the numbers come from.
         model: A folder, or "tiny" for random parameters of two layers.
-        data: A folder with train.jsonl and test.jsonl, "hub", or "generated".
+        data: A folder with train.jsonl and test.jsonl, "hub", or "generated"; or preference data: a file .jsonl or
+            .parquet, or hub:NAME.
         arm: How updates are made.
         learning_rate: eta, the step of an accumulated update.
         num_updates: Updates; each takes one preferred and one dispreferred half.
@@ -74,6 +76,8 @@ class Config:
             where the model is "tiny".
         num_parts: Parts of a half whose gradients are added up one after another, to save memory.
         num_problems: Problems of the train split that pairs are made from; all if 0.
+        held_out: The share of the rows of preference data that are kept for the probe.
+        columns: The names of the columns of preference data, "chosen=NAME,rejected=NAME"; empty for the usual ones.
         pairing: Whether the two halves hold solutions of the same problems, or are drawn independently.
         is_chat: Whether questions are put into the model's chat template.
         compute_dtype: Of the model; parameters, gradients and moments are float32.
@@ -98,6 +102,8 @@ class Config:
     seed: _Natural = 0
     num_parts: _Positive = 1
     num_problems: _Natural = 0
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    columns: str = ""
     pairing: Literal["same", "independent"] = "same"
     is_chat: bool = True
     compute_dtype: Dtype = "float32"
@@ -125,13 +131,15 @@ def to_json(config: Config) -> dict[str, object]:
 
 
 def from_json(content: object) -> Config:
-    """The configuration that `to_json` wrote.
+    """The configuration that `to_json` wrote, now or before it knew preference data.
 
     Raises:
         ValueError: If a key is missing or unknown, or a value of another type or out of range; the message names the
             nearest key.
     """
-    return typed.from_json(Config, content, "config", is_complete=True)
+    return typed.from_json(
+        Config, completed_config(content) if isinstance(content, Mapping) else content, "config", is_complete=True
+    )
 
 
 def with_settings(config: Config, settings: Mapping[str, object]) -> Config:

@@ -36,6 +36,7 @@ __all__ = [
     "Quantity",
     "Record",
     "UpdateRow",
+    "completed_config",
     "convert",
     "cut",
     "ending",
@@ -155,6 +156,8 @@ class Header(_Row):
     commit: str | None = None
     started: str | None = None
     num_parameters: int | None = None
+    num_pairs_in_all: int | None = None
+    left_out: dict[str, int] | None = None
     fingerprint: str | None = None
 
 
@@ -262,6 +265,11 @@ def value(row: UpdateRow, name: str) -> float | None:
     for part in name.split("."):
         held = held.get(part) if isinstance(held, dict) else getattr(held, part, None)
     return float(held) if isinstance(held, (int, float)) and not isinstance(held, bool) else None
+
+
+def completed_config(content: Mapping[str, object]) -> dict[str, object]:
+    """A stored configuration with the keys that older versions did not have, and did as these values say."""
+    return {"held_out": 0.1, "columns": "", **content}
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

@@ -38,6 +38,10 @@ An arm is changed by keys: "sequential-matched:optimizer=sgd". Keys and values:
 measures.accuracy_every, mesh.fsdp ...; --config gives many of them as JSON
 ({{"num_pairs": 8, "rule": {{"b2": 0.95}}}}).
 
+--pairs takes the layouts of trainers: prompt, chosen, rejected (the prompt may
+be implicit) or prompt, completion, label, as texts or as messages with roles;
+and the project's own lines. --set held_out=0.1 is the share for the probe.
+
 Every run goes to DIR/ARM/seed-K and leaves config.json, records.jsonl and
 checkpoints/. A run that has ended is passed over, one that has not is resumed:
 the same command again, or `resume DIR`, which reads in DIR/runs.json the runs
@@ -52,6 +56,7 @@ examples:
   python -m experiments run --preset tiny --out runs/tiny
   python -m experiments run --preset smollm2 --arm accumulated --arm sequential
     --arm sequential-matched --seeds 0,1,2 --out runs/smollm2
+  python -m experiments run --preset smollm2 --pairs preferences.jsonl
   python -m experiments run --preset llama3-8b --dry-run
 
 exit status: 0, also where a run ends because a value is not finite (its last
@@ -136,6 +141,27 @@ def _print_memory(config: Config) -> None:
         terminal.print(f"{fits} on devices of {gigabytes} GB")
 
 
+def _preference_settings(source: str, settings: dict[str, object]) -> dict[str, object]:
+    """The settings of a call with preference data: all rows, and no accuracy, for there are no final answers.
+
+    Raises:
+        ValueError: If there is no such file, columns cannot be read, or other data are asked for.
+    """
+    from experiments.data import preferences
+
+    if "data" in settings:
+        raise ValueError(f"--pairs and --data must not be given together; got {source} and {settings['data']}.")
+    if not preferences.is_source(source):
+        raise ValueError(f"--pairs must be a file .jsonl or .parquet, or hub:NAME; got {source[:60]}.")
+    if not source.startswith(preferences.HUB):
+        try:
+            input_file(source)
+        except ValueError as error:
+            raise ValueError(f"--pairs {error}") from None
+    preferences.columns(str(settings.get("columns", "")))
+    return {"measures.accuracy_every": 0, "num_problems": 0, **settings, "data": source}
+
+
 @command("run", _EPILOG)
 def run(
     *,
@@ -148,6 +174,12 @@ def run(
     data: Annotated[
         str | None, option("a folder with train.jsonl and test.jsonl, or generated, or hub", "PATH")
     ] = None,
+    pairs: Annotated[
+        str | None, option("preference data in place of problems: a file .jsonl or .parquet, or hub:NAME", "FILE")
+    ] = None,
+    columns: Annotated[
+        str | None, option("the names of its columns, where they are not the usual ones", "chosen=NAME,...")
+    ] = None,
     rate: Annotated[float | None, option("learning rate of an accumulated update", "ETA", number())] = None,
     settings: Annotated[tuple[str, ...], option("any other value; may be repeated", "KEY=VALUE", name="--set")] = (),
     config: Annotated[
@@ -157,9 +189,11 @@ def run(
     processes: Processes = ALONE,
 ) -> int:
     """Runs of the experiment: arms times seeds."""
-    own = {"num_updates": updates, "model": model, "data": data, "learning_rate": rate}
+    own = {"num_updates": updates, "model": model, "data": data, "columns": columns, "learning_rate": rate}
     with call_errors(ValueError):
         values = _settings(config, settings) | {key: value for key, value in own.items() if value is not None}
+        if pairs is not None:
+            values = _preference_settings(pairs, values)
         wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, values)
         if dry_run:
             # Arms differ by their optimizer's moments; one table of each kind says it all.

@@ -6,7 +6,7 @@ from a rendering with a mark in place of the answer. A template that does not fi
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -18,7 +18,7 @@ from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-__all__ = ["ChatTemplate", "Conversation"]
+__all__ = ["ChatTemplate", "Conversation", "Message", "Question", "messages_of"]
 
 _REMEDY = "Do without the template: --no-chat, or is_chat = false in the configuration of a run."
 
@@ -28,6 +28,22 @@ def _rest(text: str, other: str) -> str:
     same = next((place for place, pair in enumerate(zip(text, other, strict=False)) if len(set(pair)) > 1), None)
     rest = text[min(len(text), len(other)) if same is None else same :]
     return repr(rest if len(rest) <= 40 else rest[:40] + "...")
+
+
+class Message(NamedTuple):
+    """A message of a conversation."""
+
+    role: str
+    content: str
+
+
+Question = str | Sequence[Message]
+"""The part of a conversation before the answer: the user's message alone, or all messages."""
+
+
+def messages_of(question: Question) -> tuple[Message, ...]:
+    """The messages before the answer."""
+    return (Message("user", question),) if isinstance(question, str) else tuple(question)
 
 
 class Conversation(NamedTuple):
@@ -116,18 +132,18 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _refuse
         return environment.from_string(self.source)
 
-    def render(self, question: str, answer: str | None = None) -> str:
+    def render(self, question: Question, answer: str | None = None) -> str:
         """The text of a question with the generation prompt, or of a question and its answer.
 
         A template with a default date writes its default: a log-probability must not depend on the day. A template
         without a default gets today's date.
 
         Raises:
-            ValueError: If the template fails, or leaves out the question.
+            ValueError: If the template fails, or leaves out a message.
         """
-        messages = [{"role": "user", "content": question}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
+        before = messages_of(question)
+        conversation = before if answer is None else (*before, Message("assistant", answer))
+        messages = [message._asdict() for message in conversation]
         values = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": answer is None}
         try:
             try:
@@ -139,20 +155,21 @@ class ChatTemplate:
             raise ValueError(
                 f"the chat template must accept a question and an answer; it says: {says}. {_REMEDY}"
             ) from None
-        if question.strip() not in text:
+        if any(message.content.strip() not in text for message in before):
             raise ValueError(f"the chat template must repeat the question; it leaves it out. {_REMEDY}")
         return text
 
-    def _frame(self, question: str) -> list[str]:
+    def _frame(self, question: Question) -> list[str]:
         """The texts before and behind any answer to a question."""
-        mark = next(mark for mark in map(chr, range(0xE000, 0xF900)) if mark not in question)  # of private use
+        texts = "".join(message.content for message in messages_of(question))
+        mark = next(mark for mark in map(chr, range(0xE000, 0xF900)) if mark not in texts)  # of private use
         parts = self.render(question, mark).split(mark)
         if len(parts) != 2:  # before and behind
             count = f"holds it {len(parts) - 1} times" if len(parts) > 1 else "leaves it out"
             raise ValueError(f"the chat template must hold the answer once; it {count}. {_REMEDY}")
         return parts
 
-    def prompt(self, question: str) -> str:
+    def prompt(self, question: Question) -> str:
         """The text that an answer continues: the part of a conversation before the answer.
 
         A template without a generation prompt gets this part as its prompt. A blank in front of the answer belongs to
@@ -165,7 +182,7 @@ class ChatTemplate:
         """
         return self._prompt(question, self._frame(question)[0])
 
-    def _prompt(self, question: str, before: str) -> str:
+    def _prompt(self, question: Question, before: str) -> str:
         request = self.render(question)
         return max(request, before.rstrip(" "), key=len) if before.startswith(request) else request
 
@@ -177,7 +194,7 @@ class ChatTemplate:
         """
         return self._frame("x")[1]
 
-    def conversation(self, question: str, answer: str) -> Conversation:
+    def conversation(self, question: Question, answer: str) -> Conversation:
         """A question and its answer, with the place of the answer.
 
         Raises:

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from console.words import nearest
 from experiments import files
+from experiments.data.chat import Message, Question
 from experiments.files import BrokenLineError
 
-__all__ = ["Answer", "Message", "Preference", "columns", "is_held_out", "preferences"]
+__all__ = ["HUB", "Answer", "Preference", "columns", "count", "is_held_out", "is_source", "preferences"]
 
 
 _LAYOUTS = (
@@ -34,23 +35,13 @@ _COLUMNS = tuple(dict.fromkeys(name for layout in _LAYOUTS for name in layout))
 
 
 Row = Mapping[str, object]
-
-
-class Message(NamedTuple):
-    """A message of a conversation."""
-
-    role: str
-    content: str
-
-
-Prompt = str | tuple[Message, ...]
-"""A text that an answer continues, or the messages before it."""
+HUB = "hub:"
 
 
 class Answer(NamedTuple):
     """An answer and its prompt."""
 
-    prompt: Prompt
+    prompt: Question
     text: str
 
 
@@ -83,6 +74,26 @@ def columns(text: str) -> dict[str, str]:
     return names
 
 
+def is_source(name: str) -> bool:
+    """Whether a name is that of a file of preference data; data sets on the hub are called hub:NAME."""
+    return name.startswith(HUB) or Path(name).suffix in (".jsonl", ".json", ".parquet")
+
+
+def count(source: str) -> int:
+    """The number of rows, for the display of progress; 0 where nothing says it.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    path = Path(source)
+    if source.startswith(HUB):
+        return 0
+    if path.suffix == ".parquet":
+        return _parquet_file(path).metadata.num_rows
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())
+
+
 def is_held_out(identifier: str, share: float, seed: int) -> bool:
     """Whether a row belongs to the held-out part: by a hash of its identifier, so that no other row matters."""
     number = int.from_bytes(sha256(f"{seed} {identifier}".encode()).digest()[:8])
@@ -100,7 +111,7 @@ def preferences(
     """The preferences of a source, one at a time.
 
     Args:
-        source: A file .jsonl or .parquet, or the name of a data set on the hub.
+        source: A file .jsonl or .parquet, or hub:NAME, a data set on the hub.
         own_columns: Names of the source's columns, by those of a layout.
         left_out: The number of rows that are left out, by reason; it grows as rows are read.
         skipped: A list for descriptions of broken rows, which are then passed over; None makes them an error.
@@ -141,22 +152,29 @@ def preferences(
 
 
 def _rows(source: str, split: str, skipped: list[str] | None) -> Iterator[tuple[int, Row]]:
+    if source.startswith(HUB):
+        return enumerate(_hub(source.removeprefix(HUB), split), start=1)
     path = Path(source)
     if path.suffix == ".parquet":
         return enumerate(_parquet(path), start=1)
-    if path.suffix in (".jsonl", ".json") or path.exists():
-        return files.read_lines(path, lambda row, number: (number, row), skipped)
-    return enumerate(_hub(source, split), start=1)
+    return files.read_lines(path, lambda row, number: (number, row), skipped)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet_file(path: Path) -> Any:  # noqa: ANN401  # of an optional package without types
     try:
-        from pyarrow import parquet  # pyright: ignore[reportMissingImports]  # noqa: PLC0415
+        from pyarrow import ArrowInvalid, parquet  # pyright: ignore[reportMissingImports]  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{path} needs pyarrow, which is not installed. Run: python -m pip install pyarrow"
         ) from error
-    with parquet.ParquetFile(path) as file:
+    try:
+        return parquet.ParquetFile(path)
+    except ArrowInvalid as error:
+        raise ValueError(f"{path} must be a Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    with _parquet_file(path) as file:
         for batch in file.iter_batches(batch_size=1024):  # rows: some megabytes of text
             yield from batch.to_pylist()
 
@@ -209,7 +227,7 @@ def _answers(values: Mapping[str, object]) -> tuple[Answer, Answer]:
     return _answer(prompt, good), _answer(prompt, bad)
 
 
-def _common(good: Prompt, bad: Prompt) -> tuple[Prompt, object, object]:
+def _common(good: Question, bad: Question) -> tuple[Question, object, object]:
     """The implicit prompt, and what is left of both.
 
     A text is cut at the end of a word: "is 41" and "is 42" share "is", not the 4.
@@ -221,7 +239,7 @@ def _common(good: Prompt, bad: Prompt) -> tuple[Prompt, object, object]:
     return good[:size], good[size:], bad[size:]
 
 
-def _prompt(value: object) -> Prompt:
+def _prompt(value: object) -> Question:
     """A text, or messages.
 
     Raises:
@@ -247,7 +265,7 @@ def _message(value: object) -> Message:
     return Message(value["role"], content)
 
 
-def _answer(prompt: Prompt, value: object) -> Answer:
+def _answer(prompt: Question, value: object) -> Answer:
     """An answer to a prompt: a text to a text, one message of the assistant to messages.
 
     A text that answers messages, or a message that answers a text, is read as the other kind: both occur.

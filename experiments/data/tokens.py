@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from tokenizers import AddedToken, Tokenizer
 
 from experiments import files
-from experiments.data.chat import ChatTemplate
+from experiments.data.chat import ChatTemplate, Question
 
 __all__ = ["Batch", "Encoded", "TextCodec", "batch", "load", "padded_shape"]
 
@@ -131,18 +131,21 @@ class TextCodec:
         """
         return self._ids(self.chat.prompt(text)) if is_chat else self._front + self._ids(text)
 
-    def encoded(self, prompt: str, completion: str, *, is_chat: bool) -> Encoded:
-        """The ids of a prompt and its completion: a turn of each in the chat template, or plain text and more of it.
+    def encoded(self, prompt: Question, completion: str, *, is_chat: bool) -> Encoded:
+        """The ids of a prompt and its completion: a conversation in the chat template, or plain text and more of it.
 
         In the template they are the first ids of the conversation: the completion ends with the token that ends the
         turn, or with the conversation.
 
         Raises:
             ValueError: If one of the two has no tokens, a token is not in the model's vocabulary, the template refuses,
-                or the end of its prompt and the beginning of the answer share a token.
+                or the end of its prompt and the beginning of the answer share a token; if messages are to be plain
+                text.
         """
         if is_chat:
             text = self._turn(prompt, completion)
+        elif not isinstance(prompt, str):
+            raise ValueError("messages must be put into the chat template; got is_chat = false.")
         else:
             text = Encoded(self.prompt(prompt, is_chat=False), self._continuation(prompt, completion))
         if not text.prompt or not text.completion:
@@ -151,7 +154,7 @@ class TextCodec:
             )
         return text
 
-    def _turn(self, question: str, answer: str) -> Encoded:
+    def _turn(self, question: Question, answer: str) -> Encoded:
         conversation = self.chat.conversation(question, answer)
         encoding = self.tokenizer.encode(conversation.text, add_special_tokens=False)
         ids, prompt = encoding.ids, self._ids(conversation.prompt)

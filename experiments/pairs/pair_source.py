@@ -1,62 +1,86 @@
-"""Pairs of a preferred and a dispreferred answer: the solutions of a source of problems, made wrong and checked.
+"""The pairs of a source: preference data as they are, or the solutions of problems, made wrong and checked."""
 
-A new source, such as a file of human preferences, is a branch of the two functions for its name.
-"""
-
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple
 
-from experiments.data import data_sources
+from experiments.data import data_sources, preferences
+from experiments.data.chat import Message
 from experiments.data.gsm8k import Split
+from experiments.data.preferences import Answer, Preference
 from experiments.pairs import check, corruption
 
-__all__ = ["Pair", "count", "pairs"]
+__all__ = ["PairSource", "count", "pairs"]
 
 
-class Pair(Protocol):
-    """A preferred and a dispreferred answer to one question."""
+class PairSource(NamedTuple):
+    """Where pairs come from.
 
-    @property
-    def id(self) -> str:
-        """A name that no other pair of the source has."""
-        ...
+    Attributes:
+        name: A source of problems, as in `data_sources.problems`, or of preferences, as in `preferences.preferences`.
+        held_out: The share of the rows of preference data that is the test split; problems have a split of their own.
+        columns: The names of the columns of preference data, as `preferences.columns` reads them.
+    """
 
-    @property
-    def question(self) -> str:
-        """The question."""
-        ...
-
-    @property
-    def preferred(self) -> str:
-        """The preferred answer."""
-        ...
-
-    @property
-    def dispreferred(self) -> str:
-        """The dispreferred answer."""
-        ...
+    name: str
+    held_out: float = 0.1
+    columns: str = ""
 
 
 def pairs(
-    source: str, split: Split, *, seed: int, limit: int | None = None, report: Callable[[int], None] = lambda done: None
-) -> Iterator[Pair]:
-    """The pairs of a split, one at a time: of every problem whose solution can be made wrong soundly.
+    source: PairSource,
+    split: Split,
+    *,
+    seed: int,
+    limit: int | None = None,
+    left_out: Counter[str],
+    report: Callable[[int], None] = lambda done: None,
+) -> Iterator[Preference]:
+    """The pairs of a split, one at a time.
 
     Args:
-        source: A source of problems, as in `data_sources.problems`.
+        source: The source.
         split: Train or test.
-        seed: Of the errors, and of problems that are generated.
-        limit: Only those of the first problems.
-        report: A function of the number of problems that are done.
+        seed: Of the errors, of problems that are generated, and of the rows that are held out.
+        limit: Only those of the first problems or rows of the split.
+        left_out: The number of problems or rows without a pair, by reason; it grows.
+        report: A function of the number of problems or rows that are done.
     """
-    problems = list(data_sources.problems(source, split, limit=limit, seed=seed))
+    if not preferences.is_source(source.name):
+        yield from _of_problems(source.name, split, seed, limit, left_out, report)
+        return
+    rows = preferences.preferences(
+        source.name, own_columns=preferences.columns(source.columns), left_out=left_out, split="train"
+    )
+
+    def of_split() -> Iterator[Preference]:
+        for place, preference in enumerate(rows, start=1):
+            if preferences.is_held_out(preference.id, source.held_out, seed) == (split == "test"):
+                yield preference
+            report(place)
+
+    yield from islice(of_split(), limit)
+
+
+def _of_problems(
+    name: str, split: Split, seed: int, limit: int | None, left_out: Counter[str], report: Callable[[int], None]
+) -> Iterator[Preference]:
+    problems = list(data_sources.problems(name, split, limit=limit, seed=seed))
     for place, problem in enumerate(problems, start=1):
         pair = corruption.corrupt(problem, seed=seed)
-        if isinstance(pair, corruption.Corruption) and not check.findings(pair.record()):
-            yield pair
+        if not isinstance(pair, corruption.Corruption):
+            left_out[pair.reason] += 1
+        elif check.findings(pair.record()):
+            left_out["objected to by the check"] += 1
+        else:
+            prompt = (Message("user", pair.question),)
+            yield Preference(pair.id, Answer(prompt, pair.preferred), Answer(prompt, pair.dispreferred))
         report(place)
 
 
-def count(source: str, split: Split) -> int:
-    """The number of problems of a split."""
-    return data_sources.count(source, split)
+def count(source: PairSource, split: Split) -> int:
+    """The number of problems of a split, or of rows of both."""
+    if preferences.is_source(source.name):
+        return preferences.count(source.name)
+    return data_sources.count(source.name, split)

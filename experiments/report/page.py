@@ -132,6 +132,7 @@ def assemble(
         common=common,
         differing=differing,
         headers=_headers(runs),
+        pairs=_pairs(runs),
         quantities=records.quantities(),
         limits=caveats.limits(arms),
         num_runs=len(runs),
@@ -251,6 +252,19 @@ def _headers(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str, str]]:
         period = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
         rows.append((f"all {len(runs)}" if is_all else ", ".join(names), *key, period))
     return rows
+
+
+def _pairs(runs: Sequence[Run]) -> list[tuple[str, int, str]]:
+    """Runs, their pairs, and what was left out by reason; once for all runs that share it."""
+    shared: dict[tuple[int, str], list[str]] = {}
+    for run in runs:
+        header = run.headers[-1] if run.headers else None
+        if header is not None and header.num_pairs_in_all is not None:
+            counts = sorted((header.left_out or {}).items(), key=lambda item: -item[1])
+            text = ", ".join(f"{count:,} {reason}" for reason, count in counts) or "nothing"
+            shared.setdefault((header.num_pairs_in_all, text), []).append(run.name)
+    is_one = len(shared) == 1
+    return [(f"all {len(runs)}" if is_one else ", ".join(names), *key) for key, names in shared.items()]
 
 
 def span(arm: Arm) -> str:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from console.figures import COLORS, MARKERS
+from console.figures import COLORS, FONTS, MARKERS
 from experiments.comparison_records import Twin
 from experiments.records import AXES, Panel, value
 from experiments.report.curves import Curve, band, curve
@@ -26,7 +26,7 @@ __all__ = ["Style", "draw", "inline", "style", "twin_alignment", "twin_gap"]
 _SOLID, _DASHED = "-", "--"
 _WIDTH = 4.6  # inches: in the page's narrowest column its text is as large as the page's notes
 _CHARACTER = 0.068  # inches that a character of the legend takes
-_MOSTMARKERS = 8  # on a curve: more would hide it
+_MOST_MARKERS = 8  # on a curve: more would hide it
 _MOST_THIN = 3  # seeds drawn one by one; of more the band says enough
 # A range that is wider than this, relative to the typical value, would leave one flat line at 0.
 _MOST_LINEAR = 10
@@ -37,8 +37,7 @@ _LOOK: dict[Any, Any] = {
     **{f"axes.spines.{side}": False for side in ("top", "right")},
     "axes.edgecolor": "0.4",
     "axes.axisbelow": True,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Arial", "sans-serif"],
+    **FONTS,
     "grid.color": "0.9",
     "grid.linewidth": 0.6,
     "legend.fontsize": 7,
@@ -163,7 +162,7 @@ def _draw_arm(axes: Axes, place: int, curves: Sequence[Curve], line: str, scale:
         return
     middle = band(measured)
     # Each arm's markers begin at another point, so that curves which agree stay told apart.
-    every = max(1, -(-len(middle.x) // _MOSTMARKERS))
+    every = max(1, -(-len(middle.x) // _MOST_MARKERS))
     marks = (place * every // 5 % every, every)
     mean = [scale * y for y in middle.mean]
     axes.plot(middle.x, mean, line, color=color, linewidth=1.5, zorder=3)

@@ -236,7 +236,7 @@ def read(name: str, folder: Path, notes: list[str]) -> Run:
         OSError: If a file cannot be read.
         ValueError: If a file does not hold what it should; the message names the file, and the line where there is one.
     """
-    content = files.read_object(folder / CONFIG)
+    content = records.completed_config(files.read_object(folder / CONFIG))
     config = _config(content, folder / CONFIG)
     headers: list[Header] = []
     updates: list[UpdateRow] = []

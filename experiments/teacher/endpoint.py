@@ -18,8 +18,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import urlsplit
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
-
 from experiments.teacher import refusals, replies
 from experiments.teacher.refusals import RequestError
 from experiments.teacher.replies import NoCompletionError, Reply
@@ -27,6 +25,7 @@ from experiments.teacher.settings import HINT, OPENAI_URL, Settings, public_url
 
 if TYPE_CHECKING:
     import openai
+    from tenacity import RetryCallState
 
 __all__ = ["Endpoint"]
 
@@ -52,7 +51,8 @@ class Endpoint:
             fix = "Set OPENAI_API_KEY, or give another endpoint with --base-url."
             raise RequestError(f"{OPENAI_URL} needs a key. {fix}", "run")
         try:
-            import openai  # noqa: PLC0415  # an optional package
+            import openai  # noqa: PLC0415  # optional packages
+            import tenacity  # noqa: F401, PLC0415  # of `ask`
         except ModuleNotFoundError as error:
             fix = "in the project's folder, pip install '.[teacher]'."
             raise RequestError(f"`{error.name}` must be installed to ask a teacher: {fix}", "run") from None
@@ -80,6 +80,8 @@ class Endpoint:
             RequestError: If the request is given up.
         """
         client, limits = self._client, self._settings
+        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415  # an optional package
+
         jitter = random.Random(repr(request))  # reproducible, whatever the order in which requests fail
         num_sent, is_hint_refused = 0, False
 
@@ -97,11 +99,11 @@ class Endpoint:
             self._is_hint_accepted = has_hint
             return answer
 
-        def pause(state: RetryCallState) -> float:
+        def pause(state: "RetryCallState") -> float:
             wait = limits.max_wait * _FIRST_WAIT * 2 ** (state.attempt_number - 1)
             return max(_error(state).retry_after, wait * jitter.uniform(0.5, 1.0))
 
-        def limit(state: RetryCallState) -> str:
+        def limit(state: "RetryCallState") -> str:
             """The limit that forbids another try; empty where none does."""
             demand = _error(state).retry_after
             if demand > limits.max_wait:
@@ -112,7 +114,7 @@ class Endpoint:
             is_used_up = state.idle_for + state.upcoming_sleep > limits.max_wait
             return f"Tried {num_sent} times, until --max-wait ({limits.max_wait:g} s) was used up." * is_used_up
 
-        def give_up(state: RetryCallState) -> NoReturn:
+        def give_up(state: "RetryCallState") -> NoReturn:
             raise RequestError(f"{_error(state)} {limit(state)}")
 
         retrying = AsyncRetrying(
@@ -193,7 +195,7 @@ class Endpoint:
         return " ".join(printable.split())[:160]
 
 
-def _error(state: RetryCallState) -> RequestError:
+def _error(state: "RetryCallState") -> RequestError:
     error = state.outcome.exception() if state.outcome else None
     assert isinstance(error, RequestError)  # `retry` lets no other error come so far
     return error

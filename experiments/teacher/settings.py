@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Literal, get_args
 from urllib.parse import urljoin, urlsplit
 
@@ -34,7 +35,8 @@ class Settings:
     """The address of a teacher, and the limits of a request. Each option says what its value means.
 
     Raises:
-        ValueError: If the address is none, or a parameter cannot be renamed as `rename` says.
+        ValueError: If the address is none, a number is out of range, or a parameter cannot be renamed or left out as
+            asked.
     """
 
     model: Annotated[str, option(metavar="NAME")] = "gpt-4o"
@@ -67,6 +69,18 @@ class Settings:
         if not is_usable or "?" in self.base_url or "#" in self.base_url:
             public = self.base_url.rpartition("@")[2] or "nothing"
             raise ValueError(f"--base-url must be http(s)://host[:port]/path; got {public}. It usually ends in /v1.")
+        for name, least in (("concurrency", 1), ("attempts", 1), ("max_tokens", 1), ("retries", 0)):
+            count = getattr(self, name)
+            if type(count) is not int or count < least:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be a whole number of at least {least}; got {count!r:.60}."
+                )
+        for name in ("timeout", "max_wait"):
+            if not 0 < getattr(self, name) < inf:
+                raise ValueError(f"--{name.replace('_', '-')} must be a positive number; got {getattr(self, name)}.")
+        for name in self.omit:
+            if name not in (*_PARAMETERS, HINT):
+                raise ValueError(f"--omit must name one of {', '.join((*_PARAMETERS, HINT))}; got {name!r:.60}.")
         unnamed = [name for name in _PARAMETERS if name not in self.omit]
         taken = {"model", "messages", HINT, *_PARAMETERS}
         for item in self.rename:

@@ -125,7 +125,14 @@ def request(settings: Settings, question: str, attempt: int) -> dict[str, object
 
 
 def verdict(reply: Reply, gold: str) -> Verdict:
-    """The verdict on an answer: right if it has ended, its last line is `#### N`, and every reading of it is gold."""
+    """The verdict on an answer: right if it has ended, its last line is `#### N`, and every reading of it is gold.
+
+    Raises:
+        ValueError: If `gold` is no number.
+    """
+    right = answers.number(gold)
+    if right is None:
+        raise ValueError(f"`gold` must be a number; got {gold!r}.")
     text = reply.answer
     if reply.is_spent:
         return "cut off"
@@ -137,7 +144,7 @@ def verdict(reply: Reply, gold: str) -> Verdict:
         last = answers.number(gsm8k.final_answer(text))
     except ValueError:
         return "no final line"
-    return "right" if answers.extract(text).value == last == answers.number(gold) else "wrong"
+    return "right" if answers.extract(text).value == last == right else "wrong"
 
 
 async def solve(

@@ -13,10 +13,10 @@ import numpy as np
 
 from experiments.arms import Reduction
 from experiments.data import tokens
+from experiments.data.preferences import Answer, Preference
 from experiments.data.tokens import Batch, Encoded, TextCodec
 from experiments.model import objectives
 from experiments.model.llama import Params
-from experiments.pairs.pair_source import Pair
 
 __all__ = [
     "BatchSource",
@@ -57,32 +57,48 @@ class BatchSource(Protocol):
 
 
 def encode_pairs(
-    pairs: Iterable[Pair], codec: TextCodec, *, is_chat: bool, max_tokens: int, most: int | None = None
-) -> tuple[list[EncodedPair], Counter[str]]:
-    """Pairs as token ids, and the number of pairs left out by reason.
+    pairs: Iterable[Preference],
+    codec: TextCodec,
+    *,
+    is_chat: bool,
+    max_tokens: int,
+    left_out: Counter[str],
+    most: int | None = None,
+) -> list[EncodedPair]:
+    """Pairs as token ids.
 
     Args:
         pairs: The pairs.
         codec: The tokenizer of the model.
-        is_chat: Whether the chat template is used; else "Question: ... Answer:".
+        is_chat: Whether the chat template is used; else a text is continued as it is, and the only message of a user
+            is asked as "Question: ... Answer:".
         max_tokens: The most tokens of prompt and completion together.
+        left_out: The number of pairs that are longer; it grows.
         most: The most pairs; all if None.
+
+    Raises:
+        ValueError: If a pair cannot be encoded; the message names it.
     """
     kept: list[EncodedPair] = []
-    left_out: Counter[str] = Counter()
     for pair in pairs:
-        question = pair.question if is_chat else f"Question: {pair.question}\nAnswer:"
-        preferred, dispreferred = (
-            codec.encoded(question, text if is_chat else f" {text}", is_chat=is_chat)
-            for text in (pair.preferred, pair.dispreferred)
-        )
-        if max(preferred.num_tokens, dispreferred.num_tokens) > max_tokens:
+        try:
+            encoded = EncodedPair(pair.id, *(_encoded(answer, codec, is_chat) for answer in pair[1:]))
+        except ValueError as error:
+            raise ValueError(f"pair {pair.id}: {error}") from None
+        if max(encoded.preferred.num_tokens, encoded.dispreferred.num_tokens) > max_tokens:
             left_out["too long"] += 1
             continue
-        kept.append(EncodedPair(pair.id, preferred, dispreferred))
+        kept.append(encoded)
         if len(kept) == most:
             break
-    return kept, left_out
+    return kept
+
+
+def _encoded(answer: Answer, codec: TextCodec, is_chat: bool) -> Encoded:
+    prompt, text = answer
+    if not is_chat and not isinstance(prompt, str) and [message.role for message in prompt] == ["user"]:
+        prompt, text = f"Question: {prompt[0].content}\nAnswer:", f" {text}"
+    return codec.encoded(prompt, text, is_chat=is_chat)
 
 
 def pair_batch(

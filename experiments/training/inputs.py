@@ -13,13 +13,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.config import Config
-from experiments.data import data_sources, tokens
+from experiments.data import data_sources, preferences, tokens
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
 from experiments.model import loading, objectives, parameters, pretrained, random_model, sharding
 from experiments.model.llama import Architecture, Params
 from experiments.model.loading import Show
 from experiments.pairs import pair_source
+from experiments.pairs.pair_source import PairSource
 from experiments.training import batches
 from experiments.training.batches import BatchSource, EncodedPair, PairBatch
 from numerics.types import LossFn
@@ -35,7 +36,7 @@ class RunInputs(NamedTuple):
         architecture: Their model.
         codec: Its tokenizer.
         pairs: The pairs that updates are made of.
-        left_out: Pairs of the train split that are not used, by reason.
+        left_out: Problems or rows that no pair of the train split is made of, by reason.
         probe: Two half-batches of held-out pairs, of equally many.
         problems: Test problems for the accuracy; none where it is not read.
         mesh: The devices, where there are several.
@@ -57,7 +58,19 @@ def shared_key(config: Config) -> tuple[object, ...]:
     """The key of a cache of inputs: two configurations with the same key share their inputs."""
     c, m = config, config.measures
     seed = config.seed if config.model == "tiny" else None
-    return (c.model, seed, c.data, c.num_problems, c.max_tokens, c.is_chat, c.mesh, c.arm.reduction, m)
+    return (
+        c.model,
+        seed,
+        c.data,
+        c.held_out,
+        c.columns,
+        c.num_problems,
+        c.max_tokens,
+        c.is_chat,
+        c.mesh,
+        c.arm.reduction,
+        m,
+    )
 
 
 def mesh_of(config: Config) -> Mesh | None:
@@ -127,21 +140,32 @@ def load(config: Config, show: Show) -> RunInputs:
         for rows in (config.num_pairs // config.num_parts, config.measures.probe_pairs // 2):
             sharding.check(mesh, architecture, rows)
 
-    def encode(split: data_sources.Split, count: int, most: int | None) -> tuple[list[EncodedPair], Counter[str]]:
-        total = count or pair_source.count(config.data, split)
-        with show("making pairs", total, "problems") as advance:
-            pairs = pair_source.pairs(config.data, split, seed=0, limit=count or None, report=advance)
-            return batches.encode_pairs(pairs, codec, is_chat=config.is_chat, max_tokens=config.max_tokens, most=most)
+    source = PairSource(config.data, config.held_out, config.columns)
+    is_preferences = preferences.is_source(config.data)
 
-    pairs, left_out = encode("train", config.num_problems, None)
+    def encode(
+        split: data_sources.Split, limit: int, left_out: Counter[str], most: int | None = None
+    ) -> list[EncodedPair]:
+        total = (0 if is_preferences else limit) or pair_source.count(source, split)
+        with show("making pairs", total, "rows" if is_preferences else "problems") as advance:
+            pairs = pair_source.pairs(source, split, seed=0, limit=limit or None, left_out=left_out, report=advance)
+            return batches.encode_pairs(
+                pairs, codec, is_chat=config.is_chat, max_tokens=config.max_tokens, left_out=left_out, most=most
+            )
+
+    left_out: Counter[str] = Counter()
+    pairs = encode("train", config.num_problems, left_out)
     num_probe = config.measures.probe_pairs
-    held_out, _ = encode("test", 4 * num_probe + 16, num_probe)
+    held_out = encode("test", 4 * num_probe + 16, Counter(), num_probe)
     if len(held_out) < num_probe:
+        fix = " Hold out more, with --set held_out=SHARE." if is_preferences else ""
         raise ValueError(
             f"measures.probe_pairs must be at most the {len(held_out)} pairs of the test split's beginning that fit "
-            f"max_tokens; got {num_probe}."
+            f"max_tokens; got {num_probe}.{fix}"
         )
     problems: list[Problem] = []
+    if config.measures.accuracy_every and is_preferences:
+        raise ValueError("measures.accuracy_every must be 0 for preference data, which has no final answers.")
     if config.measures.accuracy_every:
         problems = list(data_sources.problems(config.data, "test", limit=config.measures.accuracy_problems))
     shape = batches.padded_shape(held_out)

@@ -54,6 +54,9 @@ def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report
                     shared = None  # before the next one is loaded
                     try:
                         shared = key, inputs.load(wanted, show)
+                        if distributed.is_first() and (left_out := shared[1].left_out):
+                            reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
+                            report(f"{len(shared[1].pairs):,} pairs; {left_out.total():,} left out: {reasons}", False)
                     except OSError as error:  # a fault of the call, which names the place
                         raise ValueError(str(error)) from None
                 run_inputs = shared[1]
@@ -82,7 +85,9 @@ def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report
 def _checked_ending(folder: Path, wanted: Config) -> records.Ending | None:
     """The end of the run in a folder, if it has come to one; refuses a folder that is not of this run."""
     path, lines = folder / CONFIG, folder / RECORDS
-    if path.is_file() and (difference := _difference(files.read_object(path), config.to_json(wanted))):
+    if path.is_file() and (
+        difference := _difference(records.completed_config(files.read_object(path)), config.to_json(wanted))
+    ):
         raise ValueError(f"{folder} must be a run of this configuration; {difference}. Give another --out.")
     if lines.is_file() and not path.is_file():
         raise ValueError(f"{folder} must have its {CONFIG}: records without it are of no known run.")

@@ -48,6 +48,10 @@ def changed(path, edit):
     return copy
 
 
+# Configurations that are stored without them were written before there were preference data, and mean as much.
+LATER = [("held_out",), ("columns",)]
+
+
 def refused(given_json):
     with pytest.raises((TypeError, ValueError)) as found:
         config.from_json(given_json)
@@ -73,7 +77,8 @@ def test_no_leaf_may_be_of_another_type_or_name(path):
     # Under a name that is nearly right, which the message knows; and missing.
     message = at(lambda node, key: node.__setitem__(f"{key}x", node.pop(key)))
     assert f"Did you mean {path[-1]}?" in message
-    assert f"must have the key '{path[-1]}'" in at(lambda node, key: node.pop(key))
+    if path not in LATER:
+        assert f"must have the key '{path[-1]}'" in at(lambda node, key: node.pop(key))
 
 
 @given(st.sampled_from(PATHS), st.text(max_size=12))

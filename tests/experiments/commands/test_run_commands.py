@@ -106,6 +106,81 @@ def contents(folder):
     return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
 
 
+@pytest.fixture(scope="module")
+def preference_file(tmp_path_factory):
+    """Forty conversations, every fifth with two equal answers."""
+    path = tmp_path_factory.mktemp("data") / "preferences.jsonl"
+    rows_of_file = []
+    for n in range(40):
+        asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"What is {n} + 1?"}]
+        good, bad = ([{"role": "assistant", "content": str(n + by)}] for by in (1, 2 if n % 5 else 1))
+        rows_of_file.append({"good": asked + good, "bad": asked + bad})
+    files.write_lines(path, rows_of_file)
+    return path
+
+
+PREFERENCES = ("run", "--preset", "tiny", "--arm", "accumulated", "--set", "num_pairs=2", "--set", "held_out=0.4",
+               "--set", "measures.probe_pairs=2", "--set", "measures.alignment_every=0")  # fmt: skip
+
+
+def test_a_run_on_preference_data_is_made_resumed_and_reported(preference_file, tmp_path, capfd):
+    call = (
+        *PREFERENCES,
+        "--pairs",
+        preference_file,
+        "--columns",
+        "chosen=good,rejected=bad",
+        "--out",
+        tmp_path / "out",
+    )
+    status, _, err = called(capfd, *call, "--updates", "1")
+    assert status == 0
+    header, *_ = runs.read(tmp_path / "out" / "accumulated" / "seed-0")
+    assert header["left_out"] == {"equal answers": 8}
+    assert 15 <= header["num_pairs_in_all"] <= 25  # of 32, but for the share that is held out
+    assert f"{header['num_pairs_in_all']} pairs; 8 left out: 8 equal answers" in err
+    status, _, err = called(capfd, *call, "--updates", "1")
+    assert status == 0
+    assert "nothing to do" in err
+    assert called(capfd, "report", tmp_path / "out")[0] == 0
+    page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "8 equal answers" in page
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--columns", "chosen=good"), "It has good, bad. Map them with --columns"),
+        (("--columns", "chosn=good"), "Did you mean chosen?"),
+        (("--data", "generated"), "--pairs and --data must not be given together"),
+        (("--set", "measures.accuracy_every=1", "--columns", "chosen=good,rejected=bad"), "accuracy_every must be 0"),
+        (("--set", "is_chat=false", "--columns", "chosen=good,rejected=bad"), "messages must be put into the chat"),
+        (("--set", "held_out=0", "--columns", "chosen=good,rejected=bad"), "Hold out more, with --set held_out=SHARE"),
+        (("--set", "held_out=1.5"), "held_out must be less than 1"),
+    ],
+)
+def test_a_call_with_preference_data_that_cannot_be_carried_out(preference_file, tmp_path, capfd, more, message):
+    assert message in refused(capfd, *PREFERENCES, "--pairs", preference_file, *more, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("no.jsonl", "--pairs must be a file that can be read"),
+        ("pairs.txt", "--pairs must be a file .jsonl or .parquet"),
+    ],
+)
+def test_preference_data_that_are_not_there(tmp_path, capfd, source, message):
+    assert message in refused(capfd, *PREFERENCES, "--pairs", source, "--out", tmp_path / "out")
+
+
+def test_a_configuration_of_before_preference_data_is_read(done):
+    content = files.read_object(done / "accumulated" / "seed-0" / "config.json")
+    old = {key: value for key, value in content.items() if key not in ("held_out", "columns")}
+    assert config.from_json(old) == config.from_json(content)
+
+
 def test_what_a_run_leaves(done):
     assert sorted(path.name for path in done.iterdir()) == ["accumulated", "runs.json", "sequential"]
     for arm in (done / "accumulated", done / "sequential"):

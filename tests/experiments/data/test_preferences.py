@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.data.preferences import Answer, Message, Preference, columns, is_held_out, preferences
+from experiments.data.chat import Message
+from experiments.data.preferences import Answer, Preference, columns, is_held_out, preferences
 from experiments.files import BrokenLineError
 
 USER = {"role": "user", "content": "6 times 7?"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
 from experiments.data import tokens
+from experiments.data.chat import Message
 from experiments.model import random_model
 from tests.support import chat_shapes
 
@@ -80,6 +81,28 @@ def test_a_prompt_reads_as_the_template_has_it(codec):
 # Templates that say more, or less, than one expects; many more shapes of them are in test_chat.py ---------------------
 
 HEADER = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+
+
+def test_a_conversation_of_several_turns_is_asked_whole(codec):
+    turns = [("system", "Be brief."), ("user", "1+1?"), ("assistant", "2"), ("user", "And 2+2?")]
+    text = codec.encoded([Message(*turn) for turn in turns], "4", is_chat=True)
+    before = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
+    assert shown(codec, text.prompt) == f"{before}<|im_start|>assistant\n"
+    assert shown(codec, text.completion) == "4<|im_end|>"
+    assert codec.encoded([Message("user", "1+1?")], "2", is_chat=True) == codec.encoded("1+1?", "2", is_chat=True)
+
+
+def test_messages_are_refused_without_the_template(codec):
+    with pytest.raises(ValueError, match="messages must be put into the chat template"):
+        codec.encoded([Message("user", "1+1?")], "2", is_chat=False)
+
+
+def test_a_template_that_leaves_out_a_message_is_refused(codec):
+    forgetful = with_template(
+        codec, ("message['content']", "('' if message['role'] == 'system' else message['content'])")
+    )
+    with pytest.raises(ValueError, match="must repeat the question"):
+        forgetful.encoded([Message("system", "Be brief."), Message("user", "1+1?")], "2", is_chat=True)
 
 
 def with_template(codec, *changes):

@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -401,6 +402,14 @@ def test_every_measured_heading_of_records_csv_is_explained_on_the_page(made):
     for heading in headings:
         if heading not in ("run", "arm", "seed") and not heading.startswith("gradient_norms."):
             assert f"<td><code>{heading}</code></td>" in page
+
+
+def test_a_readers_own_fonts_do_not_change_a_figure():
+    twin = comparison_records.Twin.model_validate(TWIN)
+    with matplotlib.rc_context({"font.family": ["serif"], "font.sans-serif": ["DejaVu Serif"]}):
+        own = render(plots.twin_gap(twin), ".svg")
+    assert own == render(plots.twin_gap(twin), ".svg")
+    assert b"DejaVu Sans" in own
 
 
 def test_records_csv_has_every_number_to_the_digit(made):

@@ -1546,3 +1546,24 @@ def test_a_real_endpoint_repeats_itself_where_the_hint_is_sent(ask, real_url, tm
     # Without it they differ, in xllamacpp 2026.10.11549. Where they no longer do, the hint has had its day.
     without = [texts(turn, "--omit", "cache_prompt") for turn in range(3)]
     assert without != [first, first, first]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"concurrency": 0}, "--concurrency must be a whole number of at least 1; got 0"),
+        ({"attempts": 0}, "--attempts must be"),
+        ({"max_tokens": "x"}, "--max-tokens must be"),
+        ({"retries": -1}, "--retries must be"),
+        ({"timeout": float("nan")}, "--timeout must be a positive number"),
+        ({"omit": ("foo",)}, "--omit must name one of temperature"),
+    ],
+)
+def test_settings_from_python_are_checked_as_the_options_are(values, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**values)
+
+
+def test_a_gold_answer_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="`gold` must be a number; got 'abc'"):
+        solutions.verdict(Reply(text="#### 4", finish_reason="stop"), "abc")
