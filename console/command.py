@@ -84,9 +84,14 @@ class FailureError(Exception):
 
 @contextmanager
 def call_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Turns errors of these kinds, and of the operating system, into a `CallError` with the same message."""
+    """Turns errors of these kinds, and of the operating system, into a `CallError` with the same message.
+
+    A reader of a pipe that has gone is no fault of the call: `run` ends the program.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except (OSError, *kinds) as error:
         raise CallError(str(error)) from None
 

@@ -181,6 +181,14 @@ def test_a_configuration_of_before_preference_data_is_read(done):
     assert config.from_json(old) == config.from_json(content)
 
 
+def test_a_reader_that_leaves_during_the_memory_of_a_run_ends_it():
+    call = f"{sys.executable} -m experiments run --preset tiny --dry-run"
+    script = f"{call} | true; echo ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
 def test_what_a_run_leaves(done):
     assert sorted(path.name for path in done.iterdir()) == ["accumulated", "runs.json", "sequential"]
     for arm in (done / "accumulated", done / "sequential"):
