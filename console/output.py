@@ -31,7 +31,7 @@ def write(path: Path, content: str | bytes) -> None:
         with target.open("wb") as file:
             file.write(data)
         return
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{os.fsdecode(os.fsencode(target.name)[:100])}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

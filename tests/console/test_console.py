@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from console import progress as progress_module
 from console import values
 from console.command import CallError, FailureError, application, call, option
+from console.output import write
 from console.packages import missing
 from console.progress import progress
 
@@ -459,3 +460,32 @@ def test_the_help_fits(module):
     )
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert not [line for line in done.stdout.splitlines() if line.endswith(" ")]  # nothing was broken to make it fit
+
+
+def test_a_file_is_nobody_elses_while_it_is_written(tmp_path, monkeypatch):
+    path = tmp_path / "private"
+    path.write_text("old")
+    path.chmod(0o600)
+    modes = []
+    replace = Path.replace
+
+    def watched(self, target):
+        modes.append(self.stat().st_mode & 0o777)
+        return replace(self, target)
+
+    def opened(handle, *arguments, **options):
+        modes.append(os.fstat(handle).st_mode & 0o777)
+        return fdopen(handle, *arguments, **options)
+
+    fdopen = os.fdopen
+    monkeypatch.setattr(os, "fdopen", opened)
+    monkeypatch.setattr(Path, "replace", watched)
+    write(path, "new")
+    assert path.read_text() == "new"
+    assert modes == [0o600, 0o600]
+
+
+def test_a_name_that_the_file_system_takes_is_taken(tmp_path):
+    path = tmp_path / ("\N{CJK UNIFIED IDEOGRAPH-6F22}" * 85)  # 255 bytes, the most
+    write(path, "x")
+    assert path.read_text() == "x"
