@@ -355,8 +355,12 @@ def _alignments(
 def attribute(setup: Setup, learning_rate: float, *, num_warm_up: int = 10) -> Attribution:
     """The gap at one learning rate by its causes, with both arms warmed up by frozen gradients at this place.
 
-    Each arm makes `num_warm_up` updates before, with the gradients of this place and batch. The share of a cause is the
-    projection of its part on the gap, over the gap's squared norm; shares add up to 1.
+    The share of a cause is the projection of its part on the gap, over the gap's squared norm; shares add up to 1.
+
+    Args:
+        setup: The two arms and their place.
+        learning_rate: eta.
+        num_warm_up: Updates that each arm makes before, with the gradients of this place and batch.
     """
     name, own = setup.sequential.optimizer, setup.hyperparams
     epoch = setup.epoch(setup.sequential)

@@ -124,6 +124,10 @@ def _split(losses: Losses, params: Params) -> Split:
 def split(losses: Losses, params: Params) -> Split:
     """The gradient part and the bracket of E_k[H+_k g-_k], a mean over pairs.
 
+    Raises:
+        ValueError: If the losses are not pairs.
+        FloatingPointError: If a derivative is NaN or infinite.
+
     Source: claims `fixed-start`, `bracket-curl`.
     """
     parts = _split(losses, params)
@@ -230,6 +234,10 @@ def change(epoch: Epoch, *, step_size: Scalar | float, grouping: Grouping, quant
         step_size: The step size of the measured update.
         grouping: "step" for sequential updates, "pair" or "schedule" for accumulated ones; gradients are added up.
         quantity: The alignment: "pair-mean" or "mean-gradients", both over all n pairs.
+
+    Raises:
+        ValueError: If the losses are not pairs, or the number of steps does not fit the grouping.
+        FloatingPointError: If a derivative is NaN or infinite.
 
     Source: claim `bias-sign`.
     """

@@ -181,6 +181,10 @@ def _terms(losses: Losses, params: Params) -> Terms:
 def terms(losses: Losses, params: Params) -> Terms:
     """Each term of eq. (1) and the boxed term by itself: 6n Hessian-vector products.
 
+    Raises:
+        ValueError: If the losses are not pairs.
+        FloatingPointError: If a derivative is NaN or infinite.
+
     Source: claims `eq-1`, `boxed`.
     """
     result = _terms(losses, params)

@@ -211,6 +211,10 @@ def compare(
         largest_step: The largest step size; a share of that at which one order is as large as the next unless
             given.
         num_halvings: The number of times that it is halved.
+
+    Raises:
+        ValueError: If the frame does not fit the schedule or the rule.
+        FloatingPointError: If a derivative is NaN or infinite at the start.
     """
     word, params = _first_word(epoch), epoch.params
     drift.check_frame(word, frame)

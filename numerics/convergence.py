@@ -83,6 +83,9 @@ def fit(
         theory: The order that is to be met.
         is_usable: Which steps may be used: all unless given.
         excluded: Why the others may not.
+
+    Raises:
+        ValueError: If the step sizes do not descend, or there are fewer than two.
     """
     for name, values in (("remainders", remainders), ("floors", floors), ("terms", terms), ("is_usable", is_usable)):
         if values is not None and len(values) != len(step_sizes):

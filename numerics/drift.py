@@ -155,6 +155,10 @@ def closed_form(
     Returns:
         The coefficients c_1 ... c_order; sums over steps. All derivatives are taken at `params`.
 
+    Raises:
+        ValueError: If the number of steps is odd in the pair-accumulated frame.
+        FloatingPointError: If a derivative is NaN or infinite.
+
     Source: claims `m-step`, `order-three`.
     """
     updates.groups(schedule, _GROUPING.get(frame, "step"))
@@ -235,6 +239,10 @@ def taylor(epoch: Epoch, *, frame: Frame, order: Order) -> tuple[Params, ...]:
     Returns:
         The coefficients c_1 ... c_order; sums over steps.
 
+    Raises:
+        ValueError: If the frame does not fit the schedule or the rule.
+        FloatingPointError: If a derivative is NaN or infinite.
+
     Source: claim `optimizer-map`.
     """
     check_frame(epoch, frame)
@@ -268,6 +276,10 @@ def measured(epoch: Epoch, *, step_size: Scalar | float, frame: Frame) -> Params
     Returns:
         The drift, of the structure of the parameters; leading power 2 for gradient descent except in the frame
         "start".
+
+    Raises:
+        ValueError: If the frame does not fit the schedule or the rule.
+        FloatingPointError: If a gradient is NaN or infinite on the way, or the flow of the frame cannot be integrated.
     """
     check_frame(epoch, frame)
     drift = _measured(epoch, step_size, frame)

@@ -162,6 +162,7 @@ def stages(
 def parse(text: str) -> optax.GradientTransformation:
     """An optimizer from `name` or `name:option=number,...`, such as "adam:eps=1e-3,b2=0.99"; one object per text.
 
-    Errors as for `build`.
+    Raises:
+        ValueError: If there is no such optimizer or option, or a value is not a number in its range.
     """
     return build(*catalogue.parse_optimizer(text))

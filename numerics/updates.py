@@ -377,7 +377,11 @@ def accumulated(
     """One update of the rule for all steps of the schedule, for every two, or for every k, read at one place.
 
     For gradient descent over the schedule: theta - step_size * sum_b scale_b grad L_b(theta); with `reduction="mean"`
-    divided by the number of steps. `transform_gradient` comes before the sum. Arguments as for `sequential`.
+    divided by the number of steps. `per` is "schedule", "pair", or the number of steps of an update.
+    `transform_gradient` comes before the sum. Other arguments as for `sequential`.
+
+    Raises:
+        ValueError: If the number of steps is no multiple of the steps that `per` accumulates.
     """
     grouping: Grouping = "step"
     if isinstance(per, str):

@@ -192,6 +192,8 @@ def run(
     own = {"num_updates": updates, "model": model, "data": data, "columns": columns, "learning_rate": rate}
     with call_errors(ValueError):
         values = _settings(config, settings) | {key: value for key, value in own.items() if value is not None}
+        if columns is not None and pairs is None:
+            raise ValueError("--columns must go with --pairs, whose columns it names.")
         if pairs is not None:
             values = _preference_settings(pairs, values)
         wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, values)

@@ -80,7 +80,7 @@ def is_source(name: str) -> bool:
 
 
 def count(source: str) -> int:
-    """The number of rows, for the display of progress; 0 where nothing says it.
+    """The number of rows, for the display of progress; 0 where nothing says it, as on the hub.
 
     Raises:
         OSError: If the file cannot be read.
@@ -130,7 +130,9 @@ def preferences(
         try:
             values = _values(row, {name: own[name] for name in layout})
             if layout == _UNPAIRED:
-                waiting[_label(values["label"])].append(_answer(_prompt(values["prompt"]), values["completion"]))
+                waiting[_label(values["label"])].append(
+                    _answer(_prompt(values["prompt"]), _prompt(values["completion"]))
+                )
                 if all(waiting):
                     bad, good = (queue.popleft() for queue in waiting)
                     yield Preference(str(number), good, bad)
@@ -217,17 +219,23 @@ def _label(value: object) -> bool:
 
 
 def _answers(values: Mapping[str, object]) -> tuple[Answer, Answer]:
-    """The two answers of a row of pairs."""
-    *prompts, good, bad = values.values()  # in the order of every layout
+    """The two answers of a row of pairs.
+
+    Conversations that hold the question have it as their common beginning, also where a text of it stands beside them,
+    as in UltraFeedback's binarised files (TRL 1.16 reads them alike).
+    """
+    *prompts, good, bad = (_prompt(value) for value in values.values())  # in the order of every layout
     if good == bad:
         raise _LeftOut("equal answers")
-    prompt = _prompt(prompts[0]) if prompts else None
-    if prompt is None:
-        prompt, good, bad = _common(_prompt(good), _prompt(bad))
+    is_whole = all(isinstance(held, tuple) and held and held[0].role != "assistant" for held in (good, bad))
+    if not prompts or (is_whole and isinstance(prompts[0], str)):
+        prompt, good, bad = _common(good, bad)
+    else:
+        prompt = prompts[0]
     return _answer(prompt, good), _answer(prompt, bad)
 
 
-def _common(good: Question, bad: Question) -> tuple[Question, object, object]:
+def _common(good: Question, bad: Question) -> tuple[Question, Question, Question]:
     """The implicit prompt, and what is left of both.
 
     A text is cut at the end of a word: "is 41" and "is 42" share "is", not the 4.
@@ -240,7 +248,7 @@ def _common(good: Question, bad: Question) -> tuple[Question, object, object]:
 
 
 def _prompt(value: object) -> Question:
-    """A text, or messages.
+    """A prompt or an answer: a text, or messages.
 
     Raises:
         ValueError: If it is neither.
@@ -249,7 +257,7 @@ def _prompt(value: object) -> Question:
         return value
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"a prompt or an answer must be a text or messages; got {type(value).__name__}")
-    return tuple(message if isinstance(message, Message) else _message(message) for message in value)
+    return tuple(map(_message, value))
 
 
 def _message(value: object) -> Message:
@@ -265,12 +273,11 @@ def _message(value: object) -> Message:
     return Message(value["role"], content)
 
 
-def _answer(prompt: Question, value: object) -> Answer:
+def _answer(prompt: Question, held: Question) -> Answer:
     """An answer to a prompt: a text to a text, one message of the assistant to messages.
 
     A text that answers messages, or a message that answers a text, is read as the other kind: both occur.
     """
-    held = _prompt(value)
     if isinstance(held, str):
         text = held
     else:

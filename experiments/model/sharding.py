@@ -40,7 +40,13 @@ _ROWS = ("data", "fsdp")
 
 
 def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, devices: np.ndarray | Sequence[object] | None = None) -> Mesh:
-    """A mesh of so many devices along each axis; neighbouring devices lie along `tensor`.
+    """A mesh of devices.
+
+    Args:
+        data: The number of parts of the batch alone.
+        fsdp: The number of parts of batch and matrices.
+        tensor: The number of parts of heads, feed-forward part and vocabulary, on neighbouring devices.
+        devices: The devices; all by default.
 
     Raises:
         ValueError: If the three do not multiply to the number of devices.

@@ -101,7 +101,15 @@ def update(
     epoch: Epoch,
     gradient_stats: updates.GradientStats | None = None,
 ) -> updates.Update:
-    """The update of an arm, by the maps of the numerics: `epoch` has the losses, schedule and rule of the arm."""
+    """The update of an arm, by the maps of the numerics; its displacement has leading power 1 of the learning rate.
+
+    Args:
+        arm: The arm.
+        hyperparams: The numbers of all arms.
+        learning_rate: eta.
+        epoch: The losses, the schedule and the rule of the arm, at the place of the update.
+        gradient_stats: The measurements of each gradient, as in `numerics.updates`.
+    """
     step_size, transform = learning_rate * arm.step, clip_halves(arm, hyperparams)
     if arm.update == "sequential":
         return updates.sequential(

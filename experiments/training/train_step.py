@@ -115,7 +115,14 @@ def _gradient_stats(gradient: Params, before: Params) -> tuple[Scalar, Float[Arr
 def make_step(
     arm: Arm, hyperparams: Hyperparams, learning_rate: float, loss: LossFn, mesh: Mesh | None = None
 ) -> Callable[[State, Params, PairBatch, bool], tuple[State, StepInfo]]:
-    """The compiled update of an arm, of a negative log-likelihood with log-probabilities as aux.
+    """The compiled update of an arm.
+
+    Args:
+        arm: The arm.
+        hyperparams: The numbers of the optimizers.
+        learning_rate: eta.
+        loss: The negative log-likelihood, with log-probabilities as aux.
+        mesh: The devices, where there are several.
 
     Returns:
         A function of the state, the parameters at the start of the run, the batch, and whether a random start begins

@@ -176,6 +176,12 @@ def test_preference_data_that_are_not_there(tmp_path, capfd, source, message):
     assert message in refused(capfd, *PREFERENCES, "--pairs", source, "--out", tmp_path / "out")
 
 
+def test_columns_without_a_file_are_refused(tmp_path, capfd):
+    assert "--columns must go with --pairs" in refused(
+        capfd, *PREFERENCES, "--columns", "chosen=good", "--out", tmp_path / "out"
+    )
+
+
 def test_a_configuration_of_before_preference_data_is_read(done):
     content = files.read_object(done / "accumulated" / "seed-0" / "config.json")
     old = {key: value for key, value in content.items() if key not in ("held_out", "columns")}

@@ -41,6 +41,7 @@ LAYOUTS = [
     ({"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}, answers(MESSAGES)),
     ({"prompt": "6 times 7?", "chosen": [GOOD], "rejected": [BAD]}, answers(MESSAGES)),
     ({"chosen": [USER, GOOD], "rejected": [USER, BAD]}, answers(MESSAGES)),
+    ({"prompt": "6 times 7?", "chosen": [USER, GOOD], "rejected": [USER, BAD], "score": 1.5}, answers(MESSAGES)),
     ({"prompt": [SYSTEM, USER], "chosen": [GOOD], "rejected": [BAD]}, answers((BRIEF, *MESSAGES))),
     (
         {"chosen": [SYSTEM, USER, BAD, USER, GOOD], "rejected": [SYSTEM, USER, BAD, USER, BAD], "score_chosen": 9.5},
@@ -90,6 +91,7 @@ def test_unpaired_rows_are_paired_in_their_order(tmp_path):
     [
         ({"prompt": "Q", "chosen": "4", "rejected": "4"}, "equal answers"),
         ({"chosen": [USER, GOOD], "rejected": [USER, GOOD]}, "equal answers"),
+        ({"chosen": [USER, GOOD], "rejected": [USER, {**GOOD, "rating": 1}]}, "equal answers"),
         ({"prompt": "Q", "chosen": " ", "rejected": "4"}, "empty answer"),
         ({"prompt": [USER], "chosen": [GOOD], "rejected": []}, "empty answer"),
         ({"chosen": [USER, GOOD], "rejected": [USER]}, "empty answer"),
