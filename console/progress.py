@@ -18,7 +18,9 @@ _SECONDS_BETWEEN_LOOKS = 0.25
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str, *, is_silent_if_quick: bool = False) -> Iterator[Callable[..., None]]:
+def progress(
+    what: str, total: int | None, unit: str, *, is_silent_if_quick: bool = False
+) -> Iterator[Callable[..., None]]:
     """Shows progress on standard error; yields `advance(done, note="")`, to be called with how many are done in all.
 
     Off a terminal a line comes with `advance` at most every ten seconds, and at the end; in between one comes by
@@ -26,12 +28,13 @@ def progress(what: str, total: int, unit: str, *, is_silent_if_quick: bool = Fal
 
     Args:
         what: The work, as in "scoring".
-        total: How many there are.
+        total: How many there are; None where nobody knows.
         unit: Of what, in the plural.
         is_silent_if_quick: Whether a work of less than two seconds says nothing off a terminal.
     """
     if not sys.stderr.isatty():
-        with _lines(lambda done: f"{what}: {done:,} of {total:,} {unit}", total, is_silent_if_quick) as advance:
+        of_all = "" if total is None else f" of {total:,}"
+        with _lines(lambda done: f"{what}: {done:,}{of_all} {unit}", total, is_silent_if_quick) as advance:
             yield advance
         return
     from rich import progress as rich  # noqa: PLC0415

@@ -79,15 +79,15 @@ def is_source(name: str) -> bool:
     return name.startswith(HUB) or Path(name).suffix in (".jsonl", ".json", ".parquet")
 
 
-def count(source: str) -> int:
-    """The number of rows, for the display of progress; 0 where nothing says it, as on the hub.
+def count(source: str) -> int | None:
+    """The number of rows, for the display of progress; None where nothing says it, as on the hub.
 
     Raises:
         OSError: If the file cannot be read.
     """
     path = Path(source)
     if source.startswith(HUB):
-        return 0
+        return None
     if path.suffix == ".parquet":
         return _parquet_file(path).metadata.num_rows
     with path.open("rb") as file:
@@ -105,27 +105,23 @@ def preferences(
     *,
     own_columns: Mapping[str, str] | None = None,
     left_out: Counter[str],
-    skipped: list[str] | None = None,
-    split: str = "train",
 ) -> Iterator[Preference]:
     """The preferences of a source, one at a time.
 
     Args:
-        source: A file .jsonl or .parquet, or hub:NAME, a data set on the hub.
+        source: A file .jsonl or .parquet, or hub:NAME, the train split of a data set on the hub.
         own_columns: Names of the source's columns, by those of a layout.
         left_out: The number of rows that are left out, by reason; it grows as rows are read.
-        skipped: A list for descriptions of broken rows, which are then passed over; None makes them an error.
-        split: Of a data set on the hub.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If the columns are those of no layout; at a broken row, unless `skipped` is given.
+        ValueError: If the columns are those of no layout; at a broken row, which the message names.
         ModuleNotFoundError: If pyarrow or `datasets` is needed and not installed.
     """
     own = {name: (own_columns or {}).get(name, name) for name in _COLUMNS}
     layout: tuple[str, ...] = ()
     waiting: tuple[deque[Answer], deque[Answer]] = deque(), deque()  # bad and good answers of unpaired data
-    for number, row in _rows(source, split, skipped):
+    for number, row in _rows(source):
         layout = layout or _layout(source, row, own)
         try:
             values = _values(row, {name: own[name] for name in layout})
@@ -142,10 +138,7 @@ def preferences(
         except _LeftOut as reason:
             left_out[str(reason)] += 1
         except ValueError as error:
-            message = f"{source}, row {number}: {error}."
-            if skipped is None:
-                raise BrokenLineError(message) from None
-            skipped.append(message)
+            raise BrokenLineError(f"{source}, row {number}: {error}.") from None
     if num_single := len(waiting[0]) + len(waiting[1]):
         left_out["without an answer of the other label"] += num_single
 
@@ -153,13 +146,13 @@ def preferences(
 # Sources --------------------------------------------------------------------------------------------------------------
 
 
-def _rows(source: str, split: str, skipped: list[str] | None) -> Iterator[tuple[int, Row]]:
+def _rows(source: str) -> Iterator[tuple[int, Row]]:
     if source.startswith(HUB):
-        return enumerate(_hub(source.removeprefix(HUB), split), start=1)
+        return enumerate(_hub(source.removeprefix(HUB)), start=1)
     path = Path(source)
     if path.suffix == ".parquet":
         return enumerate(_parquet(path), start=1)
-    return files.read_lines(path, lambda row, number: (number, row), skipped)
+    return files.read_lines(path, lambda row, number: (number, row))
 
 
 def _parquet_file(path: Path) -> Any:  # noqa: ANN401  # of an optional package without types
@@ -181,7 +174,7 @@ def _parquet(path: Path) -> Iterator[Row]:
             yield from batch.to_pylist()
 
 
-def _hub(name: str, split: str) -> Iterator[Row]:
+def _hub(name: str) -> Iterator[Row]:
     try:
         from datasets import load_dataset  # pyright: ignore[reportMissingImports]  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -189,7 +182,7 @@ def _hub(name: str, split: str) -> Iterator[Row]:
             f"{name} is no file; a data set on the hub needs `datasets`, which is not installed. Run: "
             "python -m pip install datasets"
         ) from error
-    yield from load_dataset(name, split=split, streaming=True)
+    yield from load_dataset(name, split="train", streaming=True)
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ __all__ = ["Show", "policy"]
 class Show(Protocol):
     """A display of progress, as `console.progress.progress`."""
 
-    def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Callable[..., None]]:
+    def __call__(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Callable[..., None]]:
         """A context that yields `advance(done, note="")`."""
         ...
 

@@ -50,9 +50,7 @@ def pairs(
     if not preferences.is_source(source.name):
         yield from _of_problems(source.name, split, seed, limit, left_out, report)
         return
-    rows = preferences.preferences(
-        source.name, own_columns=preferences.columns(source.columns), left_out=left_out, split="train"
-    )
+    rows = preferences.preferences(source.name, own_columns=preferences.columns(source.columns), left_out=left_out)
 
     def of_split() -> Iterator[Preference]:
         for place, preference in enumerate(rows, start=1):
@@ -79,8 +77,8 @@ def _of_problems(
         report(place)
 
 
-def count(source: PairSource, split: Split) -> int:
-    """The number of problems of a split, or of rows of both."""
+def count(source: PairSource, split: Split) -> int | None:
+    """The number of problems of a split, or of rows of both; None where nothing says it."""
     if preferences.is_source(source.name):
         return preferences.count(source.name)
     return data_sources.count(source.name, split)

@@ -146,7 +146,7 @@ def load(config: Config, show: Show) -> RunInputs:
     def encode(
         split: data_sources.Split, limit: int, left_out: Counter[str], most: int | None = None
     ) -> list[EncodedPair]:
-        total = (0 if is_preferences else limit) or pair_source.count(source, split)
+        total = limit if limit and not is_preferences else pair_source.count(source, split)
         with show("making pairs", total, "rows" if is_preferences else "problems") as advance:
             pairs = pair_source.pairs(source, split, seed=0, limit=limit or None, left_out=left_out, report=advance)
             return batches.encode_pairs(

@@ -1,14 +1,16 @@
 """Preference data in every layout: what is read, what is left out and why, and what is refused."""
 
 import json
+import sys
 import tracemalloc
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from experiments.data.chat import Message
-from experiments.data.preferences import Answer, Preference, columns, is_held_out, preferences
+from experiments.data.preferences import Answer, Preference, columns, count, is_held_out, is_source, preferences
 from experiments.files import BrokenLineError
 
 USER = {"role": "user", "content": "6 times 7?"}
@@ -121,18 +123,12 @@ GOOD_ROW = {"prompt": "Q", "chosen": "42", "rejected": "41"}
         ({"prompt": IMAGE, "chosen": "4", "rejected": "1"}, "parts of text"),
     ],
 )  # fmt: skip
-def test_a_broken_row_in_the_middle_is_named_or_skipped(tmp_path, row, message):
+def test_a_broken_row_in_the_middle_is_named(tmp_path, row, message):
     source = written(tmp_path, GOOD_ROW, row, GOOD_ROW)
     with pytest.raises(BrokenLineError, match=message) as error:
         read(source)
     assert source in str(error.value)
     assert " 2: " in str(error.value)
-    skipped = []
-    pairs, left_out = read(source, skipped=skipped)
-    assert [pair.id for pair in pairs] == ["1", "3"]
-    assert left_out == {}
-    assert len(skipped) == 1
-    assert message in skipped[0]
 
 
 def test_a_label_is_true_or_false(tmp_path):
@@ -185,3 +181,28 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < Path(source).stat().st_size / 50  # the buffer of the file has the most of it
+
+
+def test_a_data_set_of_the_hub_is_streamed(monkeypatch):
+    asked = []
+    module = ModuleType("datasets")
+    vars(module)["load_dataset"] = lambda name, **options: asked.append((name, options)) or iter([GOOD_ROW])
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    assert is_source("hub:owner/name")
+    assert count("hub:owner/name") is None
+    assert read("hub:owner/name") == ([answers("Q")], {})
+    assert asked == [("owner/name", {"split": "train", "streaming": True})]
+
+
+def test_without_datasets_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ModuleNotFoundError, match="hub needs `datasets`, which is not installed"):
+        read("hub:owner/name")
+
+
+def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "data.parquet"
+    path.write_text("no")
+    with pytest.raises(ValueError, match=r"data\.parquet must be a Parquet file"):
+        read(str(path))
