@@ -296,14 +296,16 @@ _value = jax.jit(_along)
 
 
 @jax.jit
+def _slope(losses: Losses, params: Params, direction: Params, size: Scalar) -> Scalar:
+    """The derivative of g+ . g- along a direction."""
+    return jax.jvp(lambda at: _along(losses, params, direction, at), (size,), (jnp.ones_like(size),))[1]
+
+
+@jax.jit
 def _derivatives(losses: Losses, params: Params, direction: Params) -> tuple[Scalar, Scalar]:
     """The first derivative of g+ . g- along a direction, and half the second."""
-    zero, one = jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32)
-
-    def slope(at: Scalar) -> Scalar:
-        return jax.jvp(lambda size: _along(losses, params, direction, size), (at,), (one,))[1]
-
-    first, second = jax.jvp(slope, (zero,), (one,))
+    zero = jnp.zeros((), jnp.float32)
+    first, second = jax.jvp(lambda at: _slope(losses, params, direction, at), (zero,), (jnp.ones_like(zero),))
     return first, second / 2
 
 
@@ -322,22 +324,23 @@ def _alignments(
     """
     losses, params = epoch.losses, epoch.params
 
-    def derivatives(way: Params) -> tuple[float, float]:
-        # Along the unit direction: a displacement per unit of the step may be very long, or very short.
+    def unit(way: Params) -> tuple[float, Params]:
+        # A displacement per unit of the step may be very long, or very short; one of length zero has no direction.
         length = float(_norm(way))
-        if not length > 0:
-            return 0.0, 0.0
-        first, second = _derivatives(losses, params, _combined((way,), (1 / length,)))
-        return float(first) * length, float(second) * length**2
+        return length, _combined((way,), (1 / length if length > 0 else 0.0,))
 
     with show("alignment after", 3 + 2 * len(rates), "readings") as advance:
         coefficients = {}
         ways = {"accumulated": accumulated, "sequential": _combined((frozen,), (rate,))}
         for place, (name, way) in enumerate(ways.items(), start=1):
-            coefficients[name] = derivatives(way)
+            length, direction = unit(way)
+            first, second = _derivatives(losses, params, direction)
+            coefficients[name] = float(first) * length, float(second) * length**2
             advance(place)
+        length, direction = unit(slope)
+        of_second_order = float(_slope(losses, params, direction, jnp.float32(0))) * length
         first, second = coefficients["sequential"]
-        coefficients["sequential"] = first, second + rate**2 * derivatives(slope)[0]
+        coefficients["sequential"] = first, second + rate**2 * of_second_order
         start = float(_value(losses, params, accumulated, jnp.float32(0)))
         values: dict[str, list[float]] = {"accumulated": [], "sequential": []}
         for place, eta in enumerate(rates):
