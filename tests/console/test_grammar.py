@@ -1,6 +1,8 @@
 """Words of steps: read back as they are printed, and refused in one line."""
 
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -109,3 +111,11 @@ def test_any_text_is_a_word_or_refused(text):
     else:
         assert parse(str(word)) == word
         assert all(step.scale > 0 for step in word.steps)
+
+
+def test_the_page_of_words_has_words():
+    page = (Path(__file__).parents[2] / "docs" / "words.md").read_text(encoding="utf-8")
+    words = [word for line in page.splitlines() if line.startswith("| `") for word in re.findall("`(.+?)`", line)]
+    assert len(words) > 8
+    for word in words:
+        assert parse(word).steps
