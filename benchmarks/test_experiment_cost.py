@@ -22,7 +22,6 @@ from experiments.model.llama import Architecture
 from experiments.training import arm_update, batches, train_step
 from numerics import updates
 from numerics.epoch import Epoch
-from numerics.schedules import Schedule
 
 LIMIT = 1.05
 ROUNDS = 5
@@ -49,12 +48,11 @@ def test_measurements(name, capsys):
     halves = batches.pair_batch(texts[:4], texts[4:], "token-half", (256, 128))
     halves = jax.tree.map(jnp.asarray, halves)
     arm, rule, rate = arms.BY_NAME[name], arms.Hyperparams(), 1e-5
-    loss = objectives.negative_log_likelihood(architecture, has_aux=True)
-    numbers = arm_update.schedule_of(arm, is_plus_first=True).losses
+    loss = arm_update.likelihood(objectives.negative_log_likelihood(architecture, has_aux=True))
+    schedule = arm_update.schedule_of(arm, is_as_written=True)
 
     def alone(state, halves):
-        schedule = Schedule(numbers, np.ones(numbers.shape))
-        losses = arm_update.losses_of(arm, rate, loss, halves)
+        losses = arm_update.losses_of(arm, rate, loss, halves, params)
         epoch = Epoch(losses, schedule, arm_update.optimizer(arm, rule), state.params, state.rule)
         update = arm_update.update(arm, rule, rate, epoch)
         return train_step.State(updates.displaced(state.params, update.displacement), update.state, None)

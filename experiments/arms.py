@@ -1,46 +1,56 @@
 """Arms: the ways to make one update of preferred and dispreferred solutions, as data.
 
-An arm holds no number of the optimizer and no loop: it names a grouping, a rate, a rule and what surrounds them.
+An arm holds no number of the optimizer and no loop: it names a word of steps, a rate, a rule and what surrounds them.
 `training.arm_update` makes the update; nothing here needs JAX.
 """
 
+import re
+from collections import Counter
 from dataclasses import fields, replace
+from functools import cache
 from math import sqrt
 from types import MappingProxyType
 from typing import Annotated, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
+from console import grammar
+from console.grammar import Word
 from console.words import nearest
+from experiments.rates import SQUARE_ROOT_RULE, step_of
 from experiments.typed import checked
 from numerics import catalogue
 
 __all__ = [
     "BY_NAME",
     "CHOICES",
+    "EXCHANGED",
     "KEYS",
+    "LETTERS",
     "MEANINGS",
     "OPTIMIZERS",
-    "RATES",
     "Arm",
     "Hyperparams",
-    "Rate",
     "Reduction",
+    "of_word",
     "parse",
     "scaled_hyperparams",
     "term_coefficient",
 ]
 
-Rate = Literal["eta", "eta/sqrt2", "eta/2", "sqrt-rule"]
-RATES = MappingProxyType({"eta": 1.0, "eta/sqrt2": 1 / sqrt(2), "eta/2": 0.5, "sqrt-rule": 1 / sqrt(2)})
-"""The step of the rule in units of the learning rate eta of an accumulated update (claim `lr-match`).
+LETTERS = MappingProxyType(
+    {
+        "+": "descent on the preferred solutions",
+        "-": "ascent on the dispreferred solutions",
+        "k": "descent on the divergence from the start of the run (KL)",
+    }
+)
+"""The losses that the letters of an arm's word step."""
 
-eta        the same as an accumulated update
-eta/sqrt2  the post's
-eta/2      matches gradient descent on the mean of both halves at first order
-sqrt-rule  the post's step, with the decay rates and the epsilon of Adam for a batch of half the size as well
-           (Malladi et al. 2022)
-"""
+EXCHANGED = str.maketrans("+-", "-+")
+"""For a random start: the word with preferred and dispreferred exchanged."""
+
+_LONGEST_NAME = 200  # characters: it is the name of a folder
 
 OPTIMIZERS = tuple(name for name, entry in catalogue.OPTIMIZERS.items() if "max_norm" not in entry.options)
 """The optimizers of arms, by the names of the numerics; an arm says apart where it clips."""
@@ -55,34 +65,38 @@ sum          no average
 """
 
 
+@cache
+def _parsed(word: str) -> Word:
+    return grammar.parse(word)
+
+
 @checked("arm")
 class Arm:
     """A way to make an update.
 
     Attributes:
         name: The name in records and reports.
-        update: Whether the two halves make one update of the rule together, or one after the other.
-        first: The half that a sequential update begins with. "random" tosses a coin that all arms of a seed share.
-        sides: Whether the dispreferred half takes part.
-        rate: The step of the rule in units of the learning rate.
+        word: The steps, in the grammar of `console.grammar`: "+-" one half after the other, "(+-)" one step on the mean
+            of both. The solutions of a half are split over its letters. Within brackets gradients are averaged.
+        start: Whether the word is stepped as it is written, or a coin that all arms of a seed share exchanges + and -.
+        rate: The step of the rule in units of the learning rate, as in `step_of`.
         optimizer: The rule. `frozen-adamw` divides by the root of a second moment that is measured once, at the start,
             from the gradients of both halves.
-        clipping: Of the global norm: none; of the gradient that the rule gets; or of the gradient of each half before
-            the two are added. In a sequential update the last two are the same.
+        clipping: Of the global norm: none; of the gradient that the rule gets; or of the gradient of each letter before
+            they are averaged. Without brackets the last two are the same.
         decay: Whether decoupled weight decay comes with every step of the rule, or is scaled so that all arms decay
             alike per update.
         reduction: The average that the loss of a half is.
         term: The strength of an explicit term: c grad(g+ . g-) is added to the gradient, with c = -term * eta/8. The
             value 1 adds the drift that a random start gives sequential gradient descent at eta/2 (claim
             `two-optimizer-steps`: eta^2/8), the value 2 that of eta/sqrt2; negative values subtract it. For
-            accumulated updates only.
+            the words (+-) and (-+) only.
     """
 
     name: str
-    update: Literal["accumulated", "sequential"]
-    first: Literal["+", "-", "random"] = "+"
-    sides: Literal["both", "preferred"] = "both"
-    rate: Rate = "eta"
+    word: str
+    start: Literal["word", "random"] = "word"
+    rate: str = "eta"
     optimizer: str = "adamw"
     clipping: Literal["none", "update", "step"] = "none"
     decay: Literal["step", "update"] = "step"
@@ -90,53 +104,83 @@ class Arm:
     term: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.name or not all(letter.isalnum() or letter in "-+=.,_" for letter in self.name):
-            raise ValueError(f"arm.name must be of letters, digits and -+=.,_; got {self.name!r}.")
+        if not self.name or not all(letter.isalnum() or letter in "-+=.,_()" for letter in self.name):
+            raise ValueError(f"arm.name must be of letters, digits and -+=.,_(); got {self.name[:60]!r}.")
+        if len(self.name) > _LONGEST_NAME:
+            raise ValueError(f"arm.name must have at most {_LONGEST_NAME} characters; got {len(self.name)}.")
+        counts = self.counts
+        if unknown := [name for name in counts if name not in LETTERS]:
+            letters = ", ".join(f"{letter} ({meaning})" for letter, meaning in LETTERS.items())
+            raise ValueError(f"arm.word must have the letters {letters}; got {unknown[0][:60]!r}.")
+        if not self.sides:
+            raise ValueError(f"arm.word must step a half, + or -; got {self.word[:60]!r}.")
+        step_of(self.rate)
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"arm.optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer[:60]!r}."
                 f"{nearest(self.optimizer, OPTIMIZERS)}"
             )
-        if self.term and (self.update != "accumulated" or self.sides != "both"):
+        if self.start == "random" and counts["+"] != counts["-"]:
             raise ValueError(
-                f"arm.term must be 0 unless the update is accumulated from both sides; got {self.term} for {self.name}."
+                f"arm.start must be word unless the word has as many + as -, to be exchanged; got {self.start} for "
+                f"{self.word[:60]}."
             )
-        if self.update == "accumulated" and self.rate != "eta":
+        if self.term and self.word not in ("(+-)", "(-+)"):
             raise ValueError(
-                f"arm.rate must be eta for an accumulated update, whose step it is measured in; got {self.rate}."
+                f"arm.term must be 0 unless the update is accumulated from both sides, as in (+-); got {self.term:g} "
+                f"for {self.name}."
             )
-        if self.update == "sequential" and self.sides != "both":
-            raise ValueError("arm.sides must be both for a sequential update: one side alone has nothing to follow.")
+
+    @property
+    def counts(self) -> Counter[str]:
+        """The number of steps of the word on each loss."""
+        return Counter(step.name for step in _parsed(self.word).steps)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The halves that take part."""
+        return tuple(side for side in "+-" if self.counts[side])
 
     @property
     def num_steps(self) -> int:
         """Steps of the rule per update."""
-        return 2 if self.update == "sequential" else 1
+        return len(_parsed(self.word).updates)
+
+    @property
+    def is_accumulated(self) -> bool:
+        """Whether an update is one step of the rule."""
+        return self.num_steps == 1
 
     @property
     def step(self) -> float:
-        """The step of the rule in units of the learning rate."""
-        return RATES[self.rate]
+        """The step of the rule in units of the learning rate, for a step of scale 1."""
+        return step_of(self.rate, self.num_steps)
+
+    @property
+    def length(self) -> float:
+        """The sum of the steps of the rule in an update, in units of the learning rate; within brackets the mean."""
+        means = [sum(step.scale for step in update) / len(update) for update in _parsed(self.word).updates]
+        return float(sum(means)) * self.step
 
     @property
     def needs_second_moment(self) -> bool:
         """Whether the optimizer is built from a second moment that is measured at the start."""
         return catalogue.OPTIMIZERS[self.optimizer].needs_second_moment
 
-    @property
-    def side_weight(self) -> float:
-        """The weight of the loss of each half: an accumulated update is of their mean."""
-        return 0.5 if self.update == "accumulated" and self.sides == "both" else 1.0
 
-
-KEYS = tuple(field.name for field in fields(Arm) if field.name != "name")  # pyright: ignore[reportArgumentType]
+KEYS = tuple(field.name for field in fields(Arm) if field.name not in ("name", "word"))  # pyright: ignore[reportArgumentType]
 """The keys that change an arm."""
 
+_IN_WORDS = {
+    "rate": f"a number or fraction: 0.4, 1/3, eta/2, eta/sqrt2; or {SQUARE_ROOT_RULE}",
+    "optimizer": ", ".join(OPTIMIZERS),
+    "term": "a number",
+}
 CHOICES = MappingProxyType(
     {
-        key: ", ".join(OPTIMIZERS if key == "optimizer" else map(str, get_args(kind))) or "a number"
+        key: _IN_WORDS.get(key) or ", ".join(map(str, get_args(kind)))
         for key, kind in get_type_hints(Arm).items()
-        if key != "name"
+        if key in KEYS
     }
 )
 """The values of each key, for the help of the commands."""
@@ -172,13 +216,14 @@ class Hyperparams:
 def scaled_hyperparams(arm: Arm, hyperparams: Hyperparams) -> Hyperparams:
     """The numbers as this arm uses them: rescaled under the full square-root rule, and with its own weight decay.
 
-    Source: Malladi et al. 2022 (2205.10287), the rule for a batch of half the size; claim `lr-match`.
+    Source: Malladi et al. 2022 (2205.10287), the rule for a batch of 1/num_steps of the size; claim `lr-match`.
     """
     own = hyperparams
-    if arm.rate == "sqrt-rule":
-        own = replace(own, b1=1 - (1 - own.b1) / 2, b2=1 - (1 - own.b2) / 2, eps=own.eps * sqrt(2))
+    if arm.rate == SQUARE_ROOT_RULE:
+        share = 1 / arm.num_steps
+        own = replace(own, b1=1 - share * (1 - own.b1), b2=1 - share * (1 - own.b2), eps=own.eps / sqrt(share))
     if arm.decay == "update":
-        own = replace(own, weight_decay=own.weight_decay / (arm.num_steps * arm.step))
+        own = replace(own, weight_decay=own.weight_decay / arm.length)
     return own
 
 
@@ -187,51 +232,76 @@ def term_coefficient(arm: Arm, learning_rate: float) -> float:
     return -arm.term * learning_rate / 8
 
 
-_SEQUENTIAL = Arm("sequential", "sequential", rate="eta/sqrt2")
+_SEQUENTIAL = Arm("sequential", "+-", rate="eta/sqrt2")
 _TABLE: tuple[tuple[Arm, str], ...] = (
-    (Arm("accumulated", "accumulated"), "one step on the mean of both halves, rate eta"),
+    (Arm("accumulated", "(+-)"), "one step on the mean of both halves, rate eta"),
     (_SEQUENTIAL, "preferred, then dispreferred, rate eta/sqrt(2)"),
     (replace(_SEQUENTIAL, name="sequential-matched", rate="eta/2"), "rate eta/2: gradient descent matches to order 1"),
     (replace(_SEQUENTIAL, name="sequential-full-rate", rate="eta"), "rate eta"),
     (replace(_SEQUENTIAL, name="sequential-sqrt-rule", rate="sqrt-rule"), "eta/sqrt(2), Adam's numbers rescaled"),
-    (replace(_SEQUENTIAL, name="sequential-minus-first", first="-"), "dispreferred, then preferred"),
-    (replace(_SEQUENTIAL, name="sequential-random-start", first="random"), "a coin says which half is first"),
-    (Arm("accumulated-plus-term", "accumulated", term=2.0), "with the term that sequential adds, explicitly"),
-    (Arm("accumulated-minus-term", "accumulated", term=-2.0), "with its opposite"),
-    (Arm("preferred-only", "accumulated", sides="preferred"), "without the dispreferred half"),
+    (replace(_SEQUENTIAL, name="sequential-minus-first", word="-+"), "dispreferred, then preferred"),
+    (replace(_SEQUENTIAL, name="sequential-random-start", start="random"), "a coin says which half is first"),
+    (Arm("accumulated-plus-term", "(+-)", term=2.0), "with the term that sequential adds, explicitly"),
+    (Arm("accumulated-minus-term", "(+-)", term=-2.0), "with its opposite"),
+    (Arm("preferred-only", "+"), "without the dispreferred half"),
 )
 BY_NAME = MappingProxyType({arm.name: arm for arm, _ in _TABLE})
-"""The arms by name. The post's two are `accumulated` and `sequential`."""
+"""Names for words. The post's two are `accumulated` and `sequential`."""
 MEANINGS = MappingProxyType({arm.name: meaning for arm, meaning in _TABLE})
 """One line for each arm, for the help of the commands."""
 
+_CHANGE = re.compile(r"[:,]\s*(?=(?:[A-Za-z_]\w*\s*(?:=|,|$)|$))")  # before a key; a scale is a number
+_FOLDER = str.maketrans("/:;", "-=,")  # what a name of a folder should not have
+
 
 def parse(text: str) -> Arm:
-    """An arm from `name` or `name:key=value,...`, such as "sequential:optimizer=sgd,rate=eta/2".
+    """An arm from `NAME`, `WORD`, `NAME:key=value,...` or `WORD:key=value,...`, such as "+-+-:optimizer=sgd,rate=1/4".
 
-    Its name is then the name with the changed keys, so that two arms never share one.
+    Its name is the name or the word with the changed keys, so that two arms never share one.
 
     Raises:
-        ValueError: If there is no such arm or key, or a value is not one of those allowed.
+        ValueError: If there is no such arm or key, the word cannot be read, or a value is not one of those allowed.
     """
-    name, _, changes = text.partition(":")
-    if name not in BY_NAME:
-        raise ValueError(
-            f"arm must be one of {', '.join(BY_NAME)}; got {name[:60]!r}.{nearest(name, BY_NAME)} Change one with "
-            f"{next(iter(BY_NAME))}:key=value."
-        )
+    name, *changes = (part.strip() for part in _CHANGE.split(text))
+    base = BY_NAME.get(name) or of_word(name)
     changed: dict[str, str | float] = {}
-    for item in filter(None, changes.split(",")):
+    for item in filter(None, changes):
         key, _, value = (part.strip() for part in item.partition("="))
         if key in changed:
             raise ValueError(f"arm must be changed by each key once; got {key!r} twice.")
         if key not in KEYS:
-            raise ValueError(f"arm must be changed by keys among {', '.join(KEYS)}; got {key!r}.{nearest(key, KEYS)}")
+            raise ValueError(
+                f"arm must be changed by keys among {', '.join(KEYS)}; got {key!r}.{nearest(key, KEYS)} Its steps are "
+                "its word: +-, -+, (+-)."
+            )
         changed[key] = _number(value) if key == "term" else value
-    arm = replace(BY_NAME[name], **changed)
-    differing = [key for key in changed if getattr(arm, key) != getattr(BY_NAME[name], key)]
-    suffix = ",".join(f"{key}={getattr(arm, key)}".replace("/", "-") for key in differing)
-    return replace(arm, name=f"{name}+{suffix}") if suffix else arm
+    arm = replace(base, **changed)
+    differing = [key for key in changed if getattr(arm, key) != getattr(base, key)]
+    suffix = ",".join(f"{key}={getattr(arm, key)}" for key in differing).translate(_FOLDER)
+    joint = "+" if base.name in BY_NAME else ","
+    return replace(arm, name=f"{base.name}{joint}{suffix}") if suffix else arm
+
+
+def of_word(text: str) -> Arm:
+    """The arm of a word, at rate eta.
+
+    Raises:
+        ValueError: If the word cannot be read, or is none of an arm.
+    """
+    if not re.match(r"k*[^A-Za-z]|k+$", text):  # nothing that begins like a word
+        raise ValueError(_no_arm(text))
+    try:
+        word = str(grammar.parse(text))
+    except ValueError as error:
+        raise ValueError(str(error).replace("schedule must", "arm.word must")) from None
+    return Arm(word.translate(_FOLDER), word)
+
+
+def _no_arm(text: str) -> str:
+    return (
+        f"arm must be one of {', '.join(BY_NAME)}, or a word of steps such as +-+- or (+-)(+-); got {text[:60]!r}."
+        f"{nearest(text, BY_NAME)} Change one with {next(iter(BY_NAME))}:key=value."
+    )
 
 
 def _number(text: str) -> float | str:

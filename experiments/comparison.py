@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import arms
+from experiments import arms, rates
 from experiments.arms import Arm, Hyperparams
 from experiments.comparison_records import AlignmentColumns, Attribution, Cause, Twin
 from experiments.config import Config
@@ -24,11 +24,12 @@ from experiments.model.llama import Params
 from experiments.model.loading import Show
 from experiments.records import CHECKPOINTS
 from experiments.training import arm_update, checkpoint, inputs, train_step
+from experiments.training.arm_update import Objective
 from experiments.training.batches import PairBatch
 from numerics import attribution, catalogue, convergence, optimizers, schedules, updates
 from numerics.epoch import Epoch
 from numerics.losses import Losses, require_finite
-from numerics.types import LossFn, Scalar
+from numerics.types import Scalar
 
 __all__ = ["Setup", "attribute", "compare", "load_setup"]
 
@@ -42,9 +43,9 @@ class Setup(NamedTuple):
         params: The parameters of the checkpoint.
         state: The optimizer's state there.
         batch: The batch of the run's next update.
-        loss: The negative log-likelihood, with log-probabilities as aux.
+        start: The parameters at the start of the run.
+        objective: The losses of the halves.
         hyperparams: The numbers of the optimizer.
-        accumulated: The arm of the accumulated update.
         sequential: The arm of the sequential update.
         model: The name of the model.
         update: Updates made before.
@@ -53,22 +54,26 @@ class Setup(NamedTuple):
     params: Params
     state: optax.OptState
     batch: PairBatch
-    loss: LossFn
+    start: Params
+    objective: Objective
     hyperparams: Hyperparams
-    accumulated: Arm
     sequential: Arm
     model: str
     update: int
 
-    def epoch(self, arm: Arm) -> Epoch:
-        """The update of an arm; the halves have the order of the sequential arm in both."""
+    def epoch(self) -> Epoch:
+        """The steps of the sequential arm; the accumulated update reads the gradients of all of them at the start."""
         return Epoch(
-            arm_update.losses_of(arm, 0.0, self.loss, self.batch),
-            arm_update.schedule_of(self.sequential, is_plus_first=True),
-            arm_update.optimizer(arm, self.hyperparams),
+            arm_update.losses_of(self.sequential, 0.0, self.objective, self.batch, self.start),
+            arm_update.schedule_of(self.sequential, is_as_written=True),
+            arm_update.optimizer(self.sequential, self.hyperparams),
             self.params,
             self.state,
         )
+
+    def halves(self) -> Losses:
+        """L- and L+ of the whole halves, numbered 0 and 1."""
+        return arm_update.losses_of(replace(self.sequential, word="+-"), 0.0, self.objective, self.batch, self.start)
 
 
 def load_setup(
@@ -77,8 +82,8 @@ def load_setup(
     optimizer: str,
     update: int | None,
     num_pairs: int | None,
-    rate: arms.Rate,
-    first: str,
+    rate: str | None,
+    word: str | None,
     show: Show,
 ) -> Setup:
     """Loads a checkpoint of a run and the batch of its next update.
@@ -90,8 +95,8 @@ def load_setup(
         update: The checkpoint after this many updates; the newest whole one if None. 0 is the start of the run, which
             needs no checkpoint.
         num_pairs: The pairs in a half; those of the run if None.
-        rate: The rate of the sequential arm.
-        first: The half that the sequential arm begins with.
+        rate: The rate of the sequential arm; 1/m for m steps of the rule if None, the match at first order.
+        word: The word of the sequential arm; that of the run, without brackets around all of it, if None.
         show: The display of progress.
 
     Raises:
@@ -119,22 +124,34 @@ def load_setup(
         number, (state, _) = update, checkpoint.load(place / f"{update:08}", like)
     else:
         number, state = 0, like
-    # Clipping has a kink, and what it does is first order: it is left out of both arms.
-    plain = replace(config.arm, optimizer=optimizer, clipping="none", term=0.0, sides="both", update="accumulated",
-                    rate="eta")  # fmt: skip
-    accumulated = replace(plain, name="accumulated")
-    sequential = replace(plain, name="sequential", update="sequential", rate=rate, first=first)
+    # Clipping has a kink, and what it does is first order: it is left out.
+    own = config.arm.word if not config.arm.is_accumulated else config.arm.word.strip("()")
+    arm = arms.of_word(word or (own if len(own) > 1 else "+-"))
+    if arm.is_accumulated:
+        raise ValueError(f"--word must have several steps of the rule, to be compared with one; got {arm.word}.")
+    if rate == rates.SQUARE_ROOT_RULE:
+        raise ValueError(f"--rate must be a number or a fraction, for one rule on both sides; got {rate}.")
+    sequential = replace(
+        config.arm,
+        name="sequential",
+        word=arm.word,
+        start="word",
+        rate=rate or f"1/{arm.num_steps}",
+        optimizer=optimizer,
+        clipping="none",
+        term=0.0,
+    )
     rule_state = state.rule
     if optimizer != config.arm.optimizer or config.arm.clipping == "update":
-        rule_state = train_step.initial_state(accumulated, config.rule, state.params, None).rule
+        rule_state = train_step.initial_state(sequential, config.rule, state.params, None).rule
     source = inputs.batch_source(config, run_inputs)
     return Setup(
         params=state.params,
         state=rule_state,
         batch=sharding.place(source(number, state.params), run_inputs.mesh),
-        loss=inputs.loss_of(config, run_inputs.architecture, run_inputs.mesh),
+        start=run_inputs.params,
+        objective=inputs.objective_of(config, run_inputs.architecture, run_inputs.mesh),
         hyperparams=config.rule,
-        accumulated=accumulated,
         sequential=sequential,
         model=Path(config.model).name,
         update=number,
@@ -144,19 +161,19 @@ def load_setup(
 @jax.jit
 def _sequential(epoch: Epoch, size: Scalar) -> Params:
     """D(size): the sequential displacement in units of its own step; D(0) has frozen gradients."""
-    return updates.unit_displacement(epoch, size, grouping="step", reduction="sum").displacement
+    return updates.unit_displacement(epoch, size, grouping="step", reduction="mean").displacement
 
 
 @jax.jit
 def _accumulated(epoch: Epoch) -> Params:
     """The accumulated displacement in units of eta; its gradients are all read at the start."""
-    return updates.unit_displacement(epoch, 0.0, grouping="schedule", reduction="sum").displacement
+    return updates.unit_displacement(epoch, 0.0, grouping="schedule", reduction="mean").displacement
 
 
 @jax.jit
 def _derivative(epoch: Epoch) -> Params:
     """D'(0)."""
-    return updates.series(epoch, grouping="step", reduction="sum", order=2)[1]
+    return updates.series(epoch, grouping="step", reduction="mean", order=2)[1]
 
 
 @jax.jit
@@ -212,10 +229,10 @@ def compare(
         FloatingPointError: If a derivative or a displacement is not finite.
     """
     rate = setup.sequential.step
-    epoch = setup.epoch(setup.sequential)
+    epoch = setup.epoch()
     total = 4 + num_halvings + 1 + _NUM_BELOW
     with show("updates both ways", total, "readings") as advance:
-        frozen, accumulated = _sequential(epoch, jnp.float32(0)), _accumulated(setup.epoch(setup.accumulated))
+        frozen, accumulated = _sequential(epoch, jnp.float32(0)), _accumulated(epoch)
         advance(2)
         slope, mirrored = _derivative(epoch), _derivative(replace(epoch, schedule=schedules.reverse(epoch.word)))
         require_finite((frozen, accumulated, slope, mirrored), updates.NOT_FINITE)
@@ -269,7 +286,7 @@ def compare(
             "update": setup.update,
             "num_pairs": len(setup.batch.preferred.lengths),
             "rate": setup.sequential.rate,
-            "schedule": "+-" if setup.sequential.first == "+" else "-+",
+            "schedule": setup.sequential.word,
             **{name: column.tolist() for name, column in columns.items()},
             "fits": {
                 name: {"order": fit.order, "theory": fit.theory, "verdict": fit.verdict, "reason": fit.reason}
@@ -281,14 +298,14 @@ def compare(
     on_gap(twin)
     if not has_alignment:
         return twin
-    alignment = _alignments(epoch, frozen, slope, accumulated, rate, rates, show)
+    alignment = _alignments(epoch, setup.halves(), frozen, slope, accumulated, rate, rates, show)
     return twin.model_copy(update={"alignment": alignment})
 
 
 def _along(losses: Losses, params: Params, direction: Params, size: Scalar) -> Scalar:
     """g+ . g- at a place along a direction."""
     there = updates.displaced(params, direction, size)
-    minus, plus = (losses.gradient(there, jnp.asarray(side)) for side in (arm_update.MINUS, arm_update.PLUS))
+    minus, plus = (losses.gradient(there, jnp.asarray(side)) for side in (0, 1))
     return jnp.asarray(optax.tree.vdot(minus, plus))
 
 
@@ -311,6 +328,7 @@ def _derivatives(losses: Losses, params: Params, direction: Params) -> tuple[Sca
 
 def _alignments(
     epoch: Epoch,
+    losses: Losses,
     frozen: Params,
     slope: Params,
     accumulated: Params,
@@ -322,7 +340,7 @@ def _alignments(
 
     The prediction for a displacement eta d1 + eta^2 d2 is  eta grad a . d1 + eta^2 (grad a . d2 + a''[d1, d1] / 2).
     """
-    losses, params = epoch.losses, epoch.params
+    params = epoch.params
 
     def unit(way: Params) -> tuple[float, Params]:
         # A displacement per unit of the step may be very long, or very short; one of length zero has no direction.
@@ -366,7 +384,7 @@ def attribute(setup: Setup, learning_rate: float, *, num_warm_up: int = 10) -> A
         num_warm_up: Updates that each arm makes before, with the gradients of this place and batch.
     """
     name, own = setup.sequential.optimizer, setup.hyperparams
-    epoch = setup.epoch(setup.sequential)
+    epoch = setup.epoch()
     gap = attribution.gap(
         epoch.losses,
         epoch.word,

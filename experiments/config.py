@@ -1,5 +1,6 @@
 """The configuration of a run: frozen data, checked on construction, written to and read from config.json."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, field, is_dataclass
 from typing import Annotated, Literal, cast, get_type_hints
@@ -69,12 +70,12 @@ class Config:
         arm: How updates are made.
         learning_rate: eta, the step of an accumulated update.
         num_updates: Updates; each takes one preferred and one dispreferred half.
-        num_pairs: Solutions in a half, n = B/2.
+        num_pairs: Solutions in a half, n = B/2; they are split over the letters of the half in the arm's word.
         max_tokens: Pairs with a text longer than this, prompt and completion together, are left out.
         rule: The numbers of the optimizers.
         seed: Of the order of the data, of the errors in the wrong solutions, and of random starts; of the parameters
             where the model is "tiny".
-        num_parts: Parts of a half whose gradients are added up one after another, to save memory.
+        num_parts: Parts of a letter's solutions whose gradients are added up one after another, to save memory.
         num_problems: Problems of the train split that pairs are made from; all if 0.
         held_out: The share of the rows of preference data that are kept for the probe.
         columns: The names of the columns of preference data, "chosen=NAME,rejected=NAME"; empty for the usual ones.
@@ -118,9 +119,17 @@ class Config:
             raise ValueError(
                 f"config.num_parts must divide num_pairs; got {self.num_parts} for {self.num_pairs} pairs."
             )
-        rows, num_ways = self.num_pairs // self.num_parts, self.mesh.data * self.mesh.fsdp
+        num_letters = math.lcm(*(count for side, count in self.arm.counts.items() if side in self.arm.sides))
+        if self.num_pairs % (self.num_parts * num_letters):
+            raise ValueError(
+                f"config.num_pairs must be a multiple of {self.num_parts * num_letters}, the letters of a half in "
+                f"{self.arm.word} times num_parts; got {self.num_pairs}."
+            )
+        rows, num_ways = self.num_pairs // (self.num_parts * num_letters), self.mesh.data * self.mesh.fsdp
         if rows % num_ways:
-            raise ValueError(f"mesh.data x mesh.fsdp must divide num_pairs / num_parts; got {num_ways} for {rows}.")
+            raise ValueError(
+                f"mesh.data x mesh.fsdp must divide the pairs of a letter's part; got {num_ways} for {rows}."
+            )
         if not self.model or not self.data:
             raise ValueError("config.model and config.data must not be empty.")
 

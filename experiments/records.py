@@ -268,8 +268,22 @@ def value(row: UpdateRow, name: str) -> float | None:
 
 
 def completed_config(content: Mapping[str, object]) -> dict[str, object]:
-    """A stored configuration with the keys that older versions did not have, and did as these values say."""
-    return {"held_out": 0.1, "columns": "", **content}
+    """A stored configuration with the keys that older versions did not have, and did as these values say.
+
+    The word of an arm was three keys: update, first and sides.
+    """
+    completed = {"held_out": 0.1, "columns": "", **content}
+    arm = content.get("arm")
+    if isinstance(arm, Mapping) and "word" not in arm and "update" in arm:
+        update, first, sides = (arm.get(key) for key in ("update", "first", "sides"))
+        word = "+" if sides == "preferred" else "-+" if first == "-" else "+-"
+        kept = {key: value for key, value in arm.items() if key not in ("update", "first", "sides")}
+        completed["arm"] = {
+            **kept,
+            "word": f"({word})" if update == "accumulated" and len(word) > 1 else word,
+            "start": "random" if first == "random" and sides != "preferred" else "word",
+        }
+    return completed
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from math import factorial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -56,10 +56,12 @@ pair      every two steps, whatever the schedule's brackets are
 schedule  all steps
 """
 
-GradientStats: TypeAlias = Callable[[Params, Params], PyTree]
+GradientStats: TypeAlias = Callable[[Params, Any], PyTree]
 """Statistics of the gradient of a step, from it and the sum of the gradients of the steps before it (zero at first).
 
-With their inner product the sum over all steps is sum over b < b' of g_b . g_b': of one pair, g+ . g-.
+With their inner product the sum over all steps is sum over b < b' of g_b . g_b': of one pair, g+ . g-. With
+`has_sums_by_kind` the second argument is a tuple of such sums, one for each kind of loss: their inner products with
+the gradients give those of the sums over kinds, whatever the number of steps.
 """
 
 NOT_FINITE = (
@@ -136,6 +138,7 @@ def unit_displacement(
     reduction: Reduction,
     transform_gradient: Callable[[Params], Params] | None = None,
     gradient_stats: GradientStats | None = None,
+    has_sums_by_kind: bool = False,
 ) -> Update:
     """D(s): the displacement in units of the step size when parameters are read at start + s * (D so far).
 
@@ -151,8 +154,9 @@ def unit_displacement(
         reduction: Whether the gradients of a group are added up or averaged.
         transform_gradient: A function of the gradient of every step before it is accumulated, such as a clip.
         gradient_stats: Statistics of the gradient of every step as it was read; they cost the memory of one more tree.
+        has_sums_by_kind: Whether they get the sum of the gradients before by kind of loss; one tree for each.
     """
-    update = _walk(epoch, read_scale, grouping, reduction, transform_gradient, gradient_stats)
+    update = _walk(epoch, read_scale, grouping, reduction, transform_gradient, gradient_stats, has_sums_by_kind)
     if not is_function_of_rate(epoch.rule):
         return update
     displacement, norms = jax.tree.map(lambda leaf: leaf / read_scale, (update.displacement, update.info.update_norms))
@@ -233,20 +237,29 @@ def check_expansion(epoch: Epoch) -> None:
 
 
 def _check_of_gradients(
-    params: Params, transform_gradient: Callable[[Params], Params] | None, gradient_stats: GradientStats | None
+    params: Params,
+    transform_gradient: Callable[[Params], Params] | None,
+    gradient_stats: GradientStats | None,
+    num_sums: int | None,
 ) -> None:
     """Refuses functions of the gradient that do not return one, or nothing that JAX can keep."""
     like = shapes_of(params)
-    functions = ("transform_gradient", transform_gradient, 1), ("gradient_stats", gradient_stats, 2)
-    for name, function, num_trees in functions:
+    tree = abstract(like)
+    sums = tree if num_sums is None else (tree,) * num_sums
+    takes = "2 trees" if num_sums is None else f"a tree and a tuple of {num_sums}"
+    functions = (
+        ("transform_gradient", transform_gradient, (tree,), "1 tree"),
+        ("gradient_stats", gradient_stats, (tree, sums), takes),
+    )
+    for name, function, arguments, what in functions:
         if function is None:
             continue
         try:
-            out = traced(function, *[abstract(like)] * num_trees)
+            out = traced(function, *arguments)
         except Exception as error:
             raise TypeError(
-                f"{name} must take {num_trees} tree{'s' * (num_trees > 1)} like params and return arrays; "
-                f"got {type(error).__name__}: {checks.first_line(error)}"
+                f"{name} must take {what} like params and return arrays; got {type(error).__name__}: "
+                f"{checks.first_line(error)}"
             ) from error
         if name == "transform_gradient" and shapes_of(out) != like:
             raise TypeError(f"{name} must return a gradient of the structure, shapes and dtypes of params; got {out}.")
@@ -259,10 +272,12 @@ def _walk(
     reduction: Reduction,
     transform_gradient: Callable[[Params], Params] | None = None,
     gradient_stats: GradientStats | None = None,
+    has_sums_by_kind: bool = False,
 ) -> Update:
     """The steps; in units of the step size unless the rule is a function of it."""
     losses, schedule, rule, params, state = epoch.losses, epoch.word, epoch.rule, epoch.params, epoch.state
-    _check_of_gradients(params, transform_gradient, gradient_stats)
+    num_sums = len(losses.counts) if has_sums_by_kind else None
+    _check_of_gradients(params, transform_gradient, gradient_stats, num_sums)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     read_scale = jnp.asarray(read_scale, dtype)
     if state is None:
@@ -273,12 +288,21 @@ def _walk(
     def rule_update(rate: Scalar, gradient: Params, state: optax.OptState, here: Params) -> tuple:
         return at_rate(rule, rate).update(gradient, state, here)
 
-    def one_step(here: Params, before: Params | None, number: Array) -> tuple[Params, Params | None, tuple]:
-        """The gradient of one step, the sum of all so far, and the readings."""
+    ends = np.cumsum(losses.counts)  # of the numbers of the losses of each kind
+
+    def with_gradient(before: PyTree, gradient: Params, number: Array) -> PyTree:
+        """The sum of all gradients so far, or those of each kind."""
+        if num_sums is None:
+            return displaced(before, gradient)
+        kind = jnp.sum(number >= jnp.asarray(ends))
+        return tuple(displaced(total, gradient, (kind == place).astype(dtype)) for place, total in enumerate(before))
+
+    def one_step(here: Params, before: PyTree, number: Array) -> tuple[Params, PyTree, tuple]:
+        """The gradient of one step, the sums so far, and the readings."""
         value, gradient, aux = losses.value_gradient_and_aux(here, number)
         stats = None
         if gradient_stats is not None:
-            stats, before = gradient_stats(gradient, before), displaced(before, gradient)
+            stats, before = gradient_stats(gradient, before), with_gradient(before, gradient, number)
         return gradient if transform_gradient is None else transform_gradient(gradient), before, (value, aux, stats)
 
     def one_group(carry: tuple, group: tuple[Array, Array]) -> tuple:
@@ -308,7 +332,7 @@ def _walk(
         norms = optax.tree.norm(gradient), optax.tree.norm(update) * update_scale
         return (displaced(reached, update, update_scale), state, before), (readings, *norms)
 
-    carry = zero, state, None if gradient_stats is None else zero
+    carry = zero, state, None if gradient_stats is None else zero if num_sums is None else (zero,) * num_sums
     parts, start = [], 0
     for size, count in groups(schedule, grouping):
         stop = start + size * count
@@ -320,7 +344,7 @@ def _walk(
     return Update(carry[0], carry[1], Info(values, gradient_norms, update_norms, aux, stats))
 
 
-@contents.compiled(static=("grouping", "reduction", "transform_gradient", "gradient_stats"))
+@contents.compiled(static=("grouping", "reduction", "transform_gradient", "gradient_stats", "has_sums_by_kind"))
 def _update(
     epoch: Epoch,
     step_size: Scalar | float,
@@ -328,8 +352,9 @@ def _update(
     reduction: Reduction,
     transform_gradient: Callable[[Params], Params] | None,
     gradient_stats: GradientStats | None,
+    has_sums_by_kind: bool,
 ) -> Update:
-    update = _walk(epoch, step_size, grouping, reduction, transform_gradient, gradient_stats)
+    update = _walk(epoch, step_size, grouping, reduction, transform_gradient, gradient_stats, has_sums_by_kind)
     if is_function_of_rate(epoch.rule):
         return update
     return update._replace(
@@ -346,6 +371,7 @@ def sequential(
     reduction: Reduction = "sum",
     transform_gradient: Callable[[Params], Params] | None = None,
     gradient_stats: GradientStats | None = None,
+    has_sums_by_kind: bool = False,
 ) -> Update:
     """One update of the rule per step, or per bracket; its gradients are read at the place that the one before reached.
 
@@ -358,10 +384,11 @@ def sequential(
             brackets is the same either way.
         transform_gradient: A function of every gradient before the rule receives it; compiled with the rule.
         gradient_stats: Statistics of every gradient as it was read, for `info.stats`; compiled with the rule.
+        has_sums_by_kind: Whether they get the sum of the gradients before by kind of loss.
 
     Source: claim `m-step`; Smith, Dherin, Barrett & De 2021, section 2.2.
     """
-    return _update(epoch, step_size, "step", reduction, transform_gradient, gradient_stats)
+    return _update(epoch, step_size, "step", reduction, transform_gradient, gradient_stats, has_sums_by_kind)
 
 
 @checks.arguments
@@ -373,6 +400,7 @@ def accumulated(
     reduction: Reduction,
     transform_gradient: Callable[[Params], Params] | None = None,
     gradient_stats: GradientStats | None = None,
+    has_sums_by_kind: bool = False,
 ) -> Update:
     """One update of the rule for all steps of the schedule, for every two, or for every k, read at one place.
 
@@ -391,4 +419,4 @@ def accumulated(
     else:
         epoch = replace(epoch, schedule=schedules.grouped(epoch.word, per))
     groups(epoch.word, grouping)
-    return _update(epoch, step_size, grouping, reduction, transform_gradient, gradient_stats)
+    return _update(epoch, step_size, grouping, reduction, transform_gradient, gradient_stats, has_sums_by_kind)

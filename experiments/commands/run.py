@@ -31,7 +31,12 @@ presets:
 
 arms (default: the post's two, accumulated and sequential):
 {_table(arms.MEANINGS)}
-An arm is changed by keys: "sequential-matched:optimizer=sgd". Keys and values:
+or a word of steps, for which these are names: + descends on the preferred half,
+- ascends on the dispreferred one, k descends on the divergence from the start;
+brackets average gradients, a number behind a colon is a scale: "+-+-",
+"(+-)(+-)", "+-k:0.1" (docs/words.md). The solutions of a half are split over
+its letters. An arm is changed by keys: "+-+-:rate=1/4,optimizer=sgd". Keys and
+values:
 {_table(arms.CHOICES)}
 
 --set changes any other value: num_updates, num_pairs, learning_rate, rule.b2,
@@ -126,7 +131,7 @@ def _print_memory(config: Config) -> None:
     terminal = Terminal()
     terminal.print(
         f"{config.preset}: {parameters.count(architecture):,} parameters"
-        f"{', as published' if is_published else ''}; {config.arm.update} updates, {config.arm.optimizer}; "
+        f"{', as published' if is_published else ''}; updates {config.arm.word}, {config.arm.optimizer}; "
         f"{config.num_pairs} pairs of up to {config.max_tokens} tokens in {config.num_parts} "
         f"part{'s' if config.num_parts > 1 else ''}; mesh data {mesh.data} x fsdp {mesh.fsdp} x tensor {mesh.tensor}, "
         f"{num_devices} device{'s' if num_devices > 1 else ''}"
@@ -199,7 +204,7 @@ def run(
         wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, values)
         if dry_run:
             # Arms differ by their optimizer's moments; one table of each kind says it all.
-            for one in {(c.arm.optimizer, c.arm.update): c for c in wanted}.values():
+            for one in {(c.arm.optimizer, c.arm.word): c for c in wanted}.values():
                 _print_memory(one)
             return 0
     if data is None and preset != "tiny" and wanted[0].data == "generated":

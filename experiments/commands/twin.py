@@ -1,7 +1,7 @@
 """`python -m experiments twin`: one accumulated and one sequential update of a real model, predicted and measured."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from console.command import CallError, call_errors, command, option
 from console.values import input_folder, number, whole
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["twin"]
 
-# A twin needs an optimizer that is built by its name alone, and a rate of the first order.
+# A twin needs an optimizer that is built by its name alone.
 OPTIMIZERS = tuple(name for name in arms.OPTIMIZERS if name in catalogue.NAMED_OPTIMIZERS)
-RATES = tuple(name for name in arms.RATES if name != "sqrt-rule")
 
 _EPILOG = """\
 At a checkpoint of RUN, from the same parameters and the same state of the
 optimizer, one update is made both ways over a range of learning rates eta:
-accumulated on the mean of both halves, step eta; sequential, step --rate. The
+accumulated on the mean of all gradients of --word, step eta; sequential, its
+steps one after another, each --rate. The
 gap between the two displacements is predicted in powers of eta,
   first order   both with gradients frozen at the start
   second order  a forward derivative in the step, split by reversing the order:
@@ -39,6 +39,7 @@ FILE is twin-OPTIMIZER.json in RUN's folder unless given; `report` draws it.
 examples:
   python -m experiments twin runs/smollm2/sequential/seed-0
   python -m experiments twin runs/tiny/accumulated/seed-0 --optimizer sgd
+  python -m experiments twin runs/tiny/accumulated/seed-0 --word "(+-)(-+)"
 
 exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 """
@@ -54,8 +55,13 @@ def twin(
         option("the checkpoint after K updates; 0: the start, which needs none (default: the newest)", "K", whole(0)),
     ] = None,
     optimizer: Annotated[str | None, option("default: the run's own;", "NAME", choices=OPTIMIZERS)] = None,
-    rate: Annotated[arms.Rate, option("of the sequential update:", "RATE", choices=RATES)] = "eta/2",
-    first: Annotated[Literal["+", "-"], option("that the sequential update begins with:", "SIDE")] = "+",
+    word: Annotated[
+        str | None, option("of the sequential update (default: the run's, without brackets around it)", "WORD")
+    ] = None,
+    rate: Annotated[
+        str | None,
+        option("of its steps: 1/3, 0.4, eta/sqrt2 (default: 1/m for m steps, as far as the accumulated one)", "RATE"),
+    ] = None,
     pairs: Annotated[int | None, option("solutions in a half (default: the run's)", "N", whole(1))] = None,
     largest: Annotated[
         float | None,
@@ -87,7 +93,7 @@ def twin(
         if name not in OPTIMIZERS:
             raise ValueError(f"--optimizer must be given for a run of {name}: one of {', '.join(OPTIMIZERS)}.")
         path = out or folder / f"twin-{name}.json"
-        setup = comparison.load_setup(run_config, folder, name, update, pairs, rate, first, progress)
+        setup = comparison.load_setup(run_config, folder, name, update, pairs, rate, word, progress)
 
         def report(result: "Twin") -> None:
             _report(terminal, result)

@@ -112,20 +112,20 @@ def _of_optimizers(arms: Sequence[Arm]) -> Iterator[Limit]:
 
 def _of_arms(arms: Sequence[Arm]) -> Iterator[Limit]:
     for kind in ("accumulated", "sequential"):
-        if not any(arm.config.update == kind for arm in arms):
+        if not any(getattr(arm.config, f"is_{kind}") for arm in arms):
             yield Limit(f"no-{kind}", f"No {kind} arm: there is nothing to compare with.")
-    sequential = [arm.config for arm in arms if arm.config.update == "sequential"]
+    sequential = [arm.config for arm in arms if arm.config.is_sequential]
     for optimizer in sorted({str(config.optimizer) for config in sequential}):
-        rates = {str(config.rate) for config in sequential if str(config.optimizer) == optimizer}
-        farther = sorted(rates.intersection(_FARTHER))
-        if farther and "eta/2" not in rates:
+        own = [config for config in sequential if str(config.optimizer) == optimizer]
+        farther = sorted({str(config.rate) for config in own}.intersection(_FARTHER))
+        if farther and not any(config.is_matched for config in own):
             yield Limit(
                 "no-first-order-match",
                 f"Sequential {optimizer} is shown at {listed(farther)} and not at eta/2: the first-order match is "
                 "missing. At eta/sqrt2 sequential gradient descent moves √2 times as far as an accumulated step on "
                 "the mean (claim lr-match).",
             )
-    starts = sorted({str(config.first) for config in sequential})
+    starts = sorted({"random" if config.start == "random" else config.word.lstrip("(")[0] for config in sequential})
     if starts and "random" not in starts:
         sides = listed([{"+": "the preferred", "-": "the dispreferred"}.get(start, start) for start in starts])
         yield Limit(
@@ -178,7 +178,7 @@ def _of_batch(arms: Sequence[Arm]) -> Iterator[Limit]:
         "Where both sides of a batch come from the same problems, its inner product is biased by the covariance within "
         f"a pair over n, the number of pairs (here {counts}). {remedy}",
     )
-    if sequential := [arm.label for arm in arms if arm.config.update == "sequential"]:
+    if sequential := [arm.label for arm in arms if arm.config.is_sequential]:
         yield Limit(
             "second-gradient",
             f"Inside an update of {listed(sequential)} the second gradient is read after the first step: the batch's "

@@ -7,11 +7,13 @@ is None.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from experiments import files, records
+from console import grammar
+from experiments import files, rates, records
 from experiments.comparison_records import Attribution, Twin
 from experiments.records import CONFIG, RECORDS, Ending, Header, UpdateRow
 from experiments.typed import fault
@@ -46,10 +48,36 @@ class ArmConfig(_Settings):
     """The arm of a run."""
 
     name: str = Field(min_length=1)
-    update: object = ""
-    first: object = ""
+    word: str = ""
+    start: object = ""
     rate: object = ""
     optimizer: object = ""
+
+    @property
+    def num_steps(self) -> int:
+        """The steps of the rule in an update; 0 where the word cannot be read."""
+        try:
+            return len(grammar.parse(self.word).updates)
+        except ValueError:
+            return 0
+
+    @property
+    def is_accumulated(self) -> bool:
+        """Whether an update is one step of the rule."""
+        return self.num_steps == 1
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether an update is several steps of the rule."""
+        return self.num_steps > 1
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether gradient descent moves as far as in one step on the mean, at first order (claim `lr-match`)."""
+        try:
+            return isclose(rates.step_of(str(self.rate), self.num_steps) * self.num_steps, 1)
+        except ValueError:
+            return False
 
 
 class RunConfig(_Settings):
@@ -316,7 +344,7 @@ def group(runs: Sequence[Run]) -> list[Arm]:
         values = ", ".join(f"{key}={members[0].settings.get(key, 'none')}" for key in differing)
         label = f"{name} ({values})" if values else name
         arms.append(Arm(label, tuple(sorted(members, key=lambda run: (run.seed, run.name)))))
-    return sorted(arms, key=lambda arm: (arm.config.update != "accumulated", arm.label))
+    return sorted(arms, key=lambda arm: (not arm.config.is_accumulated, arm.label))
 
 
 def _shared(run: Run) -> dict[str, object]:

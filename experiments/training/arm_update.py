@@ -4,14 +4,18 @@ The rules are those of `numerics.optimizers` and Optax, at learning rate 1. Noth
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
+from console import grammar
 from experiments import arms
 from experiments.arms import Arm, Hyperparams, scaled_hyperparams
+from experiments.data.tokens import Batch
 from experiments.model import objectives
 from experiments.training.batches import PairBatch
 from numerics import catalogue, losses, optimizers, schedules, updates
@@ -20,10 +24,21 @@ from numerics.losses import Losses
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Params, Scalar
 
-__all__ = ["MINUS", "PLUS", "TERM", "clip_halves", "losses_of", "optimizer", "schedule_of", "update"]
+__all__ = [
+    "Objective",
+    "clip_letters",
+    "first_of",
+    "kinds",
+    "likelihood",
+    "losses_of",
+    "numbers_of",
+    "optimizer",
+    "schedule_of",
+    "update",
+    "weight",
+]
 
-MINUS, PLUS, TERM = 0, 1, 2
-"""Numbers of the losses of an update: L-, L+, and the explicit term."""
+_TERM = "term"  # the name of the loss of an explicit term
 
 
 def optimizer(arm: Arm, hyperparams: Hyperparams, second_moment: Params | None = None) -> optax.GradientTransformation:
@@ -39,14 +54,14 @@ def optimizer(arm: Arm, hyperparams: Hyperparams, second_moment: Params | None =
     return optax.chain(optax.clip_by_global_norm(own.max_norm), rule) if arm.clipping == "update" else rule
 
 
-def clip_halves(arm: Arm, hyperparams: Hyperparams) -> Callable[[Params], Params] | None:
-    """The clip of the gradient of each half before the two are added; None unless the arm clips there.
+def clip_letters(arm: Arm, hyperparams: Hyperparams) -> Callable[[Params], Params] | None:
+    """The clip of the gradient of each letter before they are averaged; None unless the arm clips there.
 
-    The gradient of a half has its weight in their mean, and so has the norm that it is clipped to.
+    Beside an explicit term the halves have their weights in the mean, and so has the norm that they are clipped to.
     """
     if arm.clipping != "step":
         return None
-    clip = optax.clip_by_global_norm(hyperparams.max_norm * arm.side_weight)
+    clip = optax.clip_by_global_norm(hyperparams.max_norm * weight(arm))
 
     def transform(gradient: Params) -> Params:
         clipped, _ = clip.update(gradient, clip.init(gradient))
@@ -55,43 +70,166 @@ def clip_halves(arm: Arm, hyperparams: Hyperparams) -> Callable[[Params], Params
     return transform
 
 
-def losses_of(arm: Arm, learning_rate: float, loss: LossFn, batch: PairBatch) -> Losses:
-    """The losses of one update, numbered L- 0, L+ 1 and the explicit term 2, with the weights that the arm gives them.
+# Losses ---------------------------------------------------------------------------------------------------------------
+
+
+class Objective(NamedTuple):
+    """The losses that an arm steps. Each returns its value and auxiliary arrays with one entry per solution.
+
+    Attributes:
+        plus: L+, a function of the parameters and the preferred half; descended. The loss of a half is the mean over
+            equal parts of it, each with its weights times their number.
+        minus: L-, of the dispreferred half; descended too: to ascend a loss is to descend its negative.
+        third: The loss of the letter k, without auxiliary arrays: a function of the parameters and of a pair, the
+            parameters at the start of the run and both halves. None where there is none.
+    """
+
+    plus: LossFn
+    minus: LossFn
+    third: LossFn | None = None
+
+
+def likelihood(loss: LossFn, third: LossFn | None = None) -> Objective:
+    """The post's objective: descent on a loss of the preferred half, ascent on the same loss of the other."""
+    return Objective(loss, losses.negated(loss), third)
+
+
+def weight(arm: Arm) -> float:
+    """The factor of the losses of the halves: beside an explicit term gradients are added up, else averaged."""
+    return 0.5 if arm.term else 1.0
+
+
+def kinds(arm: Arm) -> tuple[str, ...]:
+    """The names of the kinds of losses: L- and L+, in this order, and a third where the arm has one."""
+    return ("-", "+", *(["k"] if arm.counts["k"] else []), *([_TERM] if arm.term else []))
+
+
+def numbers_of(arm: Arm, side: str) -> range:
+    """The numbers of the losses of a half: one for each of its letters, and one where it takes no part."""
+    minus, plus = (max(arm.counts[side], 1) for side in "-+")
+    return range(minus) if side == "-" else range(minus, minus + plus)
+
+
+def losses_of(arm: Arm, learning_rate: float, objective: Objective, batch: PairBatch, start: Params) -> Losses:
+    """The losses of one update: those of L-, of L+, and of a third kind where there is one.
+
+    The solutions of a half are split over its letters.
 
     Args:
         arm: The arm.
         learning_rate: eta, the unit of the strength of an explicit term.
-        loss: The negative log-likelihood, with log-probabilities as aux.
+        objective: The losses of whole halves.
         batch: The two halves.
+        start: The parameters at the start of the run.
+
+    Raises:
+        ValueError: If the word has the letter k and the objective no third loss.
     """
-    weighted = PairBatch(*(half._replace(weights=half.weights * arm.side_weight) for half in batch))
-    plus, minus = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], weighted)
-    ascended = losses.negated(loss)
-    # A pair also where the preferred half is alone, so that all arms have one structure: no step of it is on L-.
-    pair = losses.pairs(ascended, minus, loss, plus, has_aux=True)
-    if not arm.term:
-        return pair
-    coefficient = arms.term_coefficient(arm, learning_rate)
-    term = objectives.alignment_term(
-        lambda params, batch: loss(params, batch)[0], lambda params, batch: ascended(params, batch)[0]
-    )
+    num_parts = [len(numbers_of(arm, side)) for side in "+-"]
+    num_rows = [_num_rows(half) // number for half, number in zip(batch, num_parts, strict=True)]
+    width = max(num_rows)
+    plus, minus = objective.plus, objective.minus
+    if arm.term or min(num_rows) < width:
+        is_negative = losses.negated(minus) == plus
+        plus, minus = (_Weighted(loss, weight(arm), width) for loss in (plus, minus))
+        if is_negative:  # as such it is traced once
+            minus = losses.negated(plus)
+    # L- is there too where no step is on it, so that all arms have one structure.
+    functions = [minus, plus]
+    stacks: list[object] = [_split(half, number) for half, number in zip(batch, num_parts, strict=True)][::-1]
+    if arm.counts["k"]:
+        if objective.third is None:
+            raise ValueError(f"arm.word must have no letter k where there is no third loss; got {arm.word}.")
+        functions.append(_Beside(objective.third, objective.plus, width))
+        stacks.append((_split(start, 1), _split(batch, 1)))
+    if arm.term:
+        functions.append(_Beside(_Term(objective.plus, objective.minus), objective.plus, width))
+        stacks.append((jnp.full((1,), arms.term_coefficient(arm, learning_rate)), _split(batch, 1)))
+    return Losses(tuple(functions), tuple(stacks), kinds(arm), has_aux=True)
 
-    def term_with_aux(params: Params, batch: tuple) -> tuple[Scalar, Array]:
-        _, kind = jax.eval_shape(loss, params, batch[1])
-        return term(params, batch), jnp.zeros(kind.shape, kind.dtype)
 
-    halves = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], batch)
-    term_batch = (jnp.full((1,), coefficient), *halves)
-    return Losses((*pair.functions, term_with_aux), (*pair.batches, term_batch), ("-", "+", "term"), has_aux=True)
+def _num_rows(half: object) -> int:
+    return len(jax.tree.leaves(half)[0])
 
 
-def schedule_of(arm: Arm, is_plus_first: bool) -> Schedule:
-    """The steps of one update: losses, in their order. `is_plus_first` counts where the start is random."""
-    if arm.sides == "preferred":
-        return schedules.steps([PLUS])
-    plus_first = is_plus_first if arm.first == "random" else arm.first == "+"
-    both = [PLUS, MINUS] if plus_first else [MINUS, PLUS]
-    return schedules.steps([*both, TERM] if arm.term else both)
+def _split(tree: object, number: int) -> object:
+    """Equal parts of the first axis of all leaves, stacked; weights are such that the mean is the whole."""
+    if isinstance(tree, Batch) and number > 1:
+        tree = tree._replace(weights=number * tree.weights)
+    if number == 1:
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], tree)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).reshape(number, -1, *leaf.shape[1:]), tree)
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A loss times a factor; its auxiliary arrays are filled up to a number of rows."""
+
+    loss: LossFn
+    factor: float
+    num_rows: int
+
+    def __call__(self, params: Params, batch: object) -> tuple[Scalar, PyTree]:
+        value, aux = self.loss(params, batch)
+
+        def filled(leaf: Array) -> Array:
+            return jnp.pad(leaf, [(0, self.num_rows - len(leaf)), *[(0, 0)] * (leaf.ndim - 1)])
+
+        return self.factor * value, jax.tree.map(filled, aux)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """A loss of both halves with auxiliary arrays of zeros, as the losses of halves beside it have them."""
+
+    loss: LossFn
+    other: LossFn
+    num_rows: int
+
+    def __call__(self, params: Params, batch: tuple[object, PairBatch]) -> tuple[Scalar, PyTree]:
+        _, aux = jax.eval_shape(self.other, params, batch[1].preferred)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((self.num_rows, *leaf.shape[1:]), leaf.dtype), aux)
+        return self.loss(params, batch), zeros
+
+
+@dataclass(frozen=True)
+class _Term:
+    """c * g+ . g-, for a batch of c and both halves."""
+
+    plus: LossFn
+    minus: LossFn
+
+    def __call__(self, params: Params, batch: tuple[Scalar, PairBatch]) -> Scalar:
+        coefficient, halves = batch
+        term = objectives.alignment_term(
+            lambda params, half: self.plus(params, half)[0], lambda params, half: self.minus(params, half)[0]
+        )
+        return term(params, (coefficient, *halves))
+
+
+# Steps ----------------------------------------------------------------------------------------------------------------
+
+
+def _word(arm: Arm, is_as_written: bool) -> str:
+    return arm.word if is_as_written or arm.start == "word" else arm.word.translate(arms.EXCHANGED)
+
+
+def first_of(arm: Arm, is_as_written: bool) -> str:
+    """The letter that an update begins with."""
+    return grammar.parse(_word(arm, is_as_written)).steps[0].name
+
+
+def schedule_of(arm: Arm, is_as_written: bool) -> Schedule:
+    """The steps of one update: losses, in their order, with their scales and brackets.
+
+    `is_as_written` counts where the start is random: else + and - are exchanged.
+    """
+    word = _word(arm, is_as_written)
+    if arm.term:
+        word = f"({','.join([*word.strip('()'), _TERM])})"
+    counts = [len(numbers_of(arm, side)) for side in "-+"]
+    names = kinds(arm)
+    return schedules.word(word, names, [*counts, *(1 for _ in names[2:])])
 
 
 def update(
@@ -100,8 +238,10 @@ def update(
     learning_rate: float,
     epoch: Epoch,
     gradient_stats: updates.GradientStats | None = None,
+    *,
+    has_sums_by_kind: bool = False,
 ) -> updates.Update:
-    """The update of an arm, by the maps of the numerics; its displacement has leading power 1 of the learning rate.
+    """The update of an arm, by the map of the numerics; its displacement has leading power 1 of the learning rate.
 
     Args:
         arm: The arm.
@@ -109,17 +249,13 @@ def update(
         learning_rate: eta.
         epoch: The losses, the schedule and the rule of the arm, at the place of the update.
         gradient_stats: The measurements of each gradient, as in `numerics.updates`.
+        has_sums_by_kind: Whether they get the gradients before by kind.
     """
-    step_size, transform = learning_rate * arm.step, clip_halves(arm, hyperparams)
-    if arm.update == "sequential":
-        return updates.sequential(
-            epoch, step_size=step_size, transform_gradient=transform, gradient_stats=gradient_stats
-        )
-    return updates.accumulated(
+    return updates.sequential(
         epoch,
-        step_size=step_size,
-        per="schedule",
-        reduction="sum",  # the weights of the halves make it their mean
-        transform_gradient=transform,
+        step_size=learning_rate * arm.step,
+        reduction="sum" if arm.term else "mean",
+        transform_gradient=clip_letters(arm, hyperparams),
         gradient_stats=gradient_stats,
+        has_sums_by_kind=has_sums_by_kind,
     )

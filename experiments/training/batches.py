@@ -167,5 +167,5 @@ def epoch_batches(
 
 
 def coin(seed: int, update: int) -> bool:
-    """Whether this update begins with the preferred half where the start is random; the same in all arms of a seed."""
+    """Whether the word of an update is stepped as it is written where the start is random; for all arms of a seed."""
     return bool(np.random.default_rng([seed, update, 2]).integers(2))

@@ -21,11 +21,12 @@ from experiments.model.llama import Architecture, Params
 from experiments.model.loading import Show
 from experiments.pairs import pair_source
 from experiments.pairs.pair_source import PairSource
-from experiments.training import batches
+from experiments.training import arm_update, batches
+from experiments.training.arm_update import Objective
 from experiments.training.batches import BatchSource, EncodedPair, PairBatch
 from numerics.types import LossFn
 
-__all__ = ["RunInputs", "batch_source", "fingerprint", "load", "loss_of", "mesh_of", "shared_key"]
+__all__ = ["RunInputs", "batch_source", "fingerprint", "load", "loss_of", "mesh_of", "objective_of", "shared_key"]
 
 
 class RunInputs(NamedTuple):
@@ -96,6 +97,11 @@ def loss_of(config: Config, architecture: Architecture, mesh: Mesh | None, num_p
         architecture, compute_dtype=config.compute_dtype, remat=config.remat, mesh=mesh, has_aux=True
     )
     return objectives.in_parts(loss, config.num_parts if num_parts is None else num_parts, has_aux=True)
+
+
+def objective_of(config: Config, architecture: Architecture, mesh: Mesh | None) -> Objective:
+    """The losses that the arm of a configuration steps."""
+    return arm_update.likelihood(loss_of(config, architecture, mesh))
 
 
 def batch_source(config: Config, inputs: RunInputs) -> BatchSource:

@@ -30,7 +30,6 @@ from experiments.model.llama import Architecture
 from experiments.model.loading import Show
 from experiments.records import CHECKPOINTS, RECORDS, Ending, UpdateRow
 from experiments.training import arm_update, batches, checkpoint, inputs, probe, train_step
-from experiments.training.arm_update import PLUS
 from experiments.training.batches import BatchSource, PairBatch
 from experiments.training.inputs import RunInputs
 from experiments.training.probe import Probe
@@ -128,8 +127,8 @@ def run(
         for update in range(rows[-1].update, config.num_updates):
             started = time.perf_counter()
             batch = source(update, state.params)
-            is_plus_first = batches.coin(config.seed, update)
-            moved, info = step(state, run_inputs.params, sharding.place(batch, run_inputs.mesh), is_plus_first)
+            is_as_written = batches.coin(config.seed, update)
+            moved, info = step(state, run_inputs.params, sharding.place(batch, run_inputs.mesh), is_as_written)
             info = jax.tree.map(sharding.on_host, info)
             is_finite = bool(info.is_finite)
             if is_finite:
@@ -142,7 +141,7 @@ def run(
                 {
                     "update": update + 1,
                     **_totals(config, rows[-1], batch),
-                    "first": "+" if arm_update.schedule_of(config.arm, is_plus_first).losses[0] == PLUS else "-",
+                    "first": arm_update.first_of(config.arm, is_as_written),
                     **train_step.quantities(info, batch, groups),
                     **readings,
                     "is_collapsed": is_collapsed,
@@ -176,8 +175,8 @@ def run(
 def _programs(
     config: Config, architecture: Architecture, mesh: Mesh | None
 ) -> tuple[Callable[..., tuple[State, StepInfo]], probe.Programs]:
-    loss = inputs.loss_of(config, architecture, mesh)
-    step = train_step.make_step(config.arm, config.rule, config.learning_rate, loss, mesh)
+    objective = inputs.objective_of(config, architecture, mesh)
+    step = train_step.make_step(config.arm, config.rule, config.learning_rate, objective, mesh)
     return step, probe.programs(inputs.loss_of(config, architecture, mesh, num_parts=1))
 
 
@@ -223,9 +222,9 @@ def _start(config: Config, run_inputs: RunInputs, source: BatchSource) -> State:
     second = None
     if config.arm.needs_second_moment:
         sources = [source(update, run_inputs.params) for update in range(_BATCHES_FOR_FROZEN)]
-        loss = inputs.loss_of(config, run_inputs.architecture, run_inputs.mesh)
+        objective = inputs.objective_of(config, run_inputs.architecture, run_inputs.mesh)
         on_devices = [sharding.place(batch, run_inputs.mesh) for batch in sources]
-        second = train_step.second_moment(loss, run_inputs.params, on_devices)
+        second = train_step.second_moment(objective, run_inputs.params, on_devices)
     return train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
 
 
@@ -295,10 +294,10 @@ def _signals() -> Iterator[Callable[[], bool]]:
 
 def _totals(config: Config, before: UpdateRow, batch: PairBatch) -> dict[str, object]:
     arm = config.arm
-    sides = batch if arm.sides == "both" else batch[:1]
+    sides = [half for side, half in zip("+-", batch, strict=True) if side in arm.sides]
     return {
         "optimizer_steps": before.optimizer_steps + arm.num_steps,
-        "learning_rate_sum": before.learning_rate_sum + arm.num_steps * arm.step * config.learning_rate,
+        "learning_rate_sum": before.learning_rate_sum + arm.length * config.learning_rate,
         "examples": before.examples + sum(len(side.lengths) for side in sides),
         "tokens": (before.tokens or 0) + sum(int(np.sum(side.lengths)) for side in sides),
     }

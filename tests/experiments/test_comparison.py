@@ -32,17 +32,16 @@ def silent(what, total, unit):
 
 
 def bench(optimizer="sgd", first="+", rate="eta/2"):
-    accumulated = arms.parse(f"accumulated:optimizer={optimizer}")
-    sequential = arms.parse(f"sequential:optimizer={optimizer},first={first},rate={rate}")
+    sequential = arms.parse(f"{'+-' if first == '+' else '-+'}:optimizer={optimizer},rate={rate}")
     rule = Hyperparams(b1=0.8, b2=0.9, eps=1e-2, eps_root=1e-2, weight_decay=0.1)
-    state = arm_update.optimizer(accumulated, rule).init(PARAMS)
-    return comparison.Setup(PARAMS, state, HALVES, bag_of_words.loss, rule, accumulated, sequential, "bag", 0)
+    state = arm_update.optimizer(sequential, rule).init(PARAMS)
+    objective = arm_update.likelihood(bag_of_words.loss)
+    return comparison.Setup(PARAMS, state, HALVES, PARAMS, objective, rule, sequential, "bag", 0)
 
 
 def update(optimizer="sgd", first="+"):
     """The sequential update, as the numerics have it."""
-    setup = bench(optimizer, first)
-    return setup.epoch(setup.sequential)
+    return bench(optimizer, first).epoch()
 
 
 def reverse(epoch):
@@ -190,7 +189,10 @@ def test_the_command_on_a_run(made, capfd, monkeypatch):
     [
         (["--update", "7"], "--update must be one of 0, 1, 2; got 7"),
         (["--optimizer", "adaw"], "Did you mean adamw?"),
-        (["--rate", "eta/3"], "Did you mean eta/"),
+        (["--rate", "eta/0"], "arm.rate must be a positive number or fraction, such as 0.4, 1/3"),
+        (["--rate", "sqrt-rule"], "--rate must be a number or a fraction, for one rule on both sides"),
+        (["--word", "(+-)"], "--word must have several steps of the rule, to be compared with one; got (+-)."),
+        (["--word", "+-:optimizer=sgd"], "arm.word must have"),
     ],
 )
 def test_wrong_calls_say_what_there_is(made, arguments, message, capfd):
@@ -221,7 +223,7 @@ def test_a_run_without_checkpoints_is_compared_at_its_start(tmp_path, capfd):
             dispatcher.main(["twin", str(tmp_path), *arguments])
         assert stop.value.code == 2
         assert message in capfd.readouterr().err
-    start = comparison.load_setup(content, tmp_path, "adamw", 0, None, "eta/2", "+", silent)
+    start = comparison.load_setup(content, tmp_path, "adamw", 0, None, "eta/2", "+-", silent)
     params = parameters.init(random_model.ARCHITECTURE, jax.random.key(content.seed))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), start.params, params))
     assert not any(leaf.any() for leaf in jax.tree.leaves(start.state))

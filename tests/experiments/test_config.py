@@ -3,7 +3,6 @@
 import json
 from copy import deepcopy
 from dataclasses import fields, replace
-from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -113,7 +112,7 @@ def test_what_is_no_object_is_refused(whole):
         ({"compute_dtype": "bfloat"}, "Did you mean bfloat16?"),
         ({"remat": "everthing"}, "Did you mean everything?"),
         ({"mesh.fsdp": 0}, "mesh.fsdp must be at least 1; got 0"),
-        ({"mesh.fsdp": 3}, "mesh.data x mesh.fsdp must divide num_pairs / num_parts; got 3 for 4"),
+        ({"mesh.fsdp": 3}, "mesh.data x mesh.fsdp must divide the pairs of a letter's part; got 3 for 4"),
         ({"mesh.fsdp": None}, "mesh.fsdp must be a whole number; got 'None'"),
         ({"measures.probe_pairs": 3}, "measures.probe_pairs must be even"),
         ({"measures.probe_every": -1}, "measures.probe_every must be at least 0"),
@@ -173,14 +172,12 @@ def test_the_rate_of_a_preset_is_the_optimizer_s():
 def test_names_in_the_help_are_those_of_the_modules():
     assert tuple(presets.BY_NAME) == tuple(published.ARCHITECTURES)
     assert set(run._DEFAULT_ARMS) <= set(arms.BY_NAME)
-    known = {field.name: field.type for field in fields(arms.Arm) if field.name != "name"}
+    known = {field.name: field.type for field in fields(arms.Arm) if field.name not in ("name", "word")}
     said = run._EPILOG.split()
     assert set(arms.BY_NAME) <= set(said)
     assert all(any(word.strip(".,:;()") == key for word in said) for key in known)
-    # A twin needs an optimizer that has no state of its own making, and a rate of the first order.
+    # A twin needs an optimizer that has no state of its own making.
     assert set(twin.OPTIMIZERS) == set(arms.OPTIMIZERS) - {"frozen-adamw"}
-    assert set(twin.RATES) == set(arms.RATES) - {"sqrt-rule"}
-    assert set(get_args(arms.Rate)) == set(arms.RATES)
 
 
 # As commands ----------------------------------------------------------------------------------------------------------

@@ -78,5 +78,6 @@ def vector(tree):
 
 def sides_of(info):
     """The measurements of both halves of an update that has both."""
+    assert info.preferred is not None
     assert info.dispreferred is not None
     return info.preferred, info.dispreferred

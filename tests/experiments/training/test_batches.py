@@ -14,7 +14,7 @@ from experiments import arms
 from experiments.arms import Reduction
 from experiments.data import tokens
 from experiments.data.tokens import Encoded
-from experiments.training import batches, train_step
+from experiments.training import arm_update, batches, train_step
 from experiments.training.batches import EncodedPair, PairBatch
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import sides_of, vector
@@ -150,7 +150,7 @@ def test_advantages_go_through_the_same_step():
     asked = []
     source = groups(asked)
     arm = arms.parse("accumulated:optimizer=sgd")
-    step = train_step.make_step(arm, arms.Hyperparams(), 0.2, bag_of_words.loss)
+    step = train_step.make_step(arm, arms.Hyperparams(), 0.2, arm_update.likelihood(bag_of_words.loss))
     state = train_step.initial_state(arm, arms.Hyperparams(), bag_of_words.params(), None)
     _, _, tree = bag_of_words.sides(bag_of_words.halves())
     theta = vector(PARAMS)

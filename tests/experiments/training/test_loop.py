@@ -145,7 +145,7 @@ def compared(names, run_inputs, folder):
             assert row["tokens"] == sum(num_tokens[:update])
             assert row["learning_rate_sum"] == pytest.approx(update * steps * 3e-3, rel=1e-12)
         # At the first update the gradient that is read first is read at the start; an accumulated arm reads both there.
-        is_accumulated = arm.update == "accumulated"
+        is_accumulated = arm.is_accumulated
         equal = [
             key
             for sign, side in (("+", "plus"), ("-", "minus"))
@@ -160,8 +160,8 @@ def compared(names, run_inputs, folder):
         if not is_accumulated:
             other = "loss_minus" if own[1]["first"] == "+" else "loss_plus"
             assert own[1][other] != pytest.approx(reference[1][other], rel=1e-5)
-        if arm.first != "random":
-            assert {row["first"] for row in own[1:]} == {arm.first}
+        if arm.start != "random":
+            assert {row["first"] for row in own[1:]} == {arm.word.strip("()")[0]}
         else:
             assert [row["first"] for row in own[1:]] == ["+-"[not batches.coin(0, n)] for n in range(NUM_UPDATES)]
             assert len({row["first"] for row in own[1:]}) == 2

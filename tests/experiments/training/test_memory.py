@@ -35,7 +35,7 @@ def analysed(c, architecture, monkeypatch):
     params = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), parameters.shapes(architecture))
     state = train_step.initial_state(c.arm, c.rule, params, params if c.arm.optimizer == "frozen-adamw" else None)
     batch = tokens.batch([tokens.Encoded([1], [2])] * c.num_pairs, shape=(c.max_tokens, c.max_tokens))
-    step = train_step.make_step(c.arm, c.rule, c.learning_rate, inputs.loss_of(c, architecture, None))
+    step = train_step.make_step(c.arm, c.rule, c.learning_rate, inputs.objective_of(c, architecture, None))
     with monkeypatch.context() as patch:
         patch.setattr(train_step.jax, "jit", jit)
         with pytest.raises(_CompiledError):
