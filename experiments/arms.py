@@ -14,7 +14,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from console import grammar
+from console import grammar, imports
 from console.grammar import Word
 from console.words import nearest
 from experiments.rates import SQUARE_ROOT_RULE, step_of
@@ -28,6 +28,7 @@ __all__ = [
     "KEYS",
     "LETTERS",
     "MEANINGS",
+    "OBJECTIVES",
     "OPTIMIZERS",
     "Arm",
     "Hyperparams",
@@ -54,6 +55,15 @@ _LONGEST_NAME = 200  # characters: it is the name of a folder
 
 OPTIMIZERS = tuple(name for name, entry in catalogue.OPTIMIZERS.items() if "max_norm" not in entry.options)
 """The optimizers of arms, by the names of the numerics; an arm says apart where it clips."""
+
+OBJECTIVES = MappingProxyType(
+    {
+        "log-likelihood": "descent on -log p of the preferred, ascent on it of the dispreferred solutions",
+        "tapered": "the ascent fades with the ratio to the start, truncated to [0, 1]",
+        "npo": "the ascent is bounded, by negative preference optimisation with beta 0.1",
+    }
+)
+"""The losses of the halves, by the names of `model.text_losses`."""
 
 Reduction = Literal["token-union", "token-half", "sequence", "sum"]
 """The average that the loss of a half is.
@@ -82,6 +92,7 @@ class Arm:
         rate: The step of the rule in units of the learning rate, as in `step_of`.
         optimizer: The rule. `frozen-adamw` divides by the root of a second moment that is measured once, at the start,
             from the gradients of both halves.
+        objective: The losses of the halves: a name of `OBJECTIVES`, or the import path of a function of one's own.
         clipping: Of the global norm: none; of the gradient that the rule gets; or of the gradient of each letter before
             they are averaged. Without brackets the last two are the same.
         decay: Whether decoupled weight decay comes with every step of the rule, or is scaled so that all arms decay
@@ -98,6 +109,7 @@ class Arm:
     start: Literal["word", "random"] = "word"
     rate: str = "eta"
     optimizer: str = "adamw"
+    objective: str = "log-likelihood"
     clipping: Literal["none", "update", "step"] = "none"
     decay: Literal["step", "update"] = "step"
     reduction: Reduction = "token-half"
@@ -119,6 +131,11 @@ class Arm:
             raise ValueError(
                 f"arm.optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer[:60]!r}."
                 f"{nearest(self.optimizer, OPTIMIZERS)}"
+            )
+        if self.objective not in OBJECTIVES and imports.dotted(self.objective) is None:
+            raise ValueError(
+                f"arm.objective must be one of {', '.join(OBJECTIVES)}, or the import path of a function, such as "
+                f"mypackage.losses:mine; got {self.objective[:60]!r}.{nearest(self.objective, OBJECTIVES)}"
             )
         if self.start == "random" and counts["+"] != counts["-"]:
             raise ValueError(
@@ -174,6 +191,7 @@ KEYS = tuple(field.name for field in fields(Arm) if field.name not in ("name", "
 _IN_WORDS = {
     "rate": f"a number or fraction: 0.4, 1/3, eta/2, eta/sqrt2; or {SQUARE_ROOT_RULE}",
     "optimizer": ", ".join(OPTIMIZERS),
+    "objective": f"{', '.join(OBJECTIVES)}, or the path of a function, mypackage.losses:mine",
     "term": "a number",
 }
 CHOICES = MappingProxyType(
@@ -262,10 +280,10 @@ def parse(text: str) -> Arm:
     Raises:
         ValueError: If there is no such arm or key, the word cannot be read, or a value is not one of those allowed.
     """
-    name, *changes = (part.strip() for part in _CHANGE.split(text))
+    name, *changes = (part.strip() for part in _CHANGE.split(text, maxsplit=1))
     base = BY_NAME.get(name) or of_word(name)
     changed: dict[str, str | float] = {}
-    for item in filter(None, changes):
+    for item in filter(None, (part for change in changes for part in change.split(","))):
         key, _, value = (part.strip() for part in item.partition("="))
         if key in changed:
             raise ValueError(f"arm must be changed by each key once; got {key!r} twice.")

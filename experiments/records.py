@@ -274,7 +274,7 @@ def completed_config(content: Mapping[str, object]) -> dict[str, object]:
     """
     completed = {"held_out": 0.1, "columns": "", **content}
     arm = content.get("arm")
-    if isinstance(arm, Mapping) and "word" not in arm and "update" in arm:
+    if isinstance(arm, Mapping) and "objective" not in arm and "update" in arm:
         update, first, sides = (arm.get(key) for key in ("update", "first", "sides"))
         word = "+" if sides == "preferred" else "-+" if first == "-" else "+-"
         kept = {key: value for key, value in arm.items() if key not in ("update", "first", "sides")}
@@ -282,6 +282,7 @@ def completed_config(content: Mapping[str, object]) -> dict[str, object]:
             **kept,
             "word": f"({word})" if update == "accumulated" and len(word) > 1 else word,
             "start": "random" if first == "random" and sides != "preferred" else "word",
+            "objective": "log-likelihood",
         }
     return completed
 

@@ -44,6 +44,8 @@ class Batch(NamedTuple):
         targets: The completion, then padding.
         lengths: The lengths of the completions in tokens.
         weights: The factors of the summed log-probabilities of the completions in the loss.
+        start_log_probs: The log-probabilities of the targets at the start of the run, 0 in the padding; None where no
+            loss reads them.
     """
 
     tokens: Int[Array | np.ndarray, "b t"]
@@ -51,6 +53,7 @@ class Batch(NamedTuple):
     targets: Int[Array | np.ndarray, "b c"]
     lengths: Int[Array | np.ndarray, " b"]
     weights: Float[Array | np.ndarray, " b"]
+    start_log_probs: Float[Array | np.ndarray, "b c"] | None = None
 
 
 @dataclass(frozen=True)

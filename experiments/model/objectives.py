@@ -4,8 +4,8 @@ A loss is minus a weighted sum of the completions' log-probabilities. The weight
 reductions are one function. The head is computed only where a token of a completion is predicted.
 """
 
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, TypedDict, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,26 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from experiments.arms import Reduction
 from experiments.data.tokens import Batch
 from experiments.model import llama, sharding
 from experiments.model.llama import Architecture, Params, Remat
+from experiments.model.text_losses import TextLoss, Texts
 from numerics.types import LossFn, Scalar
 
-__all__ = ["MAX_SCORES", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
+__all__ = [
+    "MAX_SCORES",
+    "alignment_term",
+    "divergence",
+    "from_start",
+    "in_parts",
+    "log_probs",
+    "negative_log_likelihood",
+    "of_texts",
+    "weights",
+]
 
 MAX_SCORES = 2**23
 """Scores of one block of places, 32 MiB of float32."""
@@ -67,6 +78,64 @@ def log_probs(
     In nats, float32 at least. Options are those of `llama.hidden`, and the mesh of devices, None for one device:
     gradients have the sharding of their parameters.
     """
+    options = _Options(compute_dtype=compute_dtype, remat=remat, mesh=mesh)
+    states = _states(params, architecture, batch, **options)
+
+    def head(states: Float[Array, "n d"], targets: Int[Array, " n"]) -> Float[Array, " n"]:
+        scores = llama.logits(params, states)
+        of_target = jnp.take_along_axis(scores, targets[:, None], axis=1)[:, 0]
+        return of_target - jax.nn.logsumexp(scores, axis=-1)
+
+    values = _by_block(head, architecture, states, jnp.asarray(batch.targets))
+    return jnp.where(_is_completion(batch), values, 0)
+
+
+def divergence(
+    params: Params,
+    architecture: Architecture,
+    batch: tuple[Params, Batch],
+    *,
+    compute_dtype: DTypeLike = jnp.float32,
+    remat: Remat = "products",
+    mesh: Mesh | None = None,
+) -> Float[Array, "b c"]:
+    """KL(p || q) of the next token at every place of the completions, over the whole vocabulary; 0 in the padding.
+
+    p is the distribution of the parameters, q that of others, the first entry of `batch`. In nats, float32 at least;
+    at q = p its gradient is zero and its Hessian the Fisher information. Options are those of `log_probs`.
+    """
+    others, texts = batch
+    options = _Options(compute_dtype=compute_dtype, remat=remat, mesh=mesh)
+    states = [_states(tree, architecture, texts, **options) for tree in (params, jax.lax.stop_gradient(others))]
+
+    def head(own: Float[Array, "n d"], other: Float[Array, "n d"]) -> Float[Array, " n"]:
+        log_p = jax.nn.log_softmax(llama.logits(params, own), axis=-1)
+        log_q = jax.nn.log_softmax(llama.logits(jax.lax.stop_gradient(others), other), axis=-1)
+        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+    return jnp.where(_is_completion(texts), _by_block(head, architecture, *states), 0)
+
+
+class _Options(TypedDict):
+    compute_dtype: DTypeLike
+    remat: Remat
+    mesh: Mesh | None
+
+
+def _is_completion(batch: Batch) -> Bool[Array, "b c"]:
+    return jnp.arange(batch.targets.shape[1]) < batch.lengths[:, None]
+
+
+def _states(
+    params: Params,
+    architecture: Architecture,
+    batch: Batch,
+    *,
+    compute_dtype: DTypeLike,
+    remat: Remat,
+    mesh: Mesh | None,
+) -> Float[Array, "b c d"]:
+    """The states that predict the tokens of the completions."""
     if mesh is not None:
         params = jax.lax.with_sharding_constraint(params, sharding.of_parameters(mesh, architecture))
     states = llama.hidden(
@@ -78,13 +147,17 @@ def log_probs(
         residual_sharding=None if mesh is None else sharding.residual(mesh),
     )
     places = jnp.arange(batch.targets.shape[1])
-    # Padding is predicted from the last place; the last line of this function sets it to 0.
+    # Padding is predicted from the last place; its values are set to 0.
     at = jnp.minimum(batch.first[:, None] + places, batch.tokens.shape[1] - 1)
-    states = jnp.take_along_axis(states, at[:, :, None], axis=1)
+    return jnp.take_along_axis(states, at[:, :, None], axis=1)
 
-    # The scores would be by far the largest array: they are computed a block of places at a time, and again in the
-    # backward pass.
-    rows, num_places, width = states.shape
+
+def _by_block(function: Callable[..., Array], architecture: Architecture, *leaves: Array) -> Float[Array, "b c"]:
+    """A function of places, whose scores would be by far the largest array: a block of places at a time.
+
+    They are computed again in the backward pass.
+    """
+    rows, num_places = leaves[0].shape[:2]
     wide = max(1, min(num_places, MAX_SCORES // (rows * architecture.vocabulary)))
     num_blocks = -(-num_places // wide)
     short = num_blocks * wide - num_places
@@ -94,14 +167,11 @@ def log_probs(
         return jnp.moveaxis(leaf.reshape(rows, num_blocks, wide, *leaf.shape[2:]), 1, 0)
 
     @jax.checkpoint
-    def head(block: tuple[Array, Array]) -> Float[Array, "b w"]:
-        scores = llama.logits(params, block[0].reshape(-1, width))
-        of_target = jnp.take_along_axis(scores, block[1].reshape(-1, 1), axis=1)[:, 0]
-        return (of_target - jax.nn.logsumexp(scores, axis=-1)).reshape(rows, wide)
+    def of_block(block: tuple[Array, ...]) -> Float[Array, "b w"]:
+        return function(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in block)).reshape(rows, wide)
 
-    values = jax.lax.map(head, (blocks(states), blocks(jnp.asarray(batch.targets))))
-    values = jnp.moveaxis(values, 0, 1).reshape(rows, -1)[:, :num_places]
-    return jnp.where(places < batch.lengths[:, None], values, 0)
+    values = jax.lax.map(of_block, tuple(map(blocks, leaves)))
+    return jnp.moveaxis(values, 0, 1).reshape(rows, -1)[:, :num_places]
 
 
 def negative_log_likelihood(
@@ -124,6 +194,57 @@ def negative_log_likelihood(
         by_text = jnp.sum(by_token, axis=1)
         value = -jnp.sum(by_text * batch.weights)
         return (value, jax.lax.stop_gradient(by_text)) if has_aux else value
+
+    return loss
+
+
+def of_texts(
+    architecture: Architecture,
+    loss: TextLoss,
+    side: Literal["+", "-"],
+    *,
+    compute_dtype: DTypeLike = jnp.float32,
+    remat: Remat = "products",
+    mesh: Mesh | None = None,
+) -> LossFn:
+    """The loss of one half by a function of its texts, with log p of every completion [b] as aux.
+
+    Its batches have `start_log_probs`. Options are those of `log_probs`.
+    """
+
+    def of_batch(params: Params, batch: Batch) -> tuple[Scalar, Float[Array, " b"]]:
+        by_token = log_probs(params, architecture, batch, compute_dtype=compute_dtype, remat=remat, mesh=mesh)
+        assert batch.start_log_probs is not None
+        texts = Texts(by_token, *map(jnp.asarray, (batch.start_log_probs, batch.lengths, batch.weights)))
+        return loss(texts, side), jax.lax.stop_gradient(jnp.sum(by_token, axis=1))
+
+    return of_batch
+
+
+def from_start(
+    architecture: Architecture,
+    *,
+    num_parts: int = 1,
+    compute_dtype: DTypeLike = jnp.float32,
+    remat: Remat = "products",
+    mesh: Mesh | None = None,
+) -> LossFn:
+    """The mean divergence KL(p || p at the start) over the tokens of the completions of both halves, in nats.
+
+    Its batch is a pair: the parameters at the start, and the two halves, each read in `num_parts` parts.
+    """
+    options = _Options(compute_dtype=compute_dtype, remat=remat, mesh=mesh)
+
+    def loss(params: Params, batch: tuple[Params, tuple[Batch, Batch]]) -> Scalar:
+        start, halves = batch
+        texts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *halves)
+        texts = texts._replace(weights=jnp.full(texts.lengths.shape, 1 / jnp.sum(texts.lengths)))
+
+        def of_part(params: Params, part: Batch) -> Scalar:
+            values = divergence(params, architecture, (start, part), **options)
+            return jnp.sum(jnp.sum(values, axis=1) * part.weights)
+
+        return in_parts(of_part, 2 * num_parts if num_parts > 1 else 1)(params, texts)
 
     return loss
 

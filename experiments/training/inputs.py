@@ -5,18 +5,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.config import Config
+from experiments.config import Config, Dtype
 from experiments.data import data_sources, preferences, tokens
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
-from experiments.model import loading, objectives, parameters, pretrained, random_model, sharding
+from experiments.model import loading, objectives, parameters, pretrained, random_model, sharding, text_losses
 from experiments.model.llama import Architecture, Params
 from experiments.model.loading import Show
 from experiments.pairs import pair_source
@@ -26,7 +26,17 @@ from experiments.training.arm_update import Objective
 from experiments.training.batches import BatchSource, EncodedPair, PairBatch
 from numerics.types import LossFn
 
-__all__ = ["RunInputs", "batch_source", "fingerprint", "load", "loss_of", "mesh_of", "objective_of", "shared_key"]
+__all__ = [
+    "RunInputs",
+    "batch_source",
+    "fingerprint",
+    "load",
+    "loss_of",
+    "mesh_of",
+    "objective_of",
+    "prepared",
+    "shared_key",
+]
 
 
 class RunInputs(NamedTuple):
@@ -100,8 +110,43 @@ def loss_of(config: Config, architecture: Architecture, mesh: Mesh | None, num_p
 
 
 def objective_of(config: Config, architecture: Architecture, mesh: Mesh | None) -> Objective:
-    """The losses that the arm of a configuration steps."""
-    return arm_update.likelihood(loss_of(config, architecture, mesh))
+    """The losses that the arm of a configuration steps.
+
+    Raises:
+        ValueError: If the objective is no name, and no function that is a loss of texts.
+    """
+    options = {"compute_dtype": config.compute_dtype, "remat": config.remat, "mesh": mesh}
+    third = objectives.from_start(architecture, num_parts=config.num_parts, **options)
+    if config.arm.objective == "log-likelihood":
+        return arm_update.likelihood(loss_of(config, architecture, mesh), third)
+    function = text_losses.build(config.arm.objective)
+
+    def of_side(side: Literal["+", "-"]) -> LossFn:
+        loss = objectives.of_texts(architecture, function, side, **options)
+        return objectives.in_parts(loss, config.num_parts, has_aux=True)
+
+    return Objective(of_side("+"), of_side("-"), third)
+
+
+def prepared(config: Config, inputs: RunInputs) -> Callable[[PairBatch], PairBatch]:
+    """A function of batches that adds the log-probabilities at the start of the run, where the objective reads them."""
+    if config.arm.objective == "log-likelihood":
+        return lambda batch: batch
+    program = _log_probs(inputs.architecture, config.compute_dtype, inputs.mesh)
+
+    def with_start(half: tokens.Batch) -> tokens.Batch:
+        return half._replace(start_log_probs=program(inputs.params, half))
+
+    return lambda batch: PairBatch(*map(with_start, batch))
+
+
+@cache
+def _log_probs(
+    architecture: Architecture, dtype: Dtype, mesh: Mesh | None
+) -> Callable[[Params, tokens.Batch], jax.Array]:
+    return jax.jit(
+        lambda params, batch: objectives.log_probs(params, architecture, batch, compute_dtype=dtype, mesh=mesh)
+    )
 
 
 def batch_source(config: Config, inputs: RunInputs) -> BatchSource:

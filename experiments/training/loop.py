@@ -77,6 +77,7 @@ def run(
         state, rows, notes = _restored(config, run_inputs, folder) or (_start(config, run_inputs, source), [], [])
     step, probe_programs = _programs(replace(config, seed=0), run_inputs.architecture, run_inputs.mesh)
     measure = Probe(config, run_inputs, probe_programs)
+    prepare = inputs.prepared(config, run_inputs)
     groups = [name for name in train_step.GROUPS if name != "head" or not run_inputs.architecture.is_tied]
     # The newest checkpoint that is whole, once it is known that none that is damaged comes before it.
     newest = rows[-1].update if rows and not notes else None
@@ -128,7 +129,7 @@ def run(
             started = time.perf_counter()
             batch = source(update, state.params)
             is_as_written = batches.coin(config.seed, update)
-            moved, info = step(state, run_inputs.params, sharding.place(batch, run_inputs.mesh), is_as_written)
+            moved, info = step(state, run_inputs.params, prepare(sharding.place(batch, run_inputs.mesh)), is_as_written)
             info = jax.tree.map(sharding.on_host, info)
             is_finite = bool(info.is_finite)
             if is_finite:
@@ -223,7 +224,8 @@ def _start(config: Config, run_inputs: RunInputs, source: BatchSource) -> State:
     if config.arm.needs_second_moment:
         sources = [source(update, run_inputs.params) for update in range(_BATCHES_FOR_FROZEN)]
         objective = inputs.objective_of(config, run_inputs.architecture, run_inputs.mesh)
-        on_devices = [sharding.place(batch, run_inputs.mesh) for batch in sources]
+        prepare = inputs.prepared(config, run_inputs)
+        on_devices = [prepare(sharding.place(batch, run_inputs.mesh)) for batch in sources]
         second = train_step.second_moment(objective, run_inputs.params, on_devices)
     return train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments import config, files, records
 from experiments.config import Config
 from experiments.files import BusyError
+from experiments.model import text_losses
 from experiments.model.loading import Show
 from experiments.records import CONFIG, LIST, RECORDS
 from experiments.training import distributed, inputs, loop, memory
@@ -40,6 +41,8 @@ def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report
         RunError: If something cannot be written.
         ValueError: If a folder holds something else, or model or data cannot be used.
     """
+    for objective in {wanted.arm.objective for wanted in runs.values()}:
+        text_losses.build(objective)  # refused before anything is loaded
     shared: tuple[object, RunInputs] | None = None
     for folder, wanted in runs.items():
         try:

@@ -5,6 +5,7 @@ from math import lcm
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -183,3 +184,29 @@ def test_a_word_is_the_epoch_that_the_numerics_step(text):
     )
     alone = updates.sequential(epoch, step_size=ETA / 3, reduction="mean")
     assert_equal_to_round_off(stepped(f"{text}:rate=1/3")[0], vector(alone.displacement), scale=np.abs(START).max())
+
+
+def test_the_third_loss_is_stepped_on_all_texts_and_stays_out_of_the_measurements():
+    """Half the squared distance from the start stands for the divergence: its gradient is the distance."""
+
+    def third(params, batch):
+        start, halves = batch
+        assert halves.preferred.lengths.shape == (12,)
+        return 0.5 * sum(jnp.sum((a - b) ** 2) for a, b in zip(*map(jax.tree.leaves, (params, start)), strict=True))
+
+    arm = arms.parse("+k:1/2-k:rate=1/2,optimizer=sgd")
+    state = train_step.initial_state(arm, RULE, PARAMS, None)
+    objective = arm_update.likelihood(bag_of_words.loss, third)
+    after, info = train_step.make_step(arm, RULE, ETA, objective)(state, PARAMS, HALVES, True)
+    assert info.alignment is not None
+    plus = np.asarray(share("+", 0, 1)(START)[1])
+    at = START - ETA / 2 * plus
+    at = at - ETA / 4 * (at - START)
+    minus = np.asarray(share("-", 0, 1)(at)[1])
+    at = at - ETA / 2 * minus
+    at = at - ETA / 2 * (at - START)
+    assert_equal_to_round_off(vector(after.params), at, scale=np.abs(START).max())
+    assert_equal_to_round_off(info.alignment.product, plus @ minus, scale=plus @ plus, operations=100)
+    assert_equal_to_round_off(sides_of(info)[0].norm, np.linalg.norm(plus), operations=100)
+    with pytest.raises(ValueError, match="must have no letter k where there is no third loss"):
+        train_step.make_step(arm, RULE, ETA, OBJECTIVE)(state, PARAMS, HALVES, True)
