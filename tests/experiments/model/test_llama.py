@@ -12,12 +12,21 @@ from experiments.data import tokens
 from experiments.model import llama, objectives, pretrained
 from tests.oracles import plain_llama
 from tests.support.rounding import assert_equal_to_round_off
-from tests.support.tiny_llama import SMALL, STRETCHED, all_logits, random_params, texts
+from tests.support.tiny_llama import (
+    BY_FAMILY,
+    EVERYTHING,
+    SMALL,
+    STRETCHED,
+    all_logits,
+    published_tensors,
+    random_params,
+    texts,
+)
 
-TINY = Path(__file__).parents[2] / "data" / "tiny-llama-3.1"
+DATA = Path(__file__).parents[2] / "data"
 
 
-@pytest.mark.parametrize("architecture", [SMALL, STRETCHED], ids=["tied", "untied, stretched"])
+@pytest.mark.parametrize("architecture", BY_FAMILY.values(), ids=BY_FAMILY)
 def test_logits_are_those_of_the_loops(architecture):
     params = random_params(architecture)
     ids = np.random.default_rng(1).integers(0, architecture.vocabulary, (2, 11))
@@ -28,12 +37,111 @@ def test_logits_are_those_of_the_loops(architecture):
 
 
 def test_logits_are_those_of_transformers():
-    """Llama 3.1 with all three branches of its scaling; the numbers were made by tests/reference/make_tiny_llama.py."""
-    reference = load_file(TINY / "reference.safetensors")
-    params, architecture = pretrained.load(TINY)
+    """Llama 3.1 with all three branches of its scaling; the numbers are of tests/reference/make_tiny_models.py."""
+    reference = load_file(DATA / "tiny-llama-3.1" / "reference.safetensors")
+    params, architecture = pretrained.load(DATA / "tiny-llama-3.1")
     got = np.asarray(all_logits(params, architecture, reference["tokens"]))[:, reference["places"]]
     assert np.abs(got - reference["logits"]).max() < 1e-4
     assert np.abs(reference["logits"]).max() > 5  # and the bound is small beside them
+
+
+def far_logits(params, architecture, ids, places):
+    """Logits of texts with places far apart, each place with those before it."""
+    rows, width = ids.shape
+    is_seen = jnp.broadcast_to(jnp.tril(jnp.ones((width, width), bool)), (rows, width, width))
+    cache = llama.empty_cache(architecture, rows, width)
+    states, _ = jax.jit(llama.with_cache, static_argnums=1)(
+        params, architecture, ids, np.tile(places, (rows, 1)), is_seen, cache, 0
+    )
+    return llama.logits(params, states)
+
+
+@pytest.fixture(scope="module", params=["tiny-qwen2", "tiny-qwen3"])
+def qwen(request):
+    """A folder, its parameters and architecture, and what transformers computes of it in float32."""
+    folder = DATA / request.param
+    return *pretrained.load(folder), load_file(folder / "reference.safetensors")
+
+
+def test_gradients_of_qwen_are_those_of_transformers(qwen):
+    params, architecture, reference = qwen
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params, ids):
+        log_probs = jax.nn.log_softmax(llama.logits(params, llama.hidden(params, architecture, ids))[:, :-1])
+        return -jnp.take_along_axis(log_probs, ids[:, 1:, None], -1).sum()
+
+    value, gradient = loss(params, jnp.asarray(reference["tokens"]))
+    assert float(value) == pytest.approx(float(reference["loss"]), rel=1e-6)
+    expected = {name.removeprefix("gradient."): x for name, x in reference.items() if name.startswith("gradient.")}
+    got = published_tensors(gradient)
+    assert got.keys() == expected.keys()
+    for name, other in expected.items():
+        error = np.linalg.norm(got[name] - other) / np.linalg.norm(other)
+        assert error < 1e-5, name
+
+
+def test_logits_of_qwen_at_places_far_apart_are_those_of_transformers(qwen):
+    params, architecture, reference = qwen
+    got = np.asarray(far_logits(params, architecture, reference["far_tokens"], reference["far_places"]))
+    assert np.abs(got - reference["far_logits"]).max() < 5e-6 * np.abs(reference["far_logits"]).max()
+    near = np.asarray(all_logits(params, architecture, reference["far_tokens"]))
+    assert np.abs(near - reference["far_logits"]).max() > 0.1  # the places matter
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("Qwen2", {"hidden_size": 64, "rope_theta": 1e6, "tie_word_embeddings": True}),  # heads of 16
+        ("Qwen3", {"hidden_size": 48, "head_dim": 32, "rope_theta": 5e6, "tie_word_embeddings": False}),
+    ],
+)
+def test_a_text_of_thousands_of_tokens_against_transformers(kind, config, tmp_path):
+    """Logits and gradients in float32, at 4,500 places.
+
+    torch computes a frequency as 1 / base^x, XLA as base^-x: they differ by a unit in the last place, which thousands
+    of places multiply. So transformers computes a second time with the frequencies of this model: only round-off is
+    left.
+    """
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from tests.reference import make_tiny_models  # noqa: PLC0415  # needs torch
+
+    torch.manual_seed(1)
+    config = getattr(transformers, f"{kind}Config")(**make_tiny_models.QWEN | config)
+    theirs = getattr(transformers, f"{kind}ForCausalLM")(config)
+    make_tiny_models.randomise(theirs)
+    theirs.set_attn_implementation("eager")
+    theirs.save_pretrained(tmp_path)
+    params, architecture = pretrained.load(tmp_path)
+    ids = np.random.default_rng(1).integers(0, 48, (1, 4500))
+
+    @jax.jit
+    def ours(params):
+        def loss(params):
+            scores = llama.logits(params, llama.hidden(params, architecture, ids))
+            return -jnp.take_along_axis(jax.nn.log_softmax(scores[:, :-1]), ids[:, 1:, None], -1).mean(), scores
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    gradient, scores = ours(params)
+    gradient = published_tensors(gradient)
+    for frequencies_of, bound in (("theirs", 3e-4), ("ours", 5e-5)):
+        if frequencies_of == "ours":
+            frequencies = np.asarray(jax.jit(llama._frequencies, static_argnums=0)(architecture))  # pyright: ignore[reportPrivateUsage]
+            theirs.model.rotary_emb.inv_freq.copy_(torch.tensor(frequencies))
+        theirs.zero_grad()
+        out = theirs(torch.tensor(ids), labels=torch.tensor(ids))
+        out.loss.backward()
+        expected = out.logits.detach().numpy()
+        logit = np.abs(np.asarray(scores) - expected).max() / np.abs(expected).max()
+        named = {name: leaf.grad.numpy() for name, leaf in theirs.named_parameters()}
+        assert gradient.keys() == named.keys()
+        worst = max(np.linalg.norm(gradient[name] - leaf) / np.linalg.norm(leaf) for name, leaf in named.items())
+        print(f"{kind}, frequencies: {frequencies_of}; error of logits {logit:.1e}, of gradients {worst:.1e}")
+        assert max(logit, worst) < bound
 
 
 def test_remat_changes_no_gradient():
@@ -59,18 +167,19 @@ def test_later_tokens_and_other_rows_change_nothing():
     assert_equal_to_round_off(after, before)
 
 
-def test_cached_decoding_equals_the_full_pass():
-    params = random_params(STRETCHED)
+@pytest.mark.parametrize("architecture", [STRETCHED, EVERYTHING])
+def test_cached_decoding_equals_the_full_pass(architecture):
+    params = random_params(architecture)
     rng = np.random.default_rng(2)
     ids, lengths = rng.integers(0, 24, (3, 12)), np.array([4, 6, 2])
-    full = all_logits(params, STRETCHED, ids, compute_dtype=jnp.float64)
-    cache = llama.empty_cache(STRETCHED, 3, 16, jnp.float64)
+    full = all_logits(params, architecture, ids, compute_dtype=jnp.float64)
+    cache = llama.empty_cache(architecture, 3, 16, jnp.float64)
     with_cache = jax.jit(llama.with_cache, static_argnums=1)
     # Prompts of different lengths, padded to the right with what must not matter.
     prompt = np.where(np.arange(6) < lengths[:, None], ids[:, :6], 23)
     places = np.arange(16)
     causal = jnp.asarray(np.broadcast_to(places <= np.arange(6)[:, None], (3, 6, 16)))
-    states, cache = with_cache(params, STRETCHED, prompt, np.tile(np.arange(6), (3, 1)), causal, cache, jnp.int32(0))
+    states, cache = with_cache(params, architecture, prompt, np.tile(np.arange(6), (3, 1)), causal, cache, jnp.int32(0))
     for row, length in enumerate(lengths):
         got = llama.logits(params, states)[row, :length]
         assert_equal_to_round_off(got, full[row, :length], operations=300)
@@ -79,7 +188,7 @@ def test_cached_decoding_equals_the_full_pass():
         is_seen = (places < lengths[:, None]) | ((places >= 6) & (places <= 6 + step))
         more = np.take_along_axis(ids, at, 1)
         states, cache = with_cache(
-            params, STRETCHED, more, at, jnp.asarray(is_seen)[:, None], cache, jnp.int32(6 + step)
+            params, architecture, more, at, jnp.asarray(is_seen)[:, None], cache, jnp.int32(6 + step)
         )
         for row, place in enumerate(at[:, 0]):
             got = llama.logits(params, states)[row, 0]
