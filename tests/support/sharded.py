@@ -14,8 +14,8 @@ from experiments.data import tokens
 from experiments.model import decoding, objectives, pretrained, sharding
 from numerics import losses, schedules, updates
 from numerics.epoch import Epoch
-from tests.support.tiny_llama import DIVISIBLE as A
-from tests.support.tiny_llama import random_params, texts
+from tests.support.tiny_models import DIVISIBLE as A
+from tests.support.tiny_models import random_params, texts
 
 MESHES = [(8, 1, 1), (1, 4, 2), (2, 2, 2)]
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.model import gguf_files, llama_config, parameters, pretrained, tensor_files
-from experiments.model.llama import RopeScaling
+from experiments.model import gguf_files, model_config, parameters, pretrained, tensor_files
+from experiments.model.transformer import RopeScaling
 from tests.experiments.training.test_checkpoint import records, script
-from tests.support import llama_folders
-from tests.support.tiny_llama import SMALL, all_logits, published_tensors
+from tests.support import model_folders
+from tests.support.tiny_models import SMALL, all_logits, published_tensors
 
 
 def outcome(folder, path):
@@ -41,19 +41,19 @@ def outcome(folder, path):
 def test_sixty_random_folders(tmp_path):
     loaded = 0
     for seed in range(60):
-        folder = llama_folders.draw(seed)
+        folder = model_folders.draw(seed)
         folder.write(tmp_path / str(seed))
         loaded += outcome(folder, tmp_path / str(seed)) is not None
     assert 20 <= loaded <= 50  # both kinds were met
 
 
-@pytest.mark.parametrize("name", llama_folders.PUBLISHED)
+@pytest.mark.parametrize("name", model_folders.PUBLISHED)
 def test_published_models_and_as_transformers_5_saves_them(name):
-    config, size = llama_folders.PUBLISHED[name]
-    architecture = llama_config.architecture(config)
+    config, size = model_folders.PUBLISHED[name]
+    architecture = model_config.architecture(config)
     assert parameters.count(architecture) == size
-    assert llama_config.architecture(llama_folders.saved_by_transformers_5(config)) == architecture
-    assert llama_config.architecture(llama_config.config(architecture)) == architecture
+    assert model_config.architecture(model_folders.saved_by_transformers_5(config)) == architecture
+    assert model_config.architecture(model_config.config(architecture)) == architecture
 
 
 @pytest.mark.reference
@@ -63,7 +63,7 @@ def test_three_hundred_random_folders_against_transformers(tmp_path):
     ids = np.random.default_rng(0).integers(0, 40, (2, 48))
     loaded, worst = 0, 0.0
     for seed in range(300):
-        folder = llama_folders.draw(seed)
+        folder = model_folders.draw(seed)
         path = tmp_path / str(seed)
         folder.write(path)
         read = outcome(folder, path)
@@ -89,14 +89,14 @@ def test_three_hundred_random_folders_against_transformers(tmp_path):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", llama_folders.PUBLISHED)
+@pytest.mark.parametrize("name", model_folders.PUBLISHED)
 def test_transformers_5_saves_a_published_config_so(name, tmp_path):
     transformers = pytest.importorskip("transformers", minversion="5")
-    config, _ = llama_folders.PUBLISHED[name]
+    config, _ = model_folders.PUBLISHED[name]
     (tmp_path / "config.json").write_text(json.dumps(config))
     transformers.AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
     again = json.loads((tmp_path / "again" / "config.json").read_text())
-    expected = llama_folders.saved_by_transformers_5(config)
+    expected = model_folders.saved_by_transformers_5(config)
     assert again | {"transformers_version": ""} == expected | {"transformers_version": ""}
 
 

@@ -10,32 +10,32 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.model import llama, llama_config, pretrained, tensor_files
-from experiments.model.llama import RopeScaling
-from tests.support import llama_folders
-from tests.support.tiny_llama import BY_FAMILY, EVERYTHING, random_params
+from experiments.model import model_config, pretrained, tensor_files, transformer
+from experiments.model.transformer import RopeScaling
+from tests.support import model_folders
+from tests.support.tiny_models import BY_FAMILY, EVERYTHING, random_params
 
 TINY = Path(__file__).parents[2] / "data" / "tiny-llama-3.1"
 
-QWEN2, _ = llama_folders.PUBLISHED["qwen2.5-7b"]
-QWEN3, _ = llama_folders.PUBLISHED["qwen3-0.6b"]
-SMOLLM2, _ = llama_folders.PUBLISHED["smollm2-135m-instruct"]
-LLAMA32, _ = llama_folders.PUBLISHED["llama-3.2-1b-instruct"]
+QWEN2, _ = model_folders.PUBLISHED["qwen2.5-7b"]
+QWEN3, _ = model_folders.PUBLISHED["qwen3-0.6b"]
+SMOLLM2, _ = model_folders.PUBLISHED["smollm2-135m-instruct"]
+LLAMA32, _ = model_folders.PUBLISHED["llama-3.2-1b-instruct"]
 LLAMA3 = LLAMA32["rope_scaling"]
 
 
 def test_the_oldest_name_of_the_rope_type():
     older = {("type" if key == "rope_type" else key): value for key, value in LLAMA3.items()}
-    assert llama_config.architecture({**LLAMA32, "rope_scaling": older}).rope_scaling == RopeScaling(
+    assert model_config.architecture({**LLAMA32, "rope_scaling": older}).rope_scaling == RopeScaling(
         32.0, 1.0, 4.0, 8192
     )
 
 
 def test_a_base_of_null_is_as_good_as_absent():
     config = LLAMA32 | {"rope_theta": None, "rope_scaling": None, "rope_parameters": LLAMA3 | {"rope_theta": 5e5}}
-    assert llama_config.architecture(config) == llama_config.architecture(LLAMA32)
+    assert model_config.architecture(config) == model_config.architecture(LLAMA32)
     config = LLAMA32 | {"rope_scaling": LLAMA3 | {"rope_theta": None}}
-    assert llama_config.architecture(config) == llama_config.architecture(LLAMA32)
+    assert model_config.architecture(config) == model_config.architecture(LLAMA32)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_base_of_null_is_as_good_as_absent():
 )
 def test_what_is_not_the_family_is_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message.replace("'", ".")):
-        llama_config.architecture(SMOLLM2 | change)
+        model_config.architecture(SMOLLM2 | change)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_is_not_the_family_is_refused_by_name(change, message):
 )
 def test_other_kinds_of_qwen_are_refused_by_name(config, change, message):
     with pytest.raises(ValueError, match=message):
-        llama_config.architecture(config | change)
+        model_config.architecture(config | change)
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_other_kinds_of_qwen_are_refused_by_name(config, change, message):
 )
 def test_a_window_that_no_token_notices_is_passed_over(change):
     config = QWEN3 | {"use_sliding_window": True} | change
-    assert llama_config.architecture(config) == llama_config.architecture(QWEN3)
+    assert model_config.architecture(config) == model_config.architecture(QWEN3)
 
 
 def test_the_parts_of_two_families_have_no_file():
     with pytest.raises(ValueError, match="has_qkv_bias and has_qk_norm must not both be true"):
-        llama_config.config(EVERYTHING)
+        model_config.config(EVERYTHING)
 
 
 @pytest.mark.parametrize("architecture", BY_FAMILY.values(), ids=BY_FAMILY)
@@ -302,5 +302,5 @@ def test_transformers_loads_what_was_saved(architecture, tmp_path):
     ids = np.random.default_rng(0).integers(0, architecture.vocabulary, (2, 40))
     with torch.no_grad():
         expected = model(torch.tensor(ids)).logits.numpy()
-    got = llama.logits(params, llama.hidden(params, architecture, ids))
+    got = transformer.logits(params, transformer.hidden(params, architecture, ids))
     assert np.abs(np.asarray(got) - expected).max() < 2e-5 * np.abs(expected).max()

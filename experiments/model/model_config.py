@@ -2,7 +2,7 @@
 
 The reader knows both layouts (`rope_theta` beside `rope_scaling`, and `rope_parameters`) and three kinds of keys: keys
 of the architecture, keys that do not change the outputs of the model, and keys that must have the value for which
-`llama` computes the model. All other keys are refused by name: an almost right model gives almost right numbers.
+`transformer` computes the model. All other keys are refused by name: an almost right model gives almost right numbers.
 """
 
 import reprlib
@@ -11,8 +11,8 @@ from dataclasses import astuple
 from sys import float_info
 from typing import NamedTuple
 
-from experiments.model.llama import Architecture, RopeScaling
 from experiments.model.tensor_files import few
+from experiments.model.transformer import Architecture, RopeScaling
 
 __all__ = ["architecture", "config"]
 
@@ -35,8 +35,8 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
     **dict.fromkeys(("partial_rotary_factor", "embedding_multiplier", "residual_multiplier", "logits_scaling",
                      "logit_scale"), (1, None)),
 }  # fmt: skip
-"""Keys that must be absent or have one of these values, for which `llama` computes the model. Many are keys of other
-families, with the values that change nothing."""
+"""Keys that must be absent or have one of these values, for which `transformer` computes the model. Many are keys of
+other families, with the values that change nothing."""
 
 _NO_BIAS = {"attention_bias": (False, None)}
 _NO_NORM = dict.fromkeys(("use_qk_norm", "qk_norm"), (False, None))
@@ -120,8 +120,8 @@ def architecture(config: Mapping[str, object]) -> Architecture:
     """The architecture in a config.json.
 
     Raises:
-        ValueError: If the model is not of a family that `llama` computes, or a key is not known; the message names
-            the key.
+        ValueError: If the model is not of a family that `transformer` computes, or a key is not known; the message
+            names the key.
     """
     kind = config.get("model_type")
     family = _FAMILIES.get(kind) if isinstance(kind, str) else None

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import tokens
-from experiments.model import llama, parameters
-from experiments.model.llama import Architecture, RopeScaling
+from experiments.model import parameters, transformer
+from experiments.model.transformer import Architecture, RopeScaling
 
 SMALL = Architecture(
     vocabulary=24,
@@ -58,7 +58,7 @@ def texts(architecture, count=5, seed=0, longest=14):
 
 @partial(jax.jit, static_argnames=("architecture", "compute_dtype"))
 def all_logits(params, architecture, ids, compute_dtype=jnp.float32):
-    return llama.logits(params, llama.hidden(params, architecture, ids, compute_dtype=compute_dtype))
+    return transformer.logits(params, transformer.hidden(params, architecture, ids, compute_dtype=compute_dtype))
 
 
 _TRANSPOSED = ("proj.weight", "lm_head.weight")

@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments.data import tokens
-from experiments.model import llama, objectives, pretrained
-from tests.oracles import plain_llama
+from experiments.model import objectives, pretrained, transformer
+from tests.oracles import plain_transformer
 from tests.support.rounding import assert_equal_to_round_off
-from tests.support.tiny_llama import (
+from tests.support.tiny_models import (
     BY_FAMILY,
     EVERYTHING,
     SMALL,
@@ -31,7 +31,7 @@ def test_logits_are_those_of_the_loops(architecture):
     params = random_params(architecture)
     ids = np.random.default_rng(1).integers(0, architecture.vocabulary, (2, 11))
     got = all_logits(params, architecture, ids, compute_dtype=jnp.float64)
-    expected = np.stack([plain_llama.logits(params, architecture, row) for row in ids])
+    expected = np.stack([plain_transformer.logits(params, architecture, row) for row in ids])
     # The angles of the rotations are single precision in the published models.
     assert np.abs(got - expected).max() < 2e-6 * np.abs(expected).max()
 
@@ -49,11 +49,11 @@ def far_logits(params, architecture, ids, places):
     """Logits of texts with places far apart, each place with those before it."""
     rows, width = ids.shape
     is_seen = jnp.broadcast_to(jnp.tril(jnp.ones((width, width), bool)), (rows, width, width))
-    cache = llama.empty_cache(architecture, rows, width)
-    states, _ = jax.jit(llama.with_cache, static_argnums=1)(
+    cache = transformer.empty_cache(architecture, rows, width)
+    states, _ = jax.jit(transformer.with_cache, static_argnums=1)(
         params, architecture, ids, np.tile(places, (rows, 1)), is_seen, cache, 0
     )
-    return llama.logits(params, states)
+    return transformer.logits(params, states)
 
 
 @pytest.fixture(scope="module", params=["tiny-qwen2", "tiny-qwen3"])
@@ -69,7 +69,8 @@ def test_gradients_of_qwen_are_those_of_transformers(qwen):
     @jax.jit
     @jax.value_and_grad
     def loss(params, ids):
-        log_probs = jax.nn.log_softmax(llama.logits(params, llama.hidden(params, architecture, ids))[:, :-1])
+        states = transformer.hidden(params, architecture, ids)
+        log_probs = jax.nn.log_softmax(transformer.logits(params, states)[:, :-1])
         return -jnp.take_along_axis(log_probs, ids[:, 1:, None], -1).sum()
 
     value, gradient = loss(params, jnp.asarray(reference["tokens"]))
@@ -121,7 +122,7 @@ def test_a_text_of_thousands_of_tokens_against_transformers(kind, config, tmp_pa
     @jax.jit
     def ours(params):
         def loss(params):
-            scores = llama.logits(params, llama.hidden(params, architecture, ids))
+            scores = transformer.logits(params, transformer.hidden(params, architecture, ids))
             return -jnp.take_along_axis(jax.nn.log_softmax(scores[:, :-1]), ids[:, 1:, None], -1).mean(), scores
 
         return jax.grad(loss, has_aux=True)(params)
@@ -130,7 +131,7 @@ def test_a_text_of_thousands_of_tokens_against_transformers(kind, config, tmp_pa
     gradient = published_tensors(gradient)
     for frequencies_of, bound in (("theirs", 3e-4), ("ours", 5e-5)):
         if frequencies_of == "ours":
-            frequencies = np.asarray(jax.jit(llama._frequencies, static_argnums=0)(architecture))  # pyright: ignore[reportPrivateUsage]
+            frequencies = np.asarray(jax.jit(transformer._frequencies, static_argnums=0)(architecture))  # pyright: ignore[reportPrivateUsage]
             theirs.model.rotary_emb.inv_freq.copy_(torch.tensor(frequencies))
         theirs.zero_grad()
         out = theirs(torch.tensor(ids), labels=torch.tensor(ids))
@@ -173,15 +174,15 @@ def test_cached_decoding_equals_the_full_pass(architecture):
     rng = np.random.default_rng(2)
     ids, lengths = rng.integers(0, 24, (3, 12)), np.array([4, 6, 2])
     full = all_logits(params, architecture, ids, compute_dtype=jnp.float64)
-    cache = llama.empty_cache(architecture, 3, 16, jnp.float64)
-    with_cache = jax.jit(llama.with_cache, static_argnums=1)
+    cache = transformer.empty_cache(architecture, 3, 16, jnp.float64)
+    with_cache = jax.jit(transformer.with_cache, static_argnums=1)
     # Prompts of different lengths, padded to the right with what must not matter.
     prompt = np.where(np.arange(6) < lengths[:, None], ids[:, :6], 23)
     places = np.arange(16)
     causal = jnp.asarray(np.broadcast_to(places <= np.arange(6)[:, None], (3, 6, 16)))
     states, cache = with_cache(params, architecture, prompt, np.tile(np.arange(6), (3, 1)), causal, cache, jnp.int32(0))
     for row, length in enumerate(lengths):
-        got = llama.logits(params, states)[row, :length]
+        got = transformer.logits(params, states)[row, :length]
         assert_equal_to_round_off(got, full[row, :length], operations=300)
     for step in range(6):
         at = (lengths + step)[:, None]
@@ -191,7 +192,7 @@ def test_cached_decoding_equals_the_full_pass(architecture):
             params, architecture, more, at, jnp.asarray(is_seen)[:, None], cache, jnp.int32(6 + step)
         )
         for row, place in enumerate(at[:, 0]):
-            got = llama.logits(params, states)[row, 0]
+            got = transformer.logits(params, states)[row, 0]
             assert_equal_to_round_off(got, full[row, place], operations=300)
 
 
