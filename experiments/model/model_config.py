@@ -49,33 +49,46 @@ class _Family(NamedTuple):
 
     Attributes:
         model_class: The name of its language model in transformers.
+        fixed: Further keys as in `_FIXED`.
+        written: Keys that say in a file which parts the family does not have.
         has_qkv_bias: As in `Architecture`.
         has_qk_norm: As in `Architecture`.
-        fixed: Further keys as in `_FIXED`.
         understood: Further keys of the architecture.
-        required: Keys for which transformers has defaults that no published model has.
-        written: Keys that say in a file what the family leaves out.
+        required: Keys that must be there: their defaults in transformers follow from no other key.
     """
 
     model_class: str
-    has_qkv_bias: bool
-    has_qk_norm: bool
     fixed: Mapping[str, tuple[object, ...]]
-    understood: frozenset[str]
-    required: frozenset[str]
     written: Mapping[str, object]
+    has_qkv_bias: bool = False
+    has_qk_norm: bool = False
+    understood: frozenset[str] = frozenset()
+    required: tuple[str, ...] = ()
 
 
 _FAMILIES: Mapping[str, _Family] = {
-    "llama": _Family("LlamaForCausalLM", False, False, _NO_BIAS | _NO_NORM | _NO_WINDOW, frozenset(), frozenset(),
-                     {"attention_bias": False, "mlp_bias": False}),
-    # Its biases need no key; no reader takes attention_bias.
-    "qwen2": _Family("Qwen2ForCausalLM", True, False, {"attention_bias": (None,)} | _NO_NORM, _WINDOW,
-                     frozenset({"num_key_value_heads", "max_position_embeddings"}), {"use_sliding_window": False}),
-    "qwen3": _Family("Qwen3ForCausalLM", False, True, _NO_BIAS | dict.fromkeys(_NO_NORM, (True, None)), _WINDOW,
-                     frozenset({"num_key_value_heads", "max_position_embeddings", "head_dim"}),
-                     {"attention_bias": False, "use_sliding_window": False}),
-}  # fmt: skip
+    "llama": _Family(
+        "LlamaForCausalLM",
+        fixed=_NO_BIAS | _NO_NORM | _NO_WINDOW,
+        written={"attention_bias": False, "mlp_bias": False},
+    ),
+    "qwen2": _Family(
+        "Qwen2ForCausalLM",
+        fixed={"attention_bias": (None,)} | _NO_NORM,  # its biases have no key
+        written={"use_sliding_window": False},
+        has_qkv_bias=True,
+        understood=_WINDOW,
+        required=("max_position_embeddings", "num_key_value_heads"),
+    ),
+    "qwen3": _Family(
+        "Qwen3ForCausalLM",
+        fixed=_NO_BIAS | dict.fromkeys(_NO_NORM, (True, None)),
+        written={"attention_bias": False, "use_sliding_window": False},
+        has_qk_norm=True,
+        understood=_WINDOW,
+        required=("head_dim", "max_position_embeddings", "num_key_value_heads"),
+    ),
+}
 """By `model_type`."""
 
 _REASONS = {
@@ -138,7 +151,7 @@ def architecture(config: Mapping[str, object]) -> Architecture:
             f"every key must be known here; got {few([f'{key}={reprlib.repr(config[key])}' for key in unknown])}. "
             "Remove from config.json those that change nothing in what the model computes"
         )
-    if missing := sorted(key for key in family.required if config.get(key) is None):
+    if missing := [key for key in family.required if config.get(key) is None]:
         raise ValueError(f"{', '.join(missing)} must be given where model_type is {kind}; got none")
     theta, scaling = _rope(config)
     width, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
