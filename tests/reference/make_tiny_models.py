@@ -102,7 +102,7 @@ def qwen(folder: Path, model: torch.nn.Module) -> None:
         if parameter.grad is not None
     }
     far = torch.randint(0, 48, (2, len(FAR)))
-    with torch.no_grad():  # with a mask; without one transformers takes gaps between places for new texts
+    with torch.no_grad():  # with a mask; without one, use_cache=False makes new texts of the places behind a gap
         places = torch.tensor(FAR).expand(2, -1)
         logits = model(far, position_ids=places, attention_mask=torch.ones_like(far)).logits
     model.save_pretrained(folder, safe_serialization=True)
