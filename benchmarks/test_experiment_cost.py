@@ -18,7 +18,7 @@ import pytest
 from experiments import arms
 from experiments.data import tokens
 from experiments.model import objectives, parameters, pretrained
-from experiments.model.llama import Architecture
+from experiments.model.transformer import Architecture
 from experiments.training import arm_update, batches, train_step
 from numerics import updates
 from numerics.epoch import Epoch

@@ -20,8 +20,8 @@ from experiments.arms import Arm, Hyperparams
 from experiments.comparison_records import AlignmentColumns, Attribution, Cause, Twin
 from experiments.config import Config
 from experiments.model import sharding
-from experiments.model.llama import Params
 from experiments.model.loading import Show
+from experiments.model.transformer import Params
 from experiments.records import CHECKPOINTS
 from experiments.training import arm_update, checkpoint, inputs, train_step
 from experiments.training.arm_update import Objective

@@ -82,7 +82,7 @@ class Config:
         pairing: Whether the two halves hold solutions of the same problems, or are drawn independently.
         is_chat: Whether questions are put into the model's chat template.
         compute_dtype: Of the model; parameters, gradients and moments are float32.
-        remat: What the backward pass computes again, as in `llama.hidden`.
+        remat: What the backward pass computes again, as in `transformer.hidden`.
         mesh: How devices share the work.
         checkpoint_every: Updates between two checkpoints.
         keep: Checkpoints that a finished run keeps: the newest ones, and from 2 on the best one beside them. With 0 it

@@ -20,7 +20,7 @@ NUMERICS = {path.stem for path in (Path(__file__).parents[1] / "numerics").glob(
 MODULES = [
     *(f"numerics.{name}" for name in sorted(NUMERICS)),
     "experiments.data.tokens",
-    *(f"experiments.model.{name}" for name in ("decoding", "llama", "objectives", "pretrained")),
+    *(f"experiments.model.{name}" for name in ("decoding", "transformer", "objectives", "pretrained")),
 ]
 install_import_hook(MODULES, f"{typechecking.__name__}.checked")
 

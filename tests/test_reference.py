@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from experiments.data import gsm8k, tokens, word_problems
-from experiments.model import decoding, gguf_files, llama, objectives, parameters, pretrained, scoring
+from experiments.model import decoding, gguf_files, objectives, parameters, pretrained, scoring, transformer
 
 pytestmark = pytest.mark.reference
 
@@ -70,7 +70,7 @@ def test_logits(ours, theirs, torch, texts):
         ids = np.array([text.prompt + text.completion])
         with torch.no_grad():
             expected = theirs(torch.tensor(ids)).logits.numpy()
-        got = np.asarray(jax.jit(lambda p, i: llama.logits(p, llama.hidden(p, ours[1], i)))(ours[0], ids))
+        got = np.asarray(jax.jit(lambda p, i: transformer.logits(p, transformer.hidden(p, ours[1], i)))(ours[0], ids))
         difference = np.abs(got - expected).max()
         print(f"largest difference of a logit: {difference:.2e}, largest logit {np.abs(expected).max():.1f}")
         assert difference < 5e-4

@@ -26,7 +26,7 @@ _EPILOG = """\
                by SHA-256, converted to a folder of 542 MB
   tiny         a random model of two layers; nothing is fetched
   gsm8k        train.jsonl and test.jsonl of openai/grade-school-math (MIT)
-  OWNER/NAME   a model of the Llama family from the Hugging Face hub; models
+  OWNER/NAME   a Llama, Qwen2 or Qwen3 model from the Hugging Face hub; models
                that ask for consent want the token of `hf auth login`
 
 What is there already is left as it is.
@@ -35,6 +35,7 @@ examples:
   python -m experiments fetch smollm2
   python -m experiments fetch gsm8k --out data/gsm8k
   python -m experiments fetch meta-llama/Llama-3.2-1B-Instruct
+  python -m experiments fetch Qwen/Qwen3-0.6B
 
 exit status: 0, 1 where it could not be fetched, 2 for a bad call, 130 where it
 is interrupted.

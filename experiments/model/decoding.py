@@ -10,8 +10,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
 
-from experiments.model import llama
-from experiments.model.llama import Architecture, Cache, Params
+from experiments.model import transformer
+from experiments.model.transformer import Architecture, Cache, Params
 
 __all__ = ["Decoded", "greedy"]
 
@@ -86,7 +86,7 @@ def _greedy(
     params = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), params)
 
     def likeliest(states: Array) -> Int[Array, " b"]:
-        return jnp.argmax(llama.logits(params, states), axis=-1).astype(jnp.int32)
+        return jnp.argmax(transformer.logits(params, states), axis=-1).astype(jnp.int32)
 
     def advance(carry: _Carry, token: Int[Array, " b"], cache: Cache) -> _Carry:
         is_ended = carry.is_ended | (token[:, None] == stops).any(1)
@@ -107,7 +107,7 @@ def _greedy(
     def step(carry: _Carry) -> _Carry:
         place = t + carry.step - 1
         is_seen = is_prompt | ((places >= t) & (places <= place))
-        states, cache = llama.with_cache(
+        states, cache = transformer.with_cache(
             params,
             architecture,
             carry.last[:, None],
@@ -118,10 +118,10 @@ def _greedy(
         )
         return advance(carry, likeliest(states[:, 0]), cache)
 
-    cache = llama.empty_cache(architecture, b, t + max_new_tokens, compute_dtype)
+    cache = transformer.empty_cache(architecture, b, t + max_new_tokens, compute_dtype)
     at = jnp.broadcast_to(jnp.arange(t), (b, t))
     is_seen = jnp.broadcast_to(places <= jnp.arange(t)[:, None], (b, t, t + max_new_tokens))
-    states, cache = llama.with_cache(params, architecture, prompts, at, is_seen, cache, 0)
+    states, cache = transformer.with_cache(params, architecture, prompts, at, is_seen, cache, 0)
     last = jnp.take_along_axis(states, (lengths - 1)[:, None, None], axis=1)[:, 0]
     zero, none = jnp.zeros((), jnp.int32), jnp.zeros(b, jnp.int32)
     start = _Carry(zero, none, none > 0, none, jnp.zeros((b, max_new_tokens), jnp.int32), cache)

@@ -16,7 +16,7 @@ from experiments.data.answers import AnswerRule
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
 from experiments.model import decoding, sharding
-from experiments.model.llama import Architecture, Params
+from experiments.model.transformer import Architecture, Params
 
 __all__ = ["Sample", "Summary", "read", "record", "samples", "summary", "wilson_interval"]
 

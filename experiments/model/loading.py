@@ -9,7 +9,7 @@ from jax.sharding import Sharding
 
 from console.progress import progress
 from experiments.model import pretrained
-from experiments.model.llama import Architecture, Params
+from experiments.model.transformer import Architecture, Params
 
 __all__ = ["Show", "policy"]
 

@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from experiments.arms import Reduction
 from experiments.data.tokens import Batch
-from experiments.model import llama, sharding
-from experiments.model.llama import Architecture, Params, Remat
+from experiments.model import sharding, transformer
 from experiments.model.text_losses import TextLoss, Texts
+from experiments.model.transformer import Architecture, Params, Remat
 from numerics.types import LossFn, Scalar
 
 __all__ = [
@@ -75,14 +75,14 @@ def log_probs(
 ) -> Float[Array, "b c"]:
     """The log-probability of every token of the completions, given all tokens before it; 0 in the padding.
 
-    In nats, float32 at least. Options are those of `llama.hidden`, and the mesh of devices, None for one device:
+    In nats, float32 at least. Options are those of `transformer.hidden`, and the mesh of devices, None for one device:
     gradients have the sharding of their parameters.
     """
     options = _Options(compute_dtype=compute_dtype, remat=remat, mesh=mesh)
     states = _states(params, architecture, batch, **options)
 
     def head(states: Float[Array, "n d"], targets: Int[Array, " n"]) -> Float[Array, " n"]:
-        scores = llama.logits(params, states)
+        scores = transformer.logits(params, states)
         of_target = jnp.take_along_axis(scores, targets[:, None], axis=1)[:, 0]
         return of_target - jax.nn.logsumexp(scores, axis=-1)
 
@@ -109,8 +109,8 @@ def divergence(
     states = [_states(tree, architecture, texts, **options) for tree in (params, jax.lax.stop_gradient(others))]
 
     def head(own: Float[Array, "n d"], other: Float[Array, "n d"]) -> Float[Array, " n"]:
-        log_p = jax.nn.log_softmax(llama.logits(params, own), axis=-1)
-        log_q = jax.nn.log_softmax(llama.logits(jax.lax.stop_gradient(others), other), axis=-1)
+        log_p = jax.nn.log_softmax(transformer.logits(params, own), axis=-1)
+        log_q = jax.nn.log_softmax(transformer.logits(jax.lax.stop_gradient(others), other), axis=-1)
         return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
     return jnp.where(_is_completion(texts), _by_block(head, architecture, *states), 0)
@@ -138,7 +138,7 @@ def _states(
     """The states that predict the tokens of the completions."""
     if mesh is not None:
         params = jax.lax.with_sharding_constraint(params, sharding.of_parameters(mesh, architecture))
-    states = llama.hidden(
+    states = transformer.hidden(
         params,
         architecture,
         batch.tokens,

@@ -1,7 +1,7 @@
 """The parameters of the model in one table, which initialisation, files, sharding and the conversion of GGUF read.
 
-A new family of models needs rows here, their use in `llama`, and its keys of config.json in `llama_config`. The table
-knows no file and no device.
+A new family of models needs rows here, their use in `transformer`, and its keys of config.json in `model_config`. The
+table knows no file and no device.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import PRNGKeyArray
 
-from experiments.model.llama import Architecture, Params
+from experiments.model.transformer import Architecture, Params
 
 __all__ = ["TABLE", "Parameter", "build", "count", "init", "shapes", "tensor_name"]
 
@@ -55,10 +55,12 @@ class Parameter(NamedTuple):
 
 
 _ONES = initializers.ones
-_NORMAL = initializers.normal(0.02)  # the standard deviation with which the family is published
+_ZEROS = initializers.zeros
+_NORMAL = initializers.normal(0.02)  # the standard deviation with which the families are published
 _WHOLE = PartitionSpec()
 _COLUMNS = PartitionSpec(None, "fsdp", "tensor")
 _ROWS = PartitionSpec(None, "tensor", "fsdp")
+_OF_COLUMNS = PartitionSpec(None, "tensor")  # a number for each column
 
 TABLE: Mapping[str, Parameter] = MappingProxyType({
     # Split by rows alone: the look-up of a row then needs no exchange of columns.
@@ -74,6 +76,16 @@ TABLE: Mapping[str, Parameter] = MappingProxyType({
                      is_transposed=True, is_permuted=True),
     "value": Parameter(lambda a: (a.width, a.num_kv_heads * a.head_dim), _NORMAL, _COLUMNS,
                        "model.layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight", is_transposed=True),
+    "query_bias": Parameter(lambda a: (a.num_heads * a.head_dim,) if a.has_qkv_bias else None, _ZEROS, _OF_COLUMNS,
+                            "model.layers.{}.self_attn.q_proj.bias", "blk.{}.attn_q.bias"),
+    "key_bias": Parameter(lambda a: (a.num_kv_heads * a.head_dim,) if a.has_qkv_bias else None, _ZEROS, _OF_COLUMNS,
+                          "model.layers.{}.self_attn.k_proj.bias", "blk.{}.attn_k.bias"),
+    "value_bias": Parameter(lambda a: (a.num_kv_heads * a.head_dim,) if a.has_qkv_bias else None, _ZEROS, _OF_COLUMNS,
+                            "model.layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias"),
+    "query_norm": Parameter(lambda a: (a.head_dim,) if a.has_qk_norm else None, _ONES, _WHOLE,
+                            "model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"),
+    "key_norm": Parameter(lambda a: (a.head_dim,) if a.has_qk_norm else None, _ONES, _WHOLE,
+                          "model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"),
     "output": Parameter(lambda a: (a.num_heads * a.head_dim, a.width), _NORMAL, _ROWS,
                         "model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", is_transposed=True),
     "mlp_norm": Parameter(lambda a: (a.width,), _ONES, _WHOLE,

@@ -11,10 +11,10 @@ import numpy as np
 from jax.sharding import Sharding
 
 from experiments import files
-from experiments.model import llama_config, parameters, tensor_files
-from experiments.model.llama import Architecture, Params
+from experiments.model import model_config, parameters, tensor_files
 from experiments.model.parameters import TABLE, tensor_name
 from experiments.model.tensor_files import few
+from experiments.model.transformer import Architecture, Params
 
 __all__ = ["load", "load_architecture", "save"]
 
@@ -41,7 +41,7 @@ def load_architecture(folder: Path) -> Architecture:
     if not path.is_file():
         raise FileNotFoundError(f"{path} must exist: a model is a folder with config.json and safetensors files.")
     try:
-        return llama_config.architecture(files.read_object(path))
+        return model_config.architecture(files.read_object(path))
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removesuffix('.')}.") from None
 
@@ -166,4 +166,4 @@ def save(params: Params, architecture: Architecture, folder: Path) -> None:
                     value = np.asarray(leaves[name] if layer is None else leaves[name][layer])
                     yield tensor_name(name, layer), value.T if row.is_transposed else value
 
-    tensor_files.replace(folder, llama_config.config(architecture), tensors())
+    tensor_files.replace(folder, model_config.config(architecture), tensors())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from experiments.model import random_model
-from experiments.model.llama import Architecture
+from experiments.model.transformer import Architecture
 
 __all__ = ["ARCHITECTURES"]
 

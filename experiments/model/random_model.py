@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from experiments.data.tokens import TextCodec
 from experiments.model import parameters, pretrained
-from experiments.model.llama import Architecture
+from experiments.model.transformer import Architecture
 
 __all__ = ["ARCHITECTURE", "codec", "write"]
 
@@ -51,9 +51,9 @@ def codec() -> TextCodec:
     return TextCodec(_tokenizer(), _TEMPLATE, {"eos_token": _END, "pad_token": _PAD}, _STOPS)
 
 
-def write(folder: Path, *, seed: int = 0) -> None:
-    """Writes the model and its tokenizer."""
-    pretrained.save(parameters.init(ARCHITECTURE, jax.random.key(seed)), ARCHITECTURE, folder)
+def write(folder: Path, *, seed: int = 0, architecture: Architecture = ARCHITECTURE) -> None:
+    """Writes the model and its tokenizer; another architecture must have the tokenizer's vocabulary at least."""
+    pretrained.save(parameters.init(architecture, jax.random.key(seed)), architecture, folder)
     _tokenizer().save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -13,7 +13,7 @@ from experiments import files
 from experiments.data import tokens
 from experiments.data.tokens import Batch, Encoded, TextCodec
 from experiments.model import objectives
-from experiments.model.llama import Architecture, Params
+from experiments.model.transformer import Architecture, Params
 
 __all__ = ["Request", "Score", "read", "read_log_probs", "record", "scores"]
 

@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments.model import parameters
-from experiments.model.llama import Architecture, Params
+from experiments.model.transformer import Architecture, Params
 
 __all__ = [
     "AXES",

@@ -16,7 +16,7 @@ from experiments.data import tokens
 from experiments.data.preferences import Answer, Preference
 from experiments.data.tokens import Batch, Encoded, TextCodec
 from experiments.model import objectives
-from experiments.model.llama import Params
+from experiments.model.transformer import Params
 
 __all__ = [
     "BatchSource",

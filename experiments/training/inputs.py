@@ -17,8 +17,8 @@ from experiments.data import data_sources, preferences, tokens
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
 from experiments.model import loading, objectives, parameters, pretrained, random_model, sharding, text_losses
-from experiments.model.llama import Architecture, Params
 from experiments.model.loading import Show
+from experiments.model.transformer import Architecture, Params
 from experiments.pairs import pair_source
 from experiments.pairs.pair_source import PairSource
 from experiments.training import arm_update, batches

@@ -26,8 +26,8 @@ from console.progress import waiting
 from experiments import files, records
 from experiments.config import Config
 from experiments.model import sharding
-from experiments.model.llama import Architecture
 from experiments.model.loading import Show
+from experiments.model.transformer import Architecture
 from experiments.records import CHECKPOINTS, RECORDS, Ending, UpdateRow
 from experiments.training import arm_update, batches, checkpoint, inputs, probe, train_step
 from experiments.training.batches import BatchSource, PairBatch

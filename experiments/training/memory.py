@@ -11,8 +11,8 @@ import optax
 from experiments import presets
 from experiments.config import Config
 from experiments.model import objectives, parameters, pretrained
-from experiments.model.llama import Architecture
 from experiments.model.published import ARCHITECTURES
+from experiments.model.transformer import Architecture
 from experiments.training import arm_update
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.config import Config
 from experiments.data.tokens import Batch
 from experiments.model import generation, sharding
-from experiments.model.llama import Params
+from experiments.model.transformer import Params
 from experiments.records import Accuracy, ProbeAlignment, UpdateRow
 from experiments.records import Probe as ProbeRow
 from experiments.training import train_step

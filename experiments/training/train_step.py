@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from experiments.arms import Arm, Hyperparams
 from experiments.data.tokens import Batch
 from experiments.model import sharding
-from experiments.model.llama import Params
+from experiments.model.transformer import Params
 from experiments.training import arm_update
 from experiments.training.arm_update import Objective
 from experiments.training.batches import PairBatch

@@ -22,7 +22,7 @@ from experiments.data import tokens
 from experiments.model import parameters, random_model
 from experiments.training import batches, inputs, loop
 from tests.support.kills import Killer, in_a_child
-from tests.support.tiny_llama import SMALLEST as ARCHITECTURE
+from tests.support.tiny_models import SMALLEST as ARCHITECTURE
 
 NUM_PAIRS, NUM_UPDATES = 4, 6
 

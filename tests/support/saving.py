@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from experiments.model import parameters, pretrained, tensor_files
 from experiments.training import checkpoint
 from tests.support.kills import Killer, in_a_child
-from tests.support.tiny_llama import SMALLEST
+from tests.support.tiny_models import SMALLEST
 
 
 def tree(value):

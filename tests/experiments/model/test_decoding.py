@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.model import decoding
-from tests.oracles import plain_llama
-from tests.support.tiny_llama import STRETCHED, random_params
+from tests.oracles import plain_transformer
+from tests.support.tiny_models import STRETCHED, random_params
 
 PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [7], [2, 7, 1, 8, 2], [1, 6], [20, 22, 21, 23]]
 MOST = 16  # long enough that a place that is off by one changes a token
@@ -16,7 +16,7 @@ MOST = 16  # long enough that a place that is off by one changes a token
 def plainly(params, prompt, stops):
     ids = list(prompt)
     while len(ids) < len(prompt) + MOST:
-        token = int(plain_llama.logits(params, STRETCHED, ids)[-1].argmax())
+        token = int(plain_transformer.logits(params, STRETCHED, ids)[-1].argmax())
         if token in stops:
             return ids[len(prompt) :], True
         ids.append(token)
@@ -56,7 +56,7 @@ def test_tokens_are_those_of_the_loops(params, padded):
 def test_the_loop_ends_with_the_last_text(params, padded):
     """As many passes as the longest answer has tokens: counted by a callback in the compiled loop."""
     passes = []
-    original = decoding.llama.with_cache
+    original = decoding.transformer.with_cache
 
     def counted(*arguments):
         jax.debug.callback(lambda: passes.append(1))
@@ -64,7 +64,7 @@ def test_the_loop_ends_with_the_last_text(params, padded):
 
     firsts = tuple({plainly(params, prompt, ())[0][1] for prompt in PROMPTS})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding.llama, "with_cache", counted)
+        patch.setattr(decoding.transformer, "with_cache", counted)
         # Stop tokens that no other test has: compiled here, with the callback.
         made = decoding.greedy(
             params, STRETCHED, *padded, stop_tokens=firsts, max_new_tokens=MOST, compute_dtype=jnp.float64

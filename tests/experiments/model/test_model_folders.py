@@ -12,25 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.model import gguf_files, llama_config, parameters, pretrained, tensor_files
-from experiments.model.llama import RopeScaling
+from experiments.model import gguf_files, model_config, parameters, pretrained, tensor_files
+from experiments.model.transformer import RopeScaling
 from tests.experiments.training.test_checkpoint import records, script
-from tests.support import llama_folders
-from tests.support.tiny_llama import SMALL, all_logits
-
-TRANSPOSED = ("proj.weight", "lm_head.weight")
-
-
-def tensors(params):
-    """The parameters under their published names, as they are published."""
-    by_name = {}
-    for name, leaf in params.items():
-        several = leaf.items() if isinstance(leaf, dict) else [(name, [leaf])]
-        for inner, values in several:
-            for layer, value in enumerate(values):
-                published = parameters.tensor_name(inner, layer if isinstance(leaf, dict) else None)
-                by_name[published] = np.asarray(value).T if published.endswith(TRANSPOSED) else np.asarray(value)
-    return by_name
+from tests.support import model_folders
+from tests.support.tiny_models import SMALL, all_logits, published_tensors
 
 
 def outcome(folder, path):
@@ -45,7 +31,7 @@ def outcome(folder, path):
     factor, low, high, context = (folder.scaling or dict.fromkeys("flhc", 0)).values()
     scaling = RopeScaling(float(factor), float(low), float(high), int(context))
     assert architecture.rope_scaling == (scaling if folder.scaling else None)
-    got = tensors(params)
+    got = published_tensors(params)
     assert got.keys() == folder.tensors.keys()
     for name, value in folder.tensors.items():
         np.testing.assert_array_equal(got[name], value, err_msg=name)
@@ -55,19 +41,19 @@ def outcome(folder, path):
 def test_sixty_random_folders(tmp_path):
     loaded = 0
     for seed in range(60):
-        folder = llama_folders.draw(seed)
+        folder = model_folders.draw(seed)
         folder.write(tmp_path / str(seed))
         loaded += outcome(folder, tmp_path / str(seed)) is not None
     assert 20 <= loaded <= 50  # both kinds were met
 
 
-@pytest.mark.parametrize("name", llama_folders.PUBLISHED)
+@pytest.mark.parametrize("name", model_folders.PUBLISHED)
 def test_published_models_and_as_transformers_5_saves_them(name):
-    config, size = llama_folders.PUBLISHED[name]
-    architecture = llama_config.architecture(config)
+    config, size = model_folders.PUBLISHED[name]
+    architecture = model_config.architecture(config)
     assert parameters.count(architecture) == size
-    assert llama_config.architecture(llama_folders.saved_by_transformers_5(config)) == architecture
-    assert llama_config.architecture(llama_config.config(architecture)) == architecture
+    assert model_config.architecture(model_folders.saved_by_transformers_5(config)) == architecture
+    assert model_config.architecture(model_config.config(architecture)) == architecture
 
 
 @pytest.mark.reference
@@ -77,7 +63,7 @@ def test_three_hundred_random_folders_against_transformers(tmp_path):
     ids = np.random.default_rng(0).integers(0, 40, (2, 48))
     loaded, worst = 0, 0.0
     for seed in range(300):
-        folder = llama_folders.draw(seed)
+        folder = model_folders.draw(seed)
         path = tmp_path / str(seed)
         folder.write(path)
         read = outcome(folder, path)
@@ -103,14 +89,14 @@ def test_three_hundred_random_folders_against_transformers(tmp_path):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", llama_folders.PUBLISHED)
+@pytest.mark.parametrize("name", model_folders.PUBLISHED)
 def test_transformers_5_saves_a_published_config_so(name, tmp_path):
     transformers = pytest.importorskip("transformers", minversion="5")
-    config, _ = llama_folders.PUBLISHED[name]
+    config, _ = model_folders.PUBLISHED[name]
     (tmp_path / "config.json").write_text(json.dumps(config))
     transformers.AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
     again = json.loads((tmp_path / "again" / "config.json").read_text())
-    expected = llama_folders.saved_by_transformers_5(config)
+    expected = model_folders.saved_by_transformers_5(config)
     assert again | {"transformers_version": ""} == expected | {"transformers_version": ""}
 
 
@@ -243,7 +229,7 @@ def test_a_redundant_head_must_equal_the_embedding(dtype, tmp_path, monkeypatch)
         pretrained.load(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
-    np.testing.assert_array_equal(tensors(pretrained.load(tmp_path)[0])["lm_head.weight"], head)
+    np.testing.assert_array_equal(published_tensors(pretrained.load(tmp_path)[0])["lm_head.weight"], head)
 
 
 def test_a_head_that_is_missing_names_the_remedy(tmp_path):
@@ -316,11 +302,20 @@ def test_a_converted_file_takes_the_place_of_shards(extra, sharded, tmp_path):
     expected = written_gguf(tmp_path / "a.gguf", tensors=extra)
     gguf_files.folder_from_gguf(tmp_path / "a.gguf", folder)
     params, architecture = pretrained.load(folder)
-    got = tensors(params)
+    got = published_tensors(params)
     assert got.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(got[name], value, err_msg=name)
     assert (architecture.rope_theta, architecture.norm_epsilon, architecture.is_tied) == (1e5, 1e-5, not extra)
+
+
+def test_a_gguf_file_of_another_family_is_refused(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "qwen3")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match=r"general.architecture must be llama; got 'qwen3'. Other files"):
+        gguf_files.folder_from_gguf(tmp_path / "a.gguf", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +325,7 @@ def test_a_converted_file_takes_the_place_of_shards(extra, sharded, tmp_path):
         ([("llama.expert_count", 4.0)], [], "llama.expert_count must be absent"),
         ([], [("rope_freqs.weight", (2,))], "got rope_freqs.weight"),
         ([], [("blk.0.attn_q.bias", (16,))], "got blk.0.attn_q.bias"),
+        ([], [("blk.0.attn_q_norm.weight", (4,))], "got blk.0.attn_q_norm.weight"),
     ],
 )
 def test_a_file_that_says_more_than_is_converted_is_refused(keys, extra, message, sharded, tmp_path):

@@ -9,13 +9,13 @@ from experiments.data import tokens
 from experiments.model import objectives
 from numerics import losses, optimizers, schedules, updates
 from numerics.epoch import Epoch
-from tests.oracles import plain_llama
+from tests.oracles import plain_transformer
 from tests.support.rounding import assert_equal_to_round_off
-from tests.support.tiny_llama import SMALL, STRETCHED, random_params, texts
+from tests.support.tiny_models import SMALL, STRETCHED, random_params, texts
 
 
 def plain_log_probs(params, architecture, text):
-    scores = plain_llama.logits(params, architecture, text.prompt + text.completion)
+    scores = plain_transformer.logits(params, architecture, text.prompt + text.completion)
     chances = (
         scores
         - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True))

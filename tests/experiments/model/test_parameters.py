@@ -16,25 +16,28 @@ def test_counts_are_those_of_the_model_cards():
     assert parameters.count(ARCHITECTURES["llama3-8b"]) == 8_030_261_248
 
 
-@pytest.mark.parametrize("is_tied", [True, False])
-def test_random_parameters_have_the_shapes_and_the_start_of_the_family(is_tied):
-    architecture = replace(random_model.ARCHITECTURE, is_tied=is_tied)
+EVERYTHING = replace(random_model.ARCHITECTURE, is_tied=False, has_qkv_bias=True, has_qk_norm=True)
+"""More than a family has."""
+
+
+@pytest.mark.parametrize("architecture", [random_model.ARCHITECTURE, EVERYTHING])
+def test_random_parameters_have_the_shapes_and_the_start_of_the_family(architecture):
     params = parameters.init(architecture, jax.random.key(3))
-    assert ("head" in params) == (not is_tied)
+    assert ("head" in params) == (not architecture.is_tied)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), parameters.shapes(architecture)
     )
     assert parameters.count(architecture) == sum(leaf.size for leaf in jax.tree.leaves(params))
     for path, leaf in jax.tree.leaves_with_path(params):
-        if "norm" in jax.tree_util.keystr(path):
-            assert bool((leaf == 1).all())
+        name = jax.tree_util.keystr(path)
+        if "norm" in name or "bias" in name:
+            assert bool((leaf == ("norm" in name)).all())
         else:
             assert float(jnp.std(leaf)) == pytest.approx(0.02, rel=0.1)
 
 
 def test_rows_fit_their_arrays():
-    architecture = replace(random_model.ARCHITECTURE, is_tied=False)
-    paths = jax.tree.leaves_with_path(parameters.shapes(architecture))
+    paths = jax.tree.leaves_with_path(parameters.shapes(EVERYTHING))
     ranks = {path[-1].key: leaf.ndim for path, leaf in paths}
     assert ranks.keys() == TABLE.keys()
     for name, row in TABLE.items():

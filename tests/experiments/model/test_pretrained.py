@@ -10,37 +10,41 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.model import llama, llama_config, pretrained, tensor_files
-from experiments.model.llama import RopeScaling
-from tests.support import llama_folders
-from tests.support.tiny_llama import SMALL, STRETCHED, random_params
+from experiments.model import model_config, pretrained, tensor_files, transformer
+from experiments.model.transformer import RopeScaling
+from tests.support import model_folders
+from tests.support.tiny_models import BY_FAMILY, EVERYTHING, random_params
 
 TINY = Path(__file__).parents[2] / "data" / "tiny-llama-3.1"
 
-SMOLLM2, _ = llama_folders.PUBLISHED["smollm2-135m-instruct"]
-LLAMA32, _ = llama_folders.PUBLISHED["llama-3.2-1b-instruct"]
+QWEN2, _ = model_folders.PUBLISHED["qwen2.5-7b"]
+QWEN3, _ = model_folders.PUBLISHED["qwen3-0.6b"]
+SMOLLM2, _ = model_folders.PUBLISHED["smollm2-135m-instruct"]
+LLAMA32, _ = model_folders.PUBLISHED["llama-3.2-1b-instruct"]
 LLAMA3 = LLAMA32["rope_scaling"]
 
 
 def test_the_oldest_name_of_the_rope_type():
     older = {("type" if key == "rope_type" else key): value for key, value in LLAMA3.items()}
-    assert llama_config.architecture({**LLAMA32, "rope_scaling": older}).rope_scaling == RopeScaling(
+    assert model_config.architecture({**LLAMA32, "rope_scaling": older}).rope_scaling == RopeScaling(
         32.0, 1.0, 4.0, 8192
     )
 
 
 def test_a_base_of_null_is_as_good_as_absent():
     config = LLAMA32 | {"rope_theta": None, "rope_scaling": None, "rope_parameters": LLAMA3 | {"rope_theta": 5e5}}
-    assert llama_config.architecture(config) == llama_config.architecture(LLAMA32)
+    assert model_config.architecture(config) == model_config.architecture(LLAMA32)
     config = LLAMA32 | {"rope_scaling": LLAMA3 | {"rope_theta": None}}
-    assert llama_config.architecture(config) == llama_config.architecture(LLAMA32)
+    assert model_config.architecture(config) == model_config.architecture(LLAMA32)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "qwen2"}, "model_type must be 'llama'; got 'qwen2'"),
-        ({"model_type": None}, "model_type must be 'llama'; got None"),
+        ({"model_type": "qwen3_moe"}, "model_type must be one of llama, qwen2, qwen3; got 'qwen3_moe'"),
+        ({"model_type": None}, "model_type must be one of llama, qwen2, qwen3; got None"),
+        ({"model_type": ["llama"]}, "model_type must be one of llama, qwen2, qwen3"),
+        ({"model_type": "qwen2"}, "architectures must be ..Qwen2ForCausalLM..; got ..LlamaForCausalLM.."),
         ({"hidden_act": "gelu"}, "hidden_act must be 'silu'"),
         ({"attention_bias": True}, "attention_bias must be False"),
         ({"mlp_bias": True}, "mlp_bias must be False"),
@@ -101,10 +105,66 @@ def test_a_base_of_null_is_as_good_as_absent():
 )
 def test_what_is_not_the_family_is_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message.replace("'", ".")):
-        llama_config.architecture(SMOLLM2 | change)
+        model_config.architecture(SMOLLM2 | change)
 
 
-@pytest.mark.parametrize("architecture", [SMALL, STRETCHED], ids=["tied", "untied, stretched"])
+@pytest.mark.parametrize(
+    ("config", "change", "message"),
+    [
+        (QWEN2, {"attention_bias": False}, "attention_bias must be absent; got False"),
+        (QWEN2, {"use_qk_norm": True}, "use_qk_norm must be False; got True"),
+        (QWEN2, {"num_key_value_heads": None}, "num_key_value_heads must be given where model_type is qwen2; got none"),
+        (QWEN2, {"max_position_embeddings": None}, "max_position_embeddings must be given where model_type is qwen2"),
+        (QWEN2, {"use_mrope": True}, "use_mrope must be False; got True"),
+        (
+            QWEN2,
+            {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}},
+            "rope_type must be default or llama3; got 'yarn'",
+        ),
+        (QWEN2, {"dual_chunk_attention_config": {"chunk_size": 262144}}, "dual_chunk_attention_config="),
+        (QWEN2, {"num_local_experts": 4}, "every key must be known here; got num_local_experts=4"),
+        (QWEN3, {"head_dim": None}, "head_dim must be given where model_type is qwen3; got none"),
+        (QWEN3, {"attention_bias": True}, "attention_bias must be False; got True"),
+        (QWEN3, {"use_qk_norm": False}, "use_qk_norm must be True; got False"),
+        (QWEN3, {"layer_types": ["full_attention"]}, "layer_types must be full_attention for each of the 28 layers"),
+        (QWEN3, {"layer_types": ["sliding_attention"] * 28}, "layer_types must be full_attention for each of the 28"),
+        (QWEN3, {"use_sliding_window": "no"}, "use_sliding_window must be true or false; got 'no'"),
+        (
+            QWEN3,
+            {"use_sliding_window": True, "sliding_window": 40959, "max_window_layers": 27},
+            "use_sliding_window must be false; got a window of 40959 places from layer 27 on, of 28 layers",
+        ),
+        (
+            QWEN3,
+            {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": None},
+            "use_sliding_window must be false; got a window of 4096 places from layer None on",
+        ),
+    ],
+)
+def test_other_kinds_of_qwen_are_refused_by_name(config, change, message):
+    with pytest.raises(ValueError, match=message):
+        model_config.architecture(config | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sliding_window": 40960, "max_window_layers": 0},
+        {"sliding_window": 4096, "max_window_layers": 28},
+        {"sliding_window": None, "max_window_layers": 0},
+    ],
+)
+def test_a_window_that_no_token_notices_is_passed_over(change):
+    config = QWEN3 | {"use_sliding_window": True} | change
+    assert model_config.architecture(config) == model_config.architecture(QWEN3)
+
+
+def test_the_parts_of_two_families_have_no_file():
+    with pytest.raises(ValueError, match="has_qkv_bias and has_qk_norm must not both be true"):
+        model_config.config(EVERYTHING)
+
+
+@pytest.mark.parametrize("architecture", BY_FAMILY.values(), ids=BY_FAMILY)
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("file_bytes", [10**9, 3000])
 def test_saved_and_loaded_again(architecture, dtype, file_bytes, tmp_path, monkeypatch):
@@ -223,7 +283,7 @@ def test_broken_folders_are_named(folder, damage, error, message):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("architecture", [SMALL, STRETCHED], ids=["tied", "untied, stretched"])
+@pytest.mark.parametrize("architecture", BY_FAMILY.values(), ids=BY_FAMILY)
 def test_transformers_loads_what_was_saved(architecture, tmp_path):
     """With zero difference: tensor by tensor, and then to round-off in the logits."""
     torch = pytest.importorskip("torch")
@@ -242,5 +302,5 @@ def test_transformers_loads_what_was_saved(architecture, tmp_path):
     ids = np.random.default_rng(0).integers(0, architecture.vocabulary, (2, 40))
     with torch.no_grad():
         expected = model(torch.tensor(ids)).logits.numpy()
-    got = llama.logits(params, llama.hidden(params, architecture, ids))
+    got = transformer.logits(params, transformer.hidden(params, architecture, ids))
     assert np.abs(np.asarray(got) - expected).max() < 2e-5 * np.abs(expected).max()

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from experiments import arms
-from experiments.model import llama, objectives, text_losses
+from experiments.model import objectives, text_losses, transformer
 from experiments.model.text_losses import Texts
 from experiments.training import batches
 from tests.support.rounding import assert_equal_to_round_off
-from tests.support.tiny_llama import UNTIED, random_params, texts
+from tests.support.tiny_models import UNTIED, random_params, texts
 
 RNG = np.random.default_rng(0)
 LENGTHS = np.array([3, 5, 2, 4])
@@ -97,7 +97,8 @@ def test_the_divergence_is_that_of_two_softmaxes():
         log_p, log_q = (
             np.asarray(
                 jax.nn.log_softmax(
-                    llama.logits(at, llama.hidden(at, UNTIED, batch.tokens, compute_dtype=jnp.float64)), axis=-1
+                    transformer.logits(at, transformer.hidden(at, UNTIED, batch.tokens, compute_dtype=jnp.float64)),
+                    axis=-1,
                 )
             )
             for at in (params, start)

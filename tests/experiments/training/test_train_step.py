@@ -19,7 +19,7 @@ from numerics import optimizers
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import sides_of, vector
 from tests.support.rounding import assert_equal_to_round_off
-from tests.support.tiny_llama import UNTIED, random_params, texts
+from tests.support.tiny_models import UNTIED, random_params, texts
 
 ETA = 0.05
 HALVES = bag_of_words.halves()

@@ -1,4 +1,4 @@
-"""The Llama family once more, in NumPy and float64, one text at a time, with loops: slow and easy to check by eye."""
+"""Llama, Qwen2 and Qwen3 in NumPy and float64, one text at a time, with loops: slow and easy to check by eye."""
 
 import numpy as np
 
@@ -28,6 +28,13 @@ def _rotate(a, x, place):
     return out
 
 
+def _heads(a, weights, state, name, count):
+    """Vectors of the heads; the weights decide whether there is a bias or a norm."""
+    heads = state @ weights[name] + weights.get(f"{name}_bias", 0)
+    norm = weights.get(f"{name}_norm")
+    return [head if norm is None else _norm(head, norm, a.norm_epsilon) for head in heads.reshape(count, -1)]
+
+
 def logits(params, a, tokens):
     """The logits (t, v) of one text."""
     weights = {name: np.asarray(leaf, np.float64) for name, leaf in params["layers"].items()}
@@ -37,10 +44,10 @@ def logits(params, a, tokens):
         keys, values, out = [], [], []
         for place, state in enumerate(stream):
             n = _norm(state, w["attention_norm"], a.norm_epsilon)
-            keys.append([_rotate(a, k, place) for k in (n @ w["key"]).reshape(a.num_kv_heads, -1)])
-            values.append((n @ w["value"]).reshape(a.num_kv_heads, -1))
+            keys.append([_rotate(a, k, place) for k in _heads(a, w, n, "key", a.num_kv_heads)])
+            values.append(_heads(a, w, n, "value", a.num_kv_heads))
             heads = []
-            for h, q in enumerate((n @ w["query"]).reshape(a.num_heads, -1)):
+            for h, q in enumerate(_heads(a, w, n, "query", a.num_heads)):
                 shared = h * a.num_kv_heads // a.num_heads
                 turned = _rotate(a, q, place)
                 scores = np.array([turned @ key[shared] for key in keys]) / np.sqrt(a.head_dim)

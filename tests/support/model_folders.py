@@ -1,4 +1,4 @@
-"""Random folders of tiny Llama models, built from the keys of real config.json files, each with what is right for it.
+"""Random folders of tiny Llama and Qwen models, built from keys of real config.json files, each with its right content.
 
 A folder is either right, and then its rotations and its tensors are known because it was built from them, or something
 in it would change the model or leave open which model it is, and then a refusal has to name that thing.
@@ -77,6 +77,45 @@ PUBLISHED = {
          "transformers_version": "4.31.0.dev0", "use_cache": True, "vocab_size": 32000},
         6_738_415_616,
     ),
+    "qwen2.5-0.5b-instruct": (
+        {"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643,
+         "eos_token_id": 151645, "hidden_act": "silu", "hidden_size": 896, "initializer_range": 0.02,
+         "intermediate_size": 4864, "max_position_embeddings": 32768, "max_window_layers": 21, "model_type": "qwen2",
+         "num_attention_heads": 14, "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
+         "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+         "transformers_version": "4.43.1", "use_cache": True, "use_sliding_window": False, "vocab_size": 151936},
+        494_032_768,
+    ),
+    "qwen2.5-7b": (
+        {"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643,
+         "eos_token_id": 151643, "hidden_act": "silu", "hidden_size": 3584, "initializer_range": 0.02,
+         "intermediate_size": 18944, "max_position_embeddings": 131072, "max_window_layers": 28,
+         "model_type": "qwen2", "num_attention_heads": 28, "num_hidden_layers": 28, "num_key_value_heads": 4,
+         "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 131072, "tie_word_embeddings": False,
+         "torch_dtype": "bfloat16", "transformers_version": "4.40.1", "use_cache": True, "use_mrope": False,
+         "use_sliding_window": False, "vocab_size": 152064},
+        7_615_616_512,
+    ),
+    "qwen3-0.6b": (
+        {"architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+         "bos_token_id": 151643, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
+         "initializer_range": 0.02, "intermediate_size": 3072, "max_position_embeddings": 40960,
+         "max_window_layers": 28, "model_type": "qwen3", "num_attention_heads": 16, "num_hidden_layers": 28,
+         "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 1000000,
+         "sliding_window": None, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+         "transformers_version": "4.51.0", "use_cache": True, "use_sliding_window": False, "vocab_size": 151936},
+        596_049_920,
+    ),
+    "qwen3-8b": (
+        {"architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+         "bos_token_id": 151643, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 4096,
+         "initializer_range": 0.02, "intermediate_size": 12288, "max_position_embeddings": 40960,
+         "max_window_layers": 36, "model_type": "qwen3", "num_attention_heads": 32, "num_hidden_layers": 36,
+         "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 1000000,
+         "sliding_window": None, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+         "transformers_version": "4.51.0", "use_cache": True, "use_sliding_window": False, "vocab_size": 151936},
+        8_190_735_360,
+    ),
 }  # fmt: skip
 
 
@@ -84,10 +123,14 @@ def saved_by_transformers_5(config):
     """What `save_pretrained` of transformers 5 makes of a published config.json."""
     made = {key: value for key, value in config.items() if key not in ("rope_scaling", "rope_theta", "_name_or_path")}
     made["dtype"] = made.pop("torch_dtype")
-    made["head_dim"] = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     rope = {"rope_theta": config.get("rope_theta", 10000.0), "rope_type": "default"}
-    made["rope_parameters"] = rope | (config["rope_scaling"] or {})
-    defaults = {"attention_bias": False, "attention_dropout": 0.0, "mlp_bias": False, "pad_token_id": None}
+    made["rope_parameters"] = rope | (config.get("rope_scaling") or {})
+    defaults = {"attention_dropout": 0.0, "pad_token_id": None}
+    if config["model_type"] == "llama":
+        made["head_dim"] = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        defaults |= {"attention_bias": False, "mlp_bias": False}
+    else:  # of a window that is not used
+        made |= {"sliding_window": None, "layer_types": ["full_attention"] * config["num_hidden_layers"]}
     return defaults | made | {"transformers_version": "5.24.0"}
 
 
@@ -134,7 +177,6 @@ HARMLESS = {
 }
 # Of other families, or of features that the published models do not use: the first value changes nothing.
 SWITCHES = {
-    "attention_bias": [False, True],
     "attention_chunk_size": [None, 8192],
     "attention_dropout": [0.0, 0.1],
     "attention_multiplier": [None, 0.015625],
@@ -149,6 +191,10 @@ SWITCHES = {
     "quantization_config": [None, {"bits": 4, "quant_method": "gptq"}],
     "residual_multiplier": [1.0, 0.22],
     "rope_interleaved": [False, True],
+    "use_mrope": [False, True],
+}
+LLAMA_SWITCHES = {
+    "attention_bias": [False, True],
     "sliding_window": [None, 4096],
     "use_qk_norm": [False, True],
     "use_sliding_window": [False, True],
@@ -209,6 +255,7 @@ def draw(seed):
     """The folder of a number."""
     rng = random.Random(seed)
     config, _ = PUBLISHED[rng.choice(sorted(PUBLISHED))]
+    switches = SWITCHES | LLAMA_SWITCHES if config["model_type"] == "llama" else SWITCHES
     config = config | rng.choice([
         {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 24},
         {"hidden_size": 24, "num_attention_heads": 3, "num_key_value_heads": 3, "intermediate_size": 20},
@@ -217,6 +264,7 @@ def draw(seed):
     ])  # fmt: skip
     if config["hidden_size"] != 12:
         config.pop("head_dim", None)
+        config |= {"head_dim": 8} if config["model_type"] == "qwen3" else {}  # not the width over the heads, or so
     config |= {"vocab_size": 40, "num_hidden_layers": 2, "max_position_embeddings": rng.choice([64, 2048])}
     config |= {"bos_token_id": 1, "eos_token_id": rng.choice([2, [2, 3]]), "pad_token_id": None}
     config["rms_norm_eps"] = rng.choice([1e-5, 1e-6])
@@ -229,12 +277,14 @@ def draw(seed):
     _vary_rope(folder, rng)
     for key in rng.sample(sorted(HARMLESS), rng.randint(0, 4)):
         config[key] = rng.choice(HARMLESS[key])
-    for key in rng.sample(sorted(SWITCHES), rng.randint(0, 3)):
-        config[key] = SWITCHES[key][0]
+    for key in rng.sample(sorted(switches), rng.randint(0, 3)):
+        config[key] = switches[key][0]
     if rng.random() < 0.12:
-        key = rng.choice(sorted(SWITCHES))
-        config[key] = SWITCHES[key][1]
+        key = rng.choice(sorted(switches))
+        config[key] = switches[key][1]
         folder.faults.append(key)
+    if config["model_type"] != "llama":
+        _vary_window(folder, rng)
     if rng.random() < 0.1:
         key = rng.choice(sorted(FOREIGN))
         config[key] = FOREIGN[key]
@@ -250,6 +300,11 @@ def _tensors(config, seed):
     head_dim = config.get("head_dim") or width // heads
     queries, keys, inner = heads * head_dim, config["num_key_value_heads"] * head_dim, config["intermediate_size"]
     shapes = {"model.embed_tokens.weight": (config["vocab_size"], width), "model.norm.weight": (width,)}
+    parts = {
+        "llama": {},
+        "qwen2": {"q_proj.bias": (queries,), "k_proj.bias": (keys,), "v_proj.bias": (keys,)},
+        "qwen3": {"q_norm.weight": (head_dim,), "k_norm.weight": (head_dim,)},
+    }
     if not config["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (config["vocab_size"], width)
     for layer in range(config["num_hidden_layers"]):
@@ -267,10 +322,32 @@ def _tensors(config, seed):
                 "mlp.down_proj": (width, inner),
             }.items()
         }
+        own = parts[config["model_type"]]
+        shapes |= {f"model.layers.{layer}.self_attn.{name}": shape for name, shape in own.items()}
     return {
-        name: (rng.normal(size=shape) * (0.3 if len(shape) > 1 else 0.1) + (len(shape) == 1)).astype(np.float32)
+        name: (
+            rng.normal(size=shape) * (0.3 if len(shape) > 1 else 0.1) + (len(shape) == 1 and not name.endswith("bias"))
+        ).astype(np.float32)
         for name, shape in shapes.items()
     }
+
+
+def _vary_window(folder, rng):
+    """Qwen's window of attention, in a way that no token notices, or so that later tokens do."""
+    config = folder.config
+    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
+    right = [
+        {},
+        {"use_sliding_window": False, "sliding_window": 8, "max_window_layers": 0},
+        window | {"sliding_window": config["max_position_embeddings"]},
+        window | {"max_window_layers": 2},
+        window | {"sliding_window": None},
+    ]
+    wrong = [window, window | {"max_window_layers": 1}, window | {"layer_types": ["full_attention"] * 2}]
+    config.pop("layer_types", None)  # a writer's, after the window of its model
+    is_right = rng.random() < 0.9
+    config |= rng.choice(right if is_right else wrong)
+    folder.faults += [] if is_right else ["use_sliding_window"]
 
 
 def _vary_rope(folder, rng):

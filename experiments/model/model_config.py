@@ -1,17 +1,18 @@
-"""The config.json of a Llama model: read into an architecture, and written from one.
+"""The config.json of a Llama, Qwen2 or Qwen3 model: read into an architecture, and written from one.
 
 The reader knows both layouts (`rope_theta` beside `rope_scaling`, and `rope_parameters`) and three kinds of keys: keys
 of the architecture, keys that do not change the outputs of the model, and keys that must have the value for which
-`llama` computes the model. All other keys are refused by name: an almost right model gives almost right numbers.
+`transformer` computes the model. All other keys are refused by name: an almost right model gives almost right numbers.
 """
 
 import reprlib
 from collections.abc import Mapping
 from dataclasses import astuple
 from sys import float_info
+from typing import NamedTuple
 
-from experiments.model.llama import Architecture, RopeScaling
 from experiments.model.tensor_files import few
+from experiments.model.transformer import Architecture, RopeScaling
 
 __all__ = ["architecture", "config"]
 
@@ -22,22 +23,73 @@ _UNDERSTOOD = frozenset({
 })  # fmt: skip
 
 _FIXED: Mapping[str, tuple[object, ...]] = {
-    "model_type": ("llama",),
-    "architectures": (["LlamaForCausalLM"], None, []),
     "hidden_act": ("silu", "swish"),
     "attention_dropout": (0, None),
     "is_causal": (True,),
     **dict.fromkeys(("auto_map", "quantization_config", "pruned_heads", "per_layer_config", "no_rope_layers"),
                     (None, {}, [])),
-    **dict.fromkeys(("attention_bias", "mlp_bias", "is_encoder_decoder", "add_cross_attention", "rope_interleaved",
-                     "use_sliding_window", "use_qk_norm", "qk_norm"), (False, None)),
-    **dict.fromkeys(("cross_attention_hidden_size", "sliding_window", "attention_chunk_size", "attention_multiplier",
+    **dict.fromkeys(("mlp_bias", "is_encoder_decoder", "add_cross_attention", "rope_interleaved", "use_mrope"),
+                    (False, None)),
+    **dict.fromkeys(("cross_attention_hidden_size", "attention_chunk_size", "attention_multiplier",
                      "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"), (None,)),
     **dict.fromkeys(("partial_rotary_factor", "embedding_multiplier", "residual_multiplier", "logits_scaling",
                      "logit_scale"), (1, None)),
 }  # fmt: skip
-"""Keys that must be absent or have one of these values, for which `llama` computes the model. Many are keys of other
-families, with the values that change nothing."""
+"""Keys that must be absent or have one of these values, for which `transformer` computes the model. Many are keys of
+other families, with the values that change nothing."""
+
+_NO_BIAS = {"attention_bias": (False, None)}
+_NO_NORM = dict.fromkeys(("use_qk_norm", "qk_norm"), (False, None))
+_NO_WINDOW = {"use_sliding_window": (False, None), "sliding_window": (None,)}
+_WINDOW = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
+
+
+class _Family(NamedTuple):
+    """A family of models.
+
+    Attributes:
+        model_class: The name of its language model in transformers.
+        fixed: Further keys as in `_FIXED`.
+        written: Keys that say in a file which parts the family does not have.
+        has_qkv_bias: As in `Architecture`.
+        has_qk_norm: As in `Architecture`.
+        understood: Further keys of the architecture.
+        required: Keys that must be there: their defaults in transformers follow from no other key.
+    """
+
+    model_class: str
+    fixed: Mapping[str, tuple[object, ...]]
+    written: Mapping[str, object]
+    has_qkv_bias: bool = False
+    has_qk_norm: bool = False
+    understood: frozenset[str] = frozenset()
+    required: tuple[str, ...] = ()
+
+
+_FAMILIES: Mapping[str, _Family] = {
+    "llama": _Family(
+        "LlamaForCausalLM",
+        fixed=_NO_BIAS | _NO_NORM | _NO_WINDOW,
+        written={"attention_bias": False, "mlp_bias": False},
+    ),
+    "qwen2": _Family(
+        "Qwen2ForCausalLM",
+        fixed={"attention_bias": (None,)} | _NO_NORM,  # its biases have no key
+        written={"use_sliding_window": False},
+        has_qkv_bias=True,
+        understood=_WINDOW,
+        required=("max_position_embeddings", "num_key_value_heads"),
+    ),
+    "qwen3": _Family(
+        "Qwen3ForCausalLM",
+        fixed=_NO_BIAS | dict.fromkeys(_NO_NORM, (True, None)),
+        written={"attention_bias": False, "use_sliding_window": False},
+        has_qk_norm=True,
+        understood=_WINDOW,
+        required=("head_dim", "max_position_embeddings", "num_key_value_heads"),
+    ),
+}
+"""By `model_type`."""
 
 _REASONS = {
     "auto_map": "The folder's own code is not run here",
@@ -81,21 +133,26 @@ def architecture(config: Mapping[str, object]) -> Architecture:
     """The architecture in a config.json.
 
     Raises:
-        ValueError: If the model is not of the family that `llama` computes, or a key is not known; the message names
-            the key.
+        ValueError: If the model is not of a family that `transformer` computes, or a key is not known; the message
+            names the key.
     """
-    if "model_type" not in config:
-        raise ValueError("model_type must be given, and be 'llama'")
-    for key, known in _FIXED.items():
+    kind = config.get("model_type")
+    family = _FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise ValueError(f"model_type must be one of {', '.join(_FAMILIES)}; got {kind!r}. No other family is known")
+    fixed = {"architectures": ([family.model_class], None, []), **_FIXED, **family.fixed}
+    for key, known in fixed.items():
         if key in config and config[key] not in known:
             rule = "absent" if known[0] is None else repr(known[0])
             reason = f". {_REASONS[key]}" if key in _REASONS else ""
             raise ValueError(f"{key} must be {rule}; got {reprlib.repr(config[key])}{reason}")
-    if unknown := sorted(config.keys() - _UNDERSTOOD - _FIXED.keys() - _HARMLESS):
+    if unknown := sorted(config.keys() - {"model_type"} - _UNDERSTOOD - family.understood - fixed.keys() - _HARMLESS):
         raise ValueError(
             f"every key must be known here; got {few([f'{key}={reprlib.repr(config[key])}' for key in unknown])}. "
             "Remove from config.json those that change nothing in what the model computes"
         )
+    if missing := [key for key in family.required if config.get(key) is None]:
+        raise ValueError(f"{', '.join(missing)} must be given where model_type is {kind}; got none")
     theta, scaling = _rope(config)
     width, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
     kv_heads = _count(config, "num_key_value_heads", heads)
@@ -109,10 +166,13 @@ def architecture(config: Mapping[str, object]) -> Architecture:
     is_tied = config.get("tie_word_embeddings", False)
     if not isinstance(is_tied, bool):
         raise ValueError(f"tie_word_embeddings must be true or false; got {is_tied!r}")
+    num_layers, context = _count(config, "num_hidden_layers"), _count(config, "max_position_embeddings", 2048)
+    if family.understood >= _WINDOW:
+        _check_window(config, num_layers, context)
     return Architecture(
         vocabulary=_count(config, "vocab_size"),
         width=width,
-        num_layers=_count(config, "num_hidden_layers"),
+        num_layers=num_layers,
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
@@ -121,8 +181,27 @@ def architecture(config: Mapping[str, object]) -> Architecture:
         rope_theta=theta,
         rope_scaling=scaling,
         is_tied=is_tied,
-        context=_count(config, "max_position_embeddings", 2048),
+        context=context,
+        has_qkv_bias=family.has_qkv_bias,
+        has_qk_norm=family.has_qk_norm,
     )
+
+
+def _check_window(config: Mapping[str, object], num_layers: int, context: int) -> None:
+    """Refuses a window of attention in which a token does not see the whole context."""
+    if (types := config.get("layer_types")) not in (None, ["full_attention"] * num_layers):
+        raise ValueError(
+            f"layer_types must be full_attention for each of the {num_layers} layers; got {reprlib.repr(types)}"
+        )
+    is_used, window, first = (config.get(key) for key in ("use_sliding_window", "sliding_window", "max_window_layers"))
+    if is_used not in (False, None, True):
+        raise ValueError(f"use_sliding_window must be true or false; got {is_used!r}")
+    is_wide = window is None or (isinstance(window, int) and window >= context)
+    if is_used and not is_wide and not (isinstance(first, int) and first >= num_layers):
+        raise ValueError(
+            f"use_sliding_window must be false; got a window of {window!r} places from layer {first!r} on, of "
+            f"{num_layers} layers. Every token sees its whole context of {context} here"
+        )
 
 
 def _rope(config: Mapping[str, object]) -> tuple[float, RopeScaling | None]:
@@ -198,12 +277,21 @@ def _count(config: Mapping[str, object], key: str, default: int | None = None) -
 
 
 def config(architecture: Architecture) -> dict[str, object]:
-    """The content of config.json in the older layout: all versions of transformers read it."""
+    """The content of config.json in the older layout: all versions of transformers read it.
+
+    Raises:
+        ValueError: If no family has the parts of the architecture.
+    """
     a = architecture
+    by_parts = {(family.has_qkv_bias, family.has_qk_norm): kind for kind, family in _FAMILIES.items()}
+    kind = by_parts.get((a.has_qkv_bias, a.has_qk_norm))
+    if kind is None:
+        raise ValueError("has_qkv_bias and has_qk_norm must not both be true; got both, which no family has.")
+    family = _FAMILIES[kind]
     scaling = a.rope_scaling and {"rope_type": "llama3", **dict(zip(_LLAMA3, astuple(a.rope_scaling), strict=True))}
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [family.model_class],
+        "model_type": kind,
         "vocab_size": a.vocabulary,
         "hidden_size": a.width,
         "num_hidden_layers": a.num_layers,
@@ -212,8 +300,7 @@ def config(architecture: Architecture) -> dict[str, object]:
         "head_dim": a.head_dim,
         "intermediate_size": a.mlp_width,
         "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
+        **family.written,
         "rms_norm_eps": a.norm_epsilon,
         "rope_theta": a.rope_theta,
         "rope_scaling": scaling,

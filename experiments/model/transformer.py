@@ -1,4 +1,7 @@
-"""The Llama family in plain JAX: the parameters are a dict of arrays, the model is a few pure functions.
+"""Llama, Qwen2 and Qwen3 in plain JAX: the parameters are a dict of arrays, the model is a few pure functions.
+
+All three are decoders with RMSNorm, rotary positions, grouped heads and a gated feed-forward part. Qwen2 adds a bias to
+queries, keys and values. Qwen3 norms every head of queries and keys.
 
 The update rules under study need gradients and Hessian-vector products, which JAX gives for an ordinary function of an
 ordinary tree. The module knows no file, no tokenizer and no loss; `parameters` has the table of the parameters.
@@ -53,7 +56,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes that make one member of the family.
+    """The sizes that make one model, and the parts that its family has.
 
     Attributes:
         vocabulary: The number of tokens v.
@@ -61,13 +64,15 @@ class Architecture:
         num_layers: The number of layers n.
         num_heads: The number of query heads h.
         num_kv_heads: The number of key-value heads k; it divides h.
-        head_dim: The dimension e of a head; even.
+        head_dim: The dimension e of a head; even. It need not be d/h.
         mlp_width: The width f of the feed-forward part.
         norm_epsilon: The constant that every norm adds to the mean square.
         rope_theta: The base of the rotations' wavelengths.
         rope_scaling: The stretching of Llama 3.1; None for a model without it.
         is_tied: Whether the head is the embedding.
         context: The largest number of places that the model was trained for.
+        has_qkv_bias: Whether queries, keys and values have a bias, as in Qwen2.
+        has_qk_norm: Whether every head of queries and keys is normed before its rotation, as in Qwen3.
     """
 
     vocabulary: int
@@ -82,6 +87,8 @@ class Architecture:
     rope_scaling: RopeScaling | None
     is_tied: bool
     context: int
+    has_qkv_bias: bool = False
+    has_qk_norm: bool = False
 
 
 class Cache(NamedTuple):
@@ -155,9 +162,17 @@ def _layer(
     weights = {name: weight.astype(x.dtype) for name, weight in weights.items()}
     b, t = rotation[0].shape[:2]
     normed = _rms_norm(x, weights["attention_norm"], a.norm_epsilon)
-    queries = (normed @ weights["query"]).reshape(b, t, a.num_heads, a.head_dim)
-    keys = (normed @ weights["key"]).reshape(b, t, a.num_kv_heads, a.head_dim)
-    values = (normed @ weights["value"]).reshape(b, t, a.num_kv_heads, a.head_dim)
+
+    def heads(name: str, count: int) -> Float[Array, "b t heads e"]:
+        out = normed @ weights[name]
+        if a.has_qkv_bias:
+            out += weights[f"{name}_bias"]
+        return out.reshape(b, t, count, a.head_dim)
+
+    queries, keys, values = heads("query", a.num_heads), heads("key", a.num_kv_heads), heads("value", a.num_kv_heads)
+    if a.has_qk_norm:
+        queries = _rms_norm(queries, weights["query_norm"], a.norm_epsilon)
+        keys = _rms_norm(keys, weights["key_norm"], a.norm_epsilon)
     keys, values = (x.transpose(0, 2, 1, 3) for x in (_rotate(keys, rotation), values))
     mixed, aux = attend(_rotate(queries, rotation), keys, values)
     x = x + mixed.reshape(b * t, -1) @ weights["output"]
