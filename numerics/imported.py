@@ -23,8 +23,9 @@ from console.words import nearest
 from numerics import catalogue
 
 if TYPE_CHECKING:
+    from jaxtyping import PyTree
+
     from numerics.rules import Rule
-    from numerics.types import Params
 
 __all__ = ["Imported", "Value", "build", "is_path", "parse"]
 
@@ -108,7 +109,7 @@ def _value(name: str, text: str) -> Value:
 # From the text to the rule --------------------------------------------------------------------------------------------
 
 
-def build(spec: Imported, params: "Params") -> "Rule":
+def build(spec: Imported, params: "PyTree") -> "Rule":
     """The rule of an import path.
 
     Args:

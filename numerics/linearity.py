@@ -92,7 +92,8 @@ def _is_proportional(rule: optax.GradientTransformation, other: optax.GradientTr
     num_params = _count(like)
     num_steps = NUM_STEPS if num_params <= LARGE else NUM_STEPS_IF_LARGE
     random = np.random.default_rng(0).normal(size=2 * num_params + num_steps)
-    return bool(jax.jit(_agree, static_argnums=(0, 1, 2, 3))(rule, other, like, num_steps, random))
+    program = jax.jit(_agree, static_argnums=(0, 1, 2, 3)).lower(rule, other, like, num_steps, random).compile()
+    return bool(program(random))  # a compiled program runs at once, also where the caller is traced
 
 
 def _agree(

@@ -26,6 +26,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 from jax.extend import core
+from jaxtyping import PyTree
 
 from numerics import checks, linearity
 from numerics.contents import Snapshot
@@ -182,7 +183,7 @@ def _shapes_of_state(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
 # Rules from functions of Optax or of a user ---------------------------------------------------------------------------
 
 
-def from_function(name: str, function: Callable[..., Any], options: Mapping[str, Any], params: Params) -> Rule:
+def from_function(name: str, function: Callable[..., object], options: Mapping[str, object], params: PyTree) -> Rule:
     """The rule of a function of `learning_rate` and options, in the simpler form that is right.
 
     Calls with equal arguments return one object, so that compiled programs are found again.
@@ -207,23 +208,22 @@ def from_function(name: str, function: Callable[..., Any], options: Mapping[str,
 def _from_function(name: str, snapshot: Snapshot, like: Shapes) -> Rule:
     function, options = cast("tuple", snapshot.value)
 
-    def rule_at(rate: Scalar | float) -> optax.GradientTransformation:
+    def rule_at(rate: Scalar | float) -> Any:  # noqa: ANN401  # checked below
         return function(learning_rate=rate, **dict(options))
 
-    # Where the caller is traced: these rules, their arrays and their updates must have values all the same.
-    with jax.ensure_compile_time_eval():
-        try:
+    try:
+        with jax.ensure_compile_time_eval():  # also where the caller is traced, the arrays of a rule have values
             rule, other = rule_at(1.0), rule_at(linearity.SMALLER)
-        except Exception as error:
-            raise ValueError(
-                f"{name} must make a rule of these options; got {type(error).__name__}: {checks.first_line(error)}"
-            ) from error
-        checks.require(checks.is_rule(rule), name, "return an optax.GradientTransformation", rule)
-        _shapes_of_state(name, Snapshot(rule), like)
-        if linearity.is_linear(rule, other, like):
-            return rule
-        _shapes_of_state(name, Snapshot(rule_at), like)
-        return rule_at
+    except Exception as error:
+        raise ValueError(
+            f"{name} must make a rule of these options; got {type(error).__name__}: {checks.first_line(error)}"
+        ) from error
+    checks.require(checks.is_rule(rule), name, "return an optax.GradientTransformation", rule)
+    _shapes_of_state(name, Snapshot(rule), like)
+    if linearity.is_linear(rule, other, like):
+        return rule
+    _shapes_of_state(name, Snapshot(rule_at), like)
+    return rule_at
 
 
 # Optax names the part that fails, and users know the rule: Optax 0.2.8.
