@@ -169,7 +169,7 @@ def test_a_rule_is_at_rate_one_only_where_it_is_linear_in_its_rate(text, is_func
 @pytest.mark.parametrize(
     ("text", "make"),
     [
-        ("optax.lion:b1=0.5", lambda rate: optax.lion(rate, b1=0.5)),
+        ("optax.adam:b1=0.5;eps=0.1", lambda rate: optax.adam(rate, b1=0.5, eps=0.1)),
         (
             "optax.contrib.muon:ns_steps=3;nesterov=false;preconditioning=spectral",
             lambda rate: optax.contrib.muon(rate, ns_steps=3, nesterov=False, preconditioning="spectral"),
