@@ -11,7 +11,7 @@ from rich.table import Table
 from console.output import write
 from console.progress import progress, waiting
 from console.terminal import Terminal, plain_table, table
-from numerics import checks, optimizers, problems, schedules
+from numerics import checks, imported, optimizers, problems, schedules
 from numerics.catalogue import FRAMES, NAMED_OPTIMIZERS, PROBLEMS, RANDOM, SCHEDULES
 from numerics.comparison import Comparison, compare
 from numerics.epoch import Epoch
@@ -57,8 +57,10 @@ def _comparison(options: "Options", problem: str, optimizer: str, schedule: str)
         if any(scale != 1 for scale in steps.scales):
             raise ValueError(f"--scales must be left out where the schedule has scales; got {schedule}.")
         steps = schedules.with_scales(steps, options.scales)
+    is_path = imported.is_path(optimizer)
+    rule = imported.build(imported.parse(optimizer), params) if is_path else optimizers.parse(optimizer)
     return compare(
-        Epoch(losses, steps, optimizers.parse(optimizer), params),
+        Epoch(losses, steps, rule, params),
         frame=options.frame,
         largest_step=options.largest_step,
         num_halvings=options.halvings,

@@ -17,6 +17,7 @@ from console.output import write
 from console.progress import restored_cursor, waiting
 from console.values import number, one_of, output_path, whole
 from console.words import must_be_one_of
+from numerics import imported
 from numerics.catalogue import FIXED, FRAMES, NAMED_OPTIMIZERS, PROBLEMS, RANDOM, SCHEDULES, Frame
 
 __all__ = ["Options", "compare", "main"]
@@ -39,6 +40,7 @@ problems:
 
 optimizers:
 {_lines({name: entry.meaning for name, entry in NAMED_OPTIMIZERS.items()})}
+{_lines({"package.module.name": "any Optax rule by its import path (docs/rules.md)"})}
 
 schedules over n pairs of losses (-1 +1), ... (-n +n):
 {_lines(FIXED)}
@@ -50,6 +52,7 @@ examples:
   python -m numerics.compare --problem mlp --optimizer adamw --plot drift.pdf
   python -m numerics.compare --schedule shuffled-pairs --frame pair-accumulated
   python -m numerics.compare --optimizer adam:b2=0.99,eps_root=1e-4
+  python -m numerics.compare --optimizer optax.lamb:weight_decay=0.01
   python -m numerics.compare --optimizer adamw --schedule "(-+)(-+)"
   python -m numerics.compare --sweep --problem quadratic
 
@@ -58,9 +61,14 @@ exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 
 
 def _optimizer(value: str) -> str:
+    if imported.is_path(value):
+        try:
+            return str(imported.parse(value))
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix("optimizer ")) from None
     name = value.partition(":")[0]  # the options are read later, by `optimizers`
     if name not in NAMED_OPTIMIZERS:
-        raise ValueError(must_be_one_of(NAMED_OPTIMIZERS, name))
+        raise ValueError(f"{must_be_one_of(NAMED_OPTIMIZERS, name)} Or an import path, such as optax.lion.")
     return value
 
 

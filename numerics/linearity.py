@@ -21,7 +21,7 @@ from numerics.contents import Snapshot
 from numerics.traces import Shapes, shapes_of
 from numerics.types import Params, Scalar
 
-__all__ = ["require_linear"]
+__all__ = ["SMALLER", "is_linear", "require_linear"]
 
 _RATES = ("step_size", "step_size_fn", "learning_rate")
 _PLUMBING = ("chain", "named_chain", "with_extra_args_support", "identity", "scale", "scale_by_schedule")
@@ -29,7 +29,7 @@ SMALLER = 1 / 16  # the other rate, in units of the first; a power of two adds n
 MAGNITUDES = (1e-3, 1.0, 1e3)  # of gradients beside parameters of order one: a clip may act at one and not at another
 NUM_STEPS = 64  # most show it at the second or third; rprop when its steps have shrunk to the least that it makes
 NUM_STEPS_IF_LARGE = 4
-LARGE = 10**5  # parameters
+LARGE, FEW = 10**5, 10**3  # parameters
 TOLERANCE = 1e4  # machine epsilons, relative to the displacement
 
 
@@ -43,7 +43,7 @@ def require_linear(rule: object, params: Params) -> None:
         return  # a function of the rate, or an object that keeps its rate in its own way
     if any(isinstance(leaf, Tracer) for leaf in (*jax.tree.leaves(params), *_arrays(rule), jnp.zeros(()))):
         return  # inside a transformation, where new arrays are traced as well
-    if not _is_linear(Snapshot(rule), shapes_of(params)):
+    if not _on_few(lambda shapes: _is_linear(Snapshot(rule), shapes), shapes_of(params)):
         raise ValueError(
             "a rule at learning rate 1 must make updates that are proportional to the rate; those of "
             f"{', '.join(_names(rule)) or 'this one'} are not. Give the rule as a function of the rate, with the "
@@ -51,15 +51,49 @@ def require_linear(rule: object, params: Params) -> None:
         )
 
 
+def is_linear(rule: optax.GradientTransformation, other: optax.GradientTransformation, like: Shapes) -> bool:
+    """Whether updates are proportional to the rate: those of a rule at rate 1, and of the same at SMALLER.
+
+    False as well where `require_linear` would refuse the rule at rate 1.
+    """
+    return _on_few(lambda shapes: _is_proportional(rule, other, shapes) and _is_linear(Snapshot(rule), shapes), like)
+
+
+def _on_few(test: Callable[[Shapes], bool], like: Shapes) -> bool:
+    """The test on as many parameters as there are, or on a FEW where they are LARGE: their axes are cut to one length.
+
+    On the parameters themselves where the rule fails on others, for it may hold arrays of their shapes.
+    """
+
+    def cut(length: int) -> Shapes:
+        return like[0], tuple((tuple(min(size, length) for size in shape), dtype) for shape, dtype in like[1])
+
+    if _count(like) <= LARGE:
+        return test(like)
+    lengths = (2**power for power in range(10, 0, -1))
+    try:
+        return test(cut(next((length for length in lengths if _count(cut(length)) <= FEW), 1)))
+    except (TypeError, ValueError):
+        return test(like)
+
+
+def _count(like: Shapes) -> int:
+    return sum(prod(shape) for shape, _ in like[1])
+
+
 @lru_cache(maxsize=256)
 def _is_linear(snapshot: Snapshot, like: Shapes) -> bool:
     rule = cast("optax.GradientTransformation", snapshot.value)
     others = [_at_smaller_rate(rule, is_last=is_last) for is_last in (True, False)]
-    num_params = sum(prod(shape) for shape, _ in like[1])
+    return any(other is None or _is_proportional(rule, other, like) for other in others)
+
+
+def _is_proportional(rule: optax.GradientTransformation, other: optax.GradientTransformation, like: Shapes) -> bool:
+    num_params = _count(like)
     num_steps = NUM_STEPS if num_params <= LARGE else NUM_STEPS_IF_LARGE
     random = np.random.default_rng(0).normal(size=2 * num_params + num_steps)
-    run = jax.jit(_agree, static_argnums=(0, 1, 2, 3))
-    return any(other is None or bool(run(rule, other, like, num_steps, random)) for other in others)
+    program = jax.jit(_agree, static_argnums=(0, 1, 2, 3)).lower(rule, other, like, num_steps, random).compile()
+    return bool(program(random))  # a compiled program runs at once, also where the caller is traced
 
 
 def _agree(

@@ -16,7 +16,7 @@ first order, where a rule remembers a product with its rate (LARS, a `trace` beh
 
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -26,13 +26,14 @@ import numpy as np
 import optax
 from jax.core import Tracer
 from jax.extend import core
+from jaxtyping import PyTree
 
 from numerics import checks, linearity
 from numerics.contents import Snapshot
 from numerics.traces import Shapes, abstract, shapes_of, traced
 from numerics.types import Params, Scalar
 
-__all__ = ["RateRule", "Rule", "at_rate", "check", "is_function_of_rate", "is_gradient_descent"]
+__all__ = ["RateRule", "Rule", "at_rate", "check", "from_function", "is_function_of_rate", "is_gradient_descent"]
 
 RateRule: TypeAlias = Callable[[Any], optax.GradientTransformation]
 """From the learning rate, which may be traced, to the rule."""
@@ -177,6 +178,52 @@ def _shapes_of_state(name: str, snapshot: Snapshot, like: Shapes) -> Shapes:
             f"{state} before. Give its options as the types that they stand for."
         )
     return shapes_of(state)
+
+
+# Rules from functions of Optax or of a user ---------------------------------------------------------------------------
+
+
+def from_function(name: str, function: Callable[..., object], options: Mapping[str, object], params: PyTree) -> Rule:
+    """The rule of a function of `learning_rate` and options, in the simpler form that is right.
+
+    Calls with equal arguments return one object, so that compiled programs are found again.
+
+    Args:
+        name: The name in messages.
+        function: The function, such as `optax.lion`.
+        options: Its other arguments, by keyword.
+        params: The parameters, or their shapes.
+
+    Returns:
+        The rule at learning rate 1 where its updates are proportional to the rate; else a function of the rate.
+
+    Raises:
+        TypeError: If the function returns no rule, or one that fails on a gradient, its state and the parameters.
+        ValueError: If the function raises an error.
+    """
+    return _from_function(name, Snapshot((function, tuple(options.items()))), shapes_of(params))
+
+
+@lru_cache(maxsize=256)
+def _from_function(name: str, snapshot: Snapshot, like: Shapes) -> Rule:
+    function, options = cast("tuple", snapshot.value)
+
+    def rule_at(rate: Scalar | float) -> Any:  # noqa: ANN401  # checked below
+        return function(learning_rate=rate, **dict(options))
+
+    try:
+        with jax.ensure_compile_time_eval():  # also where the caller is traced, the arrays of a rule have values
+            rule, other = rule_at(1.0), rule_at(linearity.SMALLER)
+    except Exception as error:
+        raise ValueError(
+            f"{name} must make a rule of these options; got {type(error).__name__}: {checks.first_line(error)}"
+        ) from error
+    checks.require(checks.is_rule(rule), name, "return an optax.GradientTransformation", rule)
+    _shapes_of_state(name, Snapshot(rule), like)
+    if linearity.is_linear(rule, other, like):
+        return rule
+    _shapes_of_state(name, Snapshot(rule_at), like)
+    return rule_at
 
 
 # Optax names the part that fails, and users know the rule: Optax 0.2.8.

@@ -3,11 +3,10 @@
 import inspect
 from collections.abc import Callable, Hashable
 from functools import lru_cache
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import PyTreeDef
 from jaxtyping import PyTree
 
@@ -18,7 +17,7 @@ __all__ = ["Shapes", "abstract", "loss_output", "shapes_of", "traced"]
 
 Shapes: TypeAlias = tuple[
     PyTreeDef,  # pyright: ignore[reportInvalidTypeForm]  # jax says Any
-    tuple[tuple[tuple[int, ...], np.dtype], ...],
+    tuple[tuple[tuple[int, ...], Any], ...],  # a random key has a dtype of JAX's own
 ]
 """The structure of a tree, and the shapes and dtypes of its leaves."""
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental import multihost_utils
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from experiments.model import parameters
 from experiments.model.transformer import Architecture, Params
@@ -123,12 +123,31 @@ def on_host(array: jax.Array) -> np.ndarray:
 
 
 def init(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
-    """The optimizer's first state: a moment has the sharding of its parameter; other arrays lie on every device."""
-    where = jax.tree.map(lambda param: param.sharding, params)
-    first = jax.tree.leaves(where)[0]
+    """The optimizer's first state, with moments where their parameters lie.
+
+    An array of the state belongs to a parameter, or to one layer of it, where its place in the tree ends like that of
+    the parameter and its shape is the same; it then has the sharding of the parameter. All other arrays lie on every
+    device.
+    """
+    known = dict(jax.tree.leaves_with_path(params))
+    first = next(iter(known.values())).sharding
     other = everywhere(first.mesh) if isinstance(first, NamedSharding) else first
-    state = jax.eval_shape(optimizer.init, params)
-    shardings = optax.tree_map_params(
-        optimizer, lambda _, sharding: sharding, state, where, transform_non_params=lambda _: other
-    )
+
+    def of_leaf(path: tuple, leaf: jax.ShapeDtypeStruct) -> Sharding:
+        for start in range(len(path) + 1):
+            whole, layers = known.get(path[start:]), known.get(path[start:-1])
+            if whole is not None and whole.shape == leaf.shape:
+                return whole.sharding
+            if layers is not None and layers.shape[1:] == leaf.shape:
+                return _of_layer(layers.sharding)
+        return other
+
+    shardings = jax.tree.map_with_path(of_leaf, jax.eval_shape(optimizer.init, params))
     return jax.jit(optimizer.init, out_shardings=shardings)(params)
+
+
+def _of_layer(sharding: Sharding) -> Sharding:
+    """The sharding of one layer of an array, whose first axis is that of the layers."""
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))

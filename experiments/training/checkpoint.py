@@ -19,7 +19,7 @@ from contextlib import suppress
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,8 @@ def save(folder: Path, number: int, tree: PyTree, about: Mapping[str, object]) -
     Args:
         folder: The folder of the run's checkpoints, on a disk that all processes see; it is created where needed.
         number: The number of the checkpoint, from 0 to 99,999,999.
-        tree: Arrays of JAX or NumPy, on any devices. Not Python's numbers: those belong into `about`.
+        tree: Arrays of JAX or NumPy, on any devices; keys of `jax.random` among them. Not Python's numbers: those
+            belong into `about`.
         about: JSON values. A tuple comes back as a list.
 
     Raises:
@@ -129,7 +130,7 @@ def save(folder: Path, number: int, tree: PyTree, about: Mapping[str, object]) -
 def _leaves(tree: PyTree) -> list[_Leaf]:
     """The largest types first, so that in a file all lie aligned."""
     leaves = []
-    for place, value in jax.tree.leaves_with_path(tree):
+    for place, value in jax.tree.leaves_with_path(jax.tree.map(_numbers_of_key, tree)):
         name = jax.tree_util.keystr(place)
         if not isinstance(value, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
             raise TypeError(f"{name} must be an array; got {type(value).__name__}.")
@@ -140,6 +141,15 @@ def _leaves(tree: PyTree) -> list[_Leaf]:
     if len({leaf.name for leaf in leaves}) < len(leaves):
         raise TypeError("The nodes of the tree must give their children different keys.")
     return sorted(leaves, key=lambda leaf: -leaf.dtype.itemsize)
+
+
+def _is_key(leaf: object) -> TypeGuard[jax.Array]:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers_of_key(leaf: object) -> object:
+    """The numbers of a random key; anything else as it is."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
 def _whole(value: jax.Array | np.ndarray | np.generic) -> np.ndarray:
@@ -305,7 +315,12 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, object]]:
         # A copy and no map of the file: what was verified is then out of the disk's reach.
         data = np.fromfile(path / file, np.uint8, leaf.num_bytes, offset=record.offset)
         arrays[leaf.name] = _placed(data.view(leaf.dtype).reshape(leaf.shape), leaf)
-    tree = jax.tree.map_with_path(lambda place, _: arrays[jax.tree_util.keystr(place)], like)
+
+    def of_leaf(place: tuple, leaf: object) -> jax.Array:
+        array = arrays[jax.tree_util.keystr(place)]
+        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+
+    tree = jax.tree.map_with_path(of_leaf, like)
     return tree, json.loads((path / _ABOUT).read_bytes())
 
 

@@ -64,6 +64,8 @@ def test_help_and_typos_do_not_wait_for_jax():
     for arguments, message in {
         ("--problem", "transfomer"): "Did you mean transformer?",
         ("--optimizer", "adm:eps=1"): "Did you mean adam?",
+        ("--optimizer", "optax..lion"): "--optimizer must be an import path",
+        ("--optimizer", "optax.lion:b1=0.9,b2"): "--optimizer must have options as NAME=VALUE",
         ("--schedule", "palindrom"): "Did you mean palindrome?",
         ("--frame", "acumulated"): "Did you mean accumulated?",
         ("--pair", "2"): "Did you mean --pairs?",
@@ -147,6 +149,11 @@ def test_a_missed_order_is_exit_status_one(monkeypatch, capsys):
         (["--optimizer", "clipped-sgd:max_norm=-1"], "must be finite and not negative"),
         (["--optimizer", "adam:b1=0.9,b1=0.1"], "each once"),
         (["--optimizer", "adam:beta=1"], "adam must be given options among"),
+        (["--optimizer", "optax.lyon"], "Did you mean lion?"),
+        (
+            ["--optimizer", "optax.contrib.schedule_free_sgd"],
+            "can be measured, with `updates` and `drift.measured`, and",
+        ),
     ],
 )
 def test_calls_without_an_answer(arguments, message, capsys):

@@ -321,8 +321,8 @@ def functions():
     """Every public function of the room with its module, and the classes that a user builds."""
     for info in pkgutil.iter_modules([str(ROOM)]):
         module = importlib.import_module(f"numerics.{info.name}")
-        if info.name in ("catalogue", "causes", "checks", "contents", "linearity", "rules", "traces"):
-            continue  # no places where data enter; the catalogue is read by `optimizers`
+        if info.name in ("catalogue", "causes", "checks", "contents", "imported", "linearity", "rules", "traces"):
+            continue  # no places where data enter; the catalogue is read by `optimizers`, paths by the commands
         for name in getattr(module, "__all__", ()):
             item = getattr(module, name)
             if (inspect.isfunction(inspect.unwrap(item)) and name not in EXEMPT) or name in OBJECTS:
