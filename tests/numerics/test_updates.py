@@ -238,6 +238,15 @@ def test_every_schedule_of_pairs_uses_each_loss_once(num_pairs, first, random):
     assert (both == both[::-1]).all()
 
 
+def test_brackets_are_reversed_with_their_steps():
+    word = schedules.word("-(+-:3)", ("-", "+"), (2, 2))
+    backwards = schedules.reverse(word)
+    assert (backwards.losses.tolist(), backwards.scales.tolist(), backwards.sizes) == ([1, 2, 0], [3, 1, 1], (2, 1))
+    both = schedules.palindrome(word)
+    assert (both.losses.tolist(), both.scales.tolist()) == ([0, 2, 1, 1, 2, 0], [1, 1, 3, 3, 1, 1])
+    assert both.sizes == (1, 2, 2, 1)
+
+
 def test_the_step_may_be_zero_and_the_rule_is_not_asked_twice():
     """A step size of zero moves nothing; the state moves on all the same, as a real optimizer's would."""
     made = problems.make("mlp", N, seed=0)
