@@ -48,11 +48,12 @@ def test_runs_share_inputs_where_every_value_that_is_read_is_the_same():
     assert {"model", "data", "arm", "measures", "max_tokens"} <= names
     assert "learning_rate" not in names
     plain = configuration(seed=2)
-    for name in names:
-        other = object.__new__(Config)
-        vars(other).update(vars(plain) | {name: another(name, getattr(plain, name))})
-        assert inputs.shared_key(other) != inputs.shared_key(plain), name
-    of_folder = replace(plain, model="models/smollm2")
+    of_folder = replace(plain, model="models/smollm2")  # its parameters do not depend on the seed
+    for one, own in ((plain, names), (of_folder, names - {"seed"})):
+        for name in own:
+            other = object.__new__(Config)  # unchecked: a mesh may not fit the pairs
+            vars(other).update(vars(one) | {name: another(name, getattr(one, name))})
+            assert inputs.shared_key(other) != inputs.shared_key(one), name
     assert inputs.shared_key(of_folder) == inputs.shared_key(replace(of_folder, seed=3))
 
 
