@@ -115,6 +115,10 @@ def test_losses_without_curvature_have_nothing_beyond_first_order():
     assert np.array(found.first) == pytest.approx(0, abs=1e-12)
     assert found.second == [0, 0]
     assert found.fits["first"].verdict == "exact"
+    with pytest.raises(FloatingPointError, match=r"second order must be positive; got 0\. Give --largest"):
+        comparison.compare(
+            bench()._replace(loss=linear), largest=None, num_halvings=1, has_alignment=False, show=silent
+        )
 
 
 def test_the_gap_is_that_of_real_updates():

@@ -174,6 +174,13 @@ def test_a_label_is_true_or_false(tmp_path):
         read(written(tmp_path, {"prompt": "Q", "completion": "4", "label": "good"}))
 
 
+def test_a_file_json_holds_lines_too(tmp_path):
+    path = Path(written(tmp_path, GOOD_ROW)).rename(tmp_path / "data.json")
+    assert is_source(str(path))
+    assert (count(str(path)), read(str(path))) == (1, ([answers("Q")], {}))
+    assert not is_source("data.txt")
+
+
 def test_columns_are_mapped_or_named(tmp_path):
     source = written(tmp_path, {"instruction": "Q", "good": "42", "bad": "41"})
     own = columns("prompt=instruction, chosen=good,rejected=bad")

@@ -404,6 +404,14 @@ def test_every_measured_heading_of_records_csv_is_explained_on_the_page(made):
             assert f"<td><code>{heading}</code></td>" in page
 
 
+def test_every_quantity_has_a_meaning_and_counts_alone_have_no_unit():
+    table = records.quantities()
+    assert all(held.meaning for held in table.values())
+    units = {table[name].unit for name in ("alignment", "probe_alignment.product")}
+    assert units == {"nats^2"}  # of a product of two gradients
+    assert (table["seconds"].unit, table["memory"].unit, table["accuracy.total"].unit) == ("seconds", "bytes", "")
+
+
 def test_a_readers_own_fonts_do_not_change_a_figure():
     twin = comparison_records.Twin.model_validate(TWIN)
     with matplotlib.rc_context({"font.family": ["serif"], "font.sans-serif": ["DejaVu Serif"]}):
@@ -457,9 +465,12 @@ def test_starts_are_those_of_all_runs_where_each_started_once(tmp_path):
     of_all = ("cpu", "abc", "1,000,000", "jax 1.2.3", "2026-01-02T03:04:05 to 2026-01-03T00:00:00")
     assert page._headers(read(tmp_path / "once")[0]) == [("all 2", *of_all)]
     assert page._headers(read(tmp_path / "again")[0]) == [("a (started 2 times), b", *of_all)]
-    write_run(tmp_path / "other" / "a", [update(1)])
+    write_run(tmp_path / "other" / "a", [update(1), later, update(2)])
     write_run(tmp_path / "other" / "b", [update(1)], seed=1, header={**HEADER, "device": "gpu"})
-    assert [row[:2] for row in page._headers(read(tmp_path / "other")[0])] == [("a", "cpu"), ("b", "gpu")]
+    rows = [("a (started 2 times)", "cpu"), ("b", "gpu")]
+    assert [row[:2] for row in page._headers(read(tmp_path / "other")[0])] == rows
+    write_run(tmp_path / "other" / "c", [update(1)], seed=2, header={**HEADER, "device": "gpu"})
+    assert [row[:2] for row in page._headers(read(tmp_path / "other")[0])] == [rows[0], ("b, c", "gpu")]
 
 
 def test_pairs_are_those_of_the_last_start_and_said_once_for_all_that_share_them(tmp_path):

@@ -3,8 +3,11 @@
 from contextlib import contextmanager
 from dataclasses import fields, replace
 
+import pytest
+
 from experiments import arms, files, presets
 from experiments.config import Config, MeshShape
+from experiments.model import random_model
 from experiments.training import inputs
 from tests.support.runs import quiet
 
@@ -55,6 +58,13 @@ def test_runs_share_inputs_where_every_value_that_is_read_is_the_same():
             vars(other).update(vars(one) | {name: another(name, getattr(one, name))})
             assert inputs.shared_key(other) != inputs.shared_key(one), name
     assert inputs.shared_key(of_folder) == inputs.shared_key(replace(of_folder, seed=3))
+
+
+def test_a_model_without_a_template_has_no_chat(monkeypatch):
+    codec = replace(random_model.codec(), template=None)
+    monkeypatch.setattr(random_model, "codec", lambda: codec)
+    with pytest.raises(ValueError, match=r"config\.is_chat must be false for a .* chat template, tiny; got true"):
+        inputs.load(configuration(), quiet)
 
 
 def test_what_is_left_out_of_preference_data_is_counted_once(tmp_path):
