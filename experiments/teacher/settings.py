@@ -85,7 +85,7 @@ class Settings:
             raise ValueError(f"--base-url must be http(s)://host[:port]/path; got {public}. It usually ends in /v1.")
         for name, read in _VALUES.items():
             value = getattr(self, name)
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            is_number = isinstance(value, (int, float))
             try:
                 read(str(value) if is_number else repr(value))  # by the rule of the option; a text is no number here
             except ValueError as error:

@@ -91,8 +91,16 @@ def test_the_second_order_is_that_of_dense_derivatives(first):
 
 
 @pytest.mark.parametrize("rate", ["eta/2", "eta/sqrt2"])
-def test_the_largest_rate_unless_given_has_twice_the_first_order_at_second_order(rate):
+def test_the_largest_rate_unless_given_has_twice_the_first_order_at_second_order(rate, monkeypatch):
     """The first order is the length of the sequential update with frozen gradients, and not the gap's, which is 0."""
+    terms = {}
+    fit = comparison.convergence.fit
+
+    def recorded(*arguments, theory):
+        terms[theory] = arguments[3]
+        return fit(*arguments, theory=theory)
+
+    monkeypatch.setattr(comparison.convergence, "fit", recorded)
     g_plus, g_minus, _, h_minus = dense()
     found = comparison.compare(bench("sgd", "+", rate), largest=None, num_halvings=1, has_alignment=False, show=silent)
     largest, half = found.learning_rates
@@ -100,10 +108,13 @@ def test_the_largest_rate_unless_given_has_twice_the_first_order_at_second_order
     assert found.second[0] == pytest.approx(2 * size * largest * frozen)
     assert largest == pytest.approx(2 * frozen / (size * np.linalg.norm(h_minus @ g_plus)))
     assert half == largest / 2
+    # The sizes beside which a remainder is exact or not resolved.
+    assert terms[2] == pytest.approx(size * np.array([largest, half]) * frozen)
+    assert terms[3].tolist() == found.second
 
 
 def test_losses_without_curvature_have_nothing_beyond_first_order():
-    """A remainder of round-off is told by the length of the update itself, for the gap's first order is 0 at eta/2."""
+    """Their remainder is zero, which is no failure to resolve it; and no largest rate follows from them."""
 
     def linear(at, batch):
         each = batch.targets.sum(axis=1) * at["norm"][0] + batch.lengths * at["norm"][1]
