@@ -245,7 +245,7 @@ def compare(
         first = float(_norm(_combined((frozen, accumulated), (rate, -1.0))))
         if largest is None:
             if not size > 0:
-                raise FloatingPointError("the second order must not vanish: give --largest.")
+                raise FloatingPointError(f"the second order must be positive; got {size:g}. Give --largest.")
             largest = 2 * float(_norm(frozen)) / (rate * size)
         rates = [largest / 2**k for k in range(num_halvings + 1)]
         below = [rates[-1] / 2 ** (k + 4) for k in range(_NUM_BELOW)]

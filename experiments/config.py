@@ -76,7 +76,7 @@ class Config:
         seed: Of the order of the data, of the errors in the wrong solutions, and of random starts; of the parameters
             where the model is "tiny".
         num_parts: Parts of a letter's solutions whose gradients are added up one after another, to save memory.
-        num_problems: Problems of the train split that pairs are made from; all if 0.
+        num_problems: Problems of the train split that pairs are made from, or pairs of preference data; all if 0.
         held_out: The share of the rows of preference data that are kept for the probe.
         columns: The names of the columns of preference data, "chosen=NAME,rejected=NAME"; empty for the usual ones.
         pairing: Whether the two halves hold solutions of the same problems, or are drawn independently.

@@ -174,7 +174,7 @@ def grouped(schedule: Schedule, num_steps: int) -> Schedule:
         ValueError: If the number of steps is no multiple of it.
     """
     total = len(schedule.losses)
-    if num_steps < 1 or total % num_steps:
+    if total % num_steps:
         raise ValueError(f"num_steps must divide the {total} steps of schedule; got {num_steps}.")
     return schedule._replace(brackets=Brackets((num_steps,) * (total // num_steps)))
 

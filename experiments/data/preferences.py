@@ -24,13 +24,9 @@ from experiments.files import BrokenLineError
 __all__ = ["HUB", "Answer", "Preference", "columns", "count", "is_held_out", "is_source", "preferences"]
 
 
-_LAYOUTS = (
-    ("question", "preferred", "dispreferred"),
-    ("prompt", "chosen", "rejected"),
-    ("chosen", "rejected"),
-    ("prompt", "completion", "label"),
-)
-_OWN, _UNPAIRED = _LAYOUTS[0], _LAYOUTS[-1]
+_OWN = ("question", "preferred", "dispreferred")
+_UNPAIRED = ("prompt", "completion", "label")
+_LAYOUTS = (_OWN, ("prompt", "chosen", "rejected"), ("chosen", "rejected"), _UNPAIRED)
 _COLUMNS = tuple(dict.fromkeys(name for layout in _LAYOUTS for name in layout))
 
 
@@ -46,7 +42,13 @@ class Answer(NamedTuple):
 
 
 class Preference(NamedTuple):
-    """A preferred and a dispreferred answer. Their prompts differ where the data are unpaired."""
+    """A preferred and a dispreferred answer. Their prompts differ where the data are unpaired.
+
+    Attributes:
+        id: The column `id` of the own layout, or the number of the row; of unpaired rows, that of the later one.
+        preferred: The preferred answer.
+        dispreferred: The dispreferred answer.
+    """
 
     id: str
     preferred: Answer
@@ -75,7 +77,7 @@ def columns(text: str) -> dict[str, str]:
 
 
 def is_source(name: str) -> bool:
-    """Whether a name is that of a file of preference data; data sets on the hub are called hub:NAME."""
+    """Whether a name is that of preference data: a file .jsonl, .json (one object a line too) or .parquet; hub:NAME."""
     return name.startswith(HUB) or Path(name).suffix in (".jsonl", ".json", ".parquet")
 
 
@@ -95,7 +97,11 @@ def count(source: str) -> int | None:
 
 
 def is_held_out(identifier: str, share: float, seed: int) -> bool:
-    """Whether a row belongs to the held-out part: by a hash of its identifier, so that no other row matters."""
+    """Whether a row belongs to the held-out part, by a hash of its `Preference.id`.
+
+    The `id` of the own layout is independent of the other rows; elsewhere it is the row's number, and a row that is put
+    in front of others may move them.
+    """
     number = int.from_bytes(sha256(f"{seed} {identifier}".encode()).digest()[:8])
     return number < share * 2**64
 
@@ -109,7 +115,7 @@ def preferences(
     """The preferences of a source, one at a time.
 
     Args:
-        source: A file .jsonl or .parquet, or hub:NAME, the train split of a data set on the hub.
+        source: A file .jsonl, .json or .parquet, or hub:NAME, the train split of a data set on the hub.
         own_columns: Names of the source's columns, by those of a layout.
         left_out: The number of rows that are left out, by reason; it grows as rows are read.
 

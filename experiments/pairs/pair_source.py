@@ -43,8 +43,9 @@ def pairs(
         source: The source.
         split: Train or test.
         seed: Of the errors, of problems that are generated, and of the rows that are held out.
-        limit: Only those of the first problems or rows of the split.
-        left_out: The number of problems or rows without a pair, by reason; it grows.
+        limit: Only the first pairs of preference data, or those of the first problems; then a problem without a pair
+            counts.
+        left_out: The number of problems of the split, or of rows of both splits, without a pair, by reason; it grows.
         report: A function of the number of problems or rows that are done.
     """
     if not preferences.is_source(source.name):

@@ -263,8 +263,10 @@ def _pairs(runs: Sequence[Run]) -> list[tuple[str, int, str]]:
             counts = sorted((header.left_out or {}).items(), key=lambda item: -item[1])
             text = ", ".join(f"{count:,} {reason}" for reason, count in counts) or "nothing"
             shared.setdefault((header.num_pairs_in_all, text), []).append(run.name)
-    is_one = len(shared) == 1
-    return [(f"all {len(runs)}" if is_one else ", ".join(names), *key) for key, names in shared.items()]
+    num_runs = len(runs)
+    return [
+        (f"all {num_runs}" if len(names) == num_runs > 1 else ", ".join(names), *key) for key, names in shared.items()
+    ]
 
 
 def span(arm: Arm) -> str:

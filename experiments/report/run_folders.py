@@ -325,17 +325,18 @@ def group(runs: Sequence[Run]) -> list[Arm]:
 
     Runs of one name that are configured differently are different arms, and their labels say by which values.
     """
-    groups: list[list[Run]] = []
+    groups: list[tuple[dict[str, object], list[Run]]] = []
     for run in runs:
-        members = next((members for members in groups if _shared(members[0]) == _shared(run)), None)
+        shared = _shared(run)
+        members = next((members for other, members in groups if other == shared), None)
         if members is None:
-            groups.append([run])
+            groups.append((shared, [run]))
         else:
             members.append(run)
     arms = []
-    for members in groups:
+    for _, members in groups:
         name = members[0].config.arm.name
-        namesakes = [_shared(other[0]) for other in groups if other[0].config.arm.name == name]
+        namesakes = [shared for shared, (other, *_) in groups if other.config.arm.name == name]
         differing = [
             key
             for key in sorted({key for other in namesakes for key in other})

@@ -38,6 +38,8 @@ class NoCompletionError(ValueError):
 class Reply:
     """An answer that was paid for, or the model's refusal to answer. None stands for what the endpoint does not say.
 
+    `read` checks the types of an endpoint's values; a reply that is built otherwise is trusted.
+
     Attributes:
         text: The content as it came, with the reasoning that is in it.
         finish_reason: Why it ends, in the endpoint's words.

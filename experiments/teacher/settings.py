@@ -1,8 +1,8 @@
 """The settings of a teacher: its address, its model, the limits of a request. The command has an option for each."""
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Annotated, Literal, get_args
 from urllib.parse import urljoin, urlsplit
 
@@ -18,6 +18,16 @@ HINT = "cache_prompt"
 """A parameter that is sent as false where it is accepted. It is no part of the request's key."""
 _HOST = re.compile(r"[A-Za-z0-9.:_-]+")
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
+_VALUES: Mapping[str, Callable[[str], float]] = {
+    "concurrency": whole(1, 1000),  # the client makes 1000 connections at most
+    "attempts": whole(1),
+    "max_tokens": whole(1),
+    "timeout": number(),
+    "max_wait": number(),
+    "retries": whole(0),
+    "seed": whole(0),
+}
+"""The readers of the numbers among the settings, by name."""
 
 
 def public_url(url: str, base: str = "") -> str:
@@ -41,10 +51,10 @@ class Settings:
 
     model: Annotated[str, option(metavar="NAME")] = "gpt-4o"
     base_url: Annotated[str, option("of an OpenAI-compatible API", "URL")] = OPENAI_URL
-    # A killed run pays twice for the requests in flight. The client makes 1000 connections at most.
-    concurrency: Annotated[int, option("requests in flight", "N", whole(1, 1000))] = 8
-    attempts: Annotated[int, option("answers asked for per problem", "N", whole(1))] = 3
-    max_tokens: Annotated[int, option("of an answer, with its reasoning", "N", whole(1))] = 512
+    # A killed run pays twice for the requests in flight.
+    concurrency: Annotated[int, option("requests in flight", "N", _VALUES["concurrency"])] = 8
+    attempts: Annotated[int, option("answers asked for per problem", "N", _VALUES["attempts"])] = 3
+    max_tokens: Annotated[int, option("of an answer, with its reasoning", "N", _VALUES["max_tokens"])] = 512
     rename: Annotated[
         tuple[str, ...],
         option("send temperature, seed or max_tokens by another name; may be repeated", "NAME=OTHER"),
@@ -52,13 +62,17 @@ class Settings:
     omit: Annotated[
         tuple[_Parameter | Literal["cache_prompt"], ...], option("do not send; may be repeated:", "NAME")
     ] = ()
-    timeout: Annotated[float, option("seconds for a whole answer", "S", number())] = 60.0
+    timeout: Annotated[float, option("seconds for a whole answer", "S", _VALUES["timeout"])] = 60.0
     max_wait: Annotated[
         float,
-        option("seconds that a request may wait between its tries, the server's Retry-After among them", "S", number()),
+        option(
+            "seconds that a request may wait between its tries, the server's Retry-After among them",
+            "S",
+            _VALUES["max_wait"],
+        ),
     ] = 60.0
-    retries: Annotated[int, option("tries of a request after the first", "N", whole(0))] = 5
-    seed: Annotated[int, option("sent with the request; of generated problems", "K", whole(0))] = 0
+    retries: Annotated[int, option("tries of a request after the first", "N", _VALUES["retries"])] = 5
+    seed: Annotated[int, option("sent with the request; of generated problems", "K", _VALUES["seed"])] = 0
 
     def __post_init__(self) -> None:
         try:
@@ -69,15 +83,13 @@ class Settings:
         if not is_usable or "?" in self.base_url or "#" in self.base_url:
             public = self.base_url.rpartition("@")[2] or "nothing"
             raise ValueError(f"--base-url must be http(s)://host[:port]/path; got {public}. It usually ends in /v1.")
-        for name, least in (("concurrency", 1), ("attempts", 1), ("max_tokens", 1), ("retries", 0)):
-            count = getattr(self, name)
-            if type(count) is not int or count < least:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} must be a whole number of at least {least}; got {count!r:.60}."
-                )
-        for name in ("timeout", "max_wait"):
-            if not 0 < getattr(self, name) < inf:
-                raise ValueError(f"--{name.replace('_', '-')} must be a positive number; got {getattr(self, name)}.")
+        for name, read in _VALUES.items():
+            value = getattr(self, name)
+            is_number = isinstance(value, (int, float))
+            try:
+                read(str(value) if is_number else repr(value))  # by the rule of the option; a text is no number here
+            except ValueError as error:
+                raise ValueError(f"--{name.replace('_', '-')} {error}") from None
         for name in self.omit:
             if name not in (*_PARAMETERS, HINT):
                 raise ValueError(f"--omit must name one of {', '.join((*_PARAMETERS, HINT))}; got {name!r:.60}.")
@@ -104,8 +116,8 @@ class Settings:
 
     @property
     def is_openai(self) -> bool:
-        """Whether the endpoint is OpenAI's own, which needs a key and refuses parameters that it does not know."""
-        return self.endpoint == OPENAI_URL
+        """Whether the host is OpenAI's own, which needs a key and refuses parameters that it does not know."""
+        return urlsplit(self.base_url).hostname == urlsplit(OPENAI_URL).hostname  # in lower case, without the port
 
     @property
     def sent_names(self) -> dict[str, str]:

@@ -3,7 +3,6 @@
 JAX and the packages behind it may be missing, which a check then says: they are imported where they are checked.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -136,11 +135,11 @@ def _presets() -> Iterator[Check]:
 
 
 def _free_memory() -> int | None:
-    """Bytes of memory that are free without swapping; None where the system does not say."""
+    """Bytes of memory that are free without swapping; None where the system does not say, as outside Linux."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
-        return None
+        pass
+    return None

@@ -47,7 +47,8 @@ class RunInputs(NamedTuple):
         architecture: Their model.
         codec: Its tokenizer.
         pairs: The pairs that updates are made of.
-        left_out: Problems or rows that no pair of the train split is made of, by reason.
+        left_out: What no pair is made of, by reason: problems of the train split, or rows of both splits. Texts that
+            are too long are those of the train split.
         probe: Two half-batches of held-out pairs, of equally many.
         problems: Test problems for the accuracy; none where it is not read.
         mesh: The devices, where there are several.
@@ -182,7 +183,7 @@ def load(config: Config, show: Show) -> RunInputs:
     else:
         architecture, codec = random_model.ARCHITECTURE, random_model.codec()
     if config.is_chat and codec.template is None:
-        raise ValueError(f"{config.model} has no chat template: set is_chat to false.")
+        raise ValueError(f"config.is_chat must be false for a model without a chat template, {config.model}; got true.")
     if config.max_tokens > architecture.context:
         raise ValueError(
             f"config.max_tokens must be at most the model's context of {architecture.context}; got {config.max_tokens}."

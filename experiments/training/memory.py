@@ -148,7 +148,7 @@ def requirements(name: str) -> Requirements:
 def size(num_bytes: float) -> str:
     """Bytes as text with a unit and three digits: 1.61 GB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
+        if num_bytes < 999.5:  # which three digits round up to 1000
             return f"{num_bytes:.3g} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.3g} TB"

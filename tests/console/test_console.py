@@ -299,6 +299,26 @@ def test_a_single_long_piece_of_work_says_that_it_lasts():
     assert len(counted) + len(loading) + ("sequential: 1 of 24 updates" in lines) == len(lines)
 
 
+def test_a_silent_work_has_a_line_after_2_seconds_and_then_every_10(clock, capsys, monkeypatch):
+    class Ticks:
+        """An event that is awaited for hundredths of a second, whatever was asked, and is set after 25 seconds."""
+
+        count = 0
+
+        def wait(self, seconds):
+            self.count += 1
+            clock.seconds = self.count / 100
+            return clock.seconds > 25
+
+        def set(self):
+            pass
+
+    monkeypatch.setattr(progress_module, "Event", Ticks)
+    with progress_module.waiting("loading"):
+        pass  # its end waits for the thread, and so for the 25 seconds
+    assert capsys.readouterr().err.splitlines() == ["loading, 2 s", "loading, 12 s", "loading, 22 s"]
+
+
 def test_on_a_terminal_a_single_long_piece_of_work_is_a_live_line():
     shown, out = on_a_terminal(SILENT)
     frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)

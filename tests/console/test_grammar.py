@@ -26,6 +26,14 @@ def test_every_printed_word_reads_back(word):
     assert parse(str(word)) == word
 
 
+@pytest.mark.parametrize("name", "1./")
+def test_a_name_that_a_scale_could_hold_stands_behind_a_comma(name):
+    """Behind "+:2" it would be more of the number."""
+    word = Word(((Step("+", Fraction(2)),), (Step(name),)))
+    assert str(word) == f"+:2,{name}"
+    assert parse(str(word)) == word
+
+
 @pytest.mark.parametrize(
     ("text", "sizes", "steps"),
     [
@@ -39,6 +47,7 @@ def test_every_printed_word_reads_back(word):
         ("(kl,reward),kl", (2, 1), "kl reward kl"),
         ("(kl,reward)kl,", (2, 1), "kl reward kl"),
         ("a,(b,c),(d,e)", (1, 2, 2), "a b c d e"),
+        ("12,+", (1, 1), "12 +"),
     ],
 )
 def test_words_by_hand(text, sizes, steps):
@@ -56,6 +65,8 @@ def test_words_by_hand(text, sizes, steps):
         ("(+:.25-)+", "1/4 1 1"),
         ("kl:1/2,+ : 3", "1/2 3"),
         ("+:2.-", "2 1"),
+        ("+:1/03", "1/3"),
+        (f"+:{'9' * 100}", "9" * 100),  # the longest
     ],
 )
 def test_scales_by_hand(text, scales):

@@ -75,6 +75,12 @@ def test_a_schedule_is_printed_as_it_is_read():
         assert str(Schedule.parse(word)) == word
 
 
+def test_a_reversed_schedule_keeps_its_brackets():
+    backwards = Schedule.parse("-(+-)", "1,2,3").reversed()
+    assert str(Schedule.parse("-(+-)").reversed()) == "(-+)-"
+    assert (backwards.sizes, backwards.step_sizes) == ((2, 1), (3, 2, 1))
+
+
 def test_frames_by_hand():
     assert coefficients("-+", 2, "accumulated") == {"H[+] g[-]": 1}
     assert coefficients("-+-+", 2, "pair-accumulated") == {"H[+] g[-]": 2}

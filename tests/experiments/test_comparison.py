@@ -89,6 +89,48 @@ def test_the_second_order_is_that_of_dense_derivatives(first):
     assert abs(np.linalg.norm(h_minus @ g_plus) / np.linalg.norm(h_plus @ g_minus) - 1) > 0.01
 
 
+@pytest.mark.parametrize("rate", ["eta/2", "eta/sqrt2"])
+def test_the_largest_rate_unless_given_has_twice_the_first_order_at_second_order(rate, monkeypatch):
+    """The first order is the length of the sequential update with frozen gradients, and not the gap's, which is 0."""
+    terms = {}
+    fit = comparison.convergence.fit
+
+    def recorded(*arguments, theory):
+        terms[theory] = arguments[3]
+        return fit(*arguments, theory=theory)
+
+    monkeypatch.setattr(comparison.convergence, "fit", recorded)
+    g_plus, g_minus, _, h_minus = dense()
+    found = comparison.compare(bench("sgd", "+", rate), largest=None, num_halvings=1, has_alignment=False, show=silent)
+    largest, half = found.learning_rates
+    size, frozen = arms.RATES[rate], np.linalg.norm(g_plus + g_minus)
+    assert found.second[0] == pytest.approx(2 * size * largest * frozen)
+    assert largest == pytest.approx(2 * frozen / (size * np.linalg.norm(h_minus @ g_plus)))
+    assert half == largest / 2
+    # The sizes beside which a remainder is exact or not resolved.
+    assert terms[2] == pytest.approx(size * np.array([largest, half]) * frozen)
+    assert terms[3].tolist() == found.second
+
+
+def test_losses_without_curvature_have_nothing_beyond_first_order():
+    """Their remainder is zero, which is no failure to resolve it; and no largest rate follows from them."""
+
+    def linear(at, batch):
+        each = batch.targets.sum(axis=1) * at["norm"][0] + batch.lengths * at["norm"][1]
+        return -(each * batch.weights).sum(), jax.lax.stop_gradient(each)
+
+    found = comparison.compare(
+        bench()._replace(loss=linear), largest=LARGEST, num_halvings=1, has_alignment=False, show=silent
+    )
+    assert np.array(found.first) == pytest.approx(0, abs=1e-12)
+    assert found.second == [0, 0]
+    assert found.fits["first"].verdict == "exact"
+    with pytest.raises(FloatingPointError, match=r"second order must be positive; got 0\. Give --largest"):
+        comparison.compare(
+            bench()._replace(loss=linear), largest=None, num_halvings=1, has_alignment=False, show=silent
+        )
+
+
 def test_the_gap_is_that_of_real_updates():
     """Measured by a loop by hand, whose parameters really move."""
     g_plus, g_minus, *_ = dense()

@@ -109,6 +109,12 @@ CASES = {
     "schedules.with_scales(WORD, [1.0, 2.0])": "one per step",
     "schedules.word('-x', ('-', '+'), (1, 1))": 'got "x"',
     "schedules.word('', ('-', '+'), (1, 1))": "at least one step",
+    "schedules.word('-', ('-', '+'), (1,))": "counts must be as many as names; got 1 for 2",
+    "schedules.word('-', ('-',), (1, 2))": "counts must be as many as names; got 2 for 1",
+    "schedules.grouped(WORD, 3)": "num_steps must divide the 4 steps of schedule; got 3",
+    "schedules.grouped(WORD, 0)": "num_steps must be at least 1; got 0",
+    "updates.accumulated(EPOCH, step_size=0.1, per=3, reduction='sum')":
+        "per must divide the 4 steps of schedule; got 3",
     "schedules.interleaved(3, first='-', order=[0, 1, 1])": "must be a permutation",
     "schedules.interleaved(0, first='-')": "num_pairs must be at least 1",
     "schedules.blocks(2, first='0')": 'first must be "-" or "+"',

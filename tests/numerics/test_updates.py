@@ -103,6 +103,29 @@ def test_a_word_with_brackets_is_its_updates_one_after_the_other(rule):
         assert update.info.update_norms.shape == (3,)
 
 
+def test_a_function_of_the_rate_is_asked_at_the_rate_of_each_update():
+    """The clip stands behind the rate, so that no other rate moves the parameters alike."""
+
+    def rule(rate):
+        return optax.chain(optax.sgd(rate, momentum=0.7), optax.clip(0.01))
+
+    made = problems.make("mlp", N, seed=3)
+    word = schedules.word("-:2(+-:3)+:1/2", made.losses.names, made.losses.counts)
+    update = updates.sequential(Epoch(made.losses, word, rule, made.params), step_size=0.01)
+    params, state, norms = made.params, rule(0.0).init(made.params), []
+    # The rule sees gradients with weights of mean one, at the mean scale.
+    for scale, group in ((2.0, {0: 1.0}), (2.0, {2: 0.5, 1: 1.5}), (0.5, {3: 1.0})):
+        total = jax.tree.map(jnp.zeros_like, params)
+        for number, weight in group.items():
+            gradient = jax.grad(loss_by_hand(made, number))(params)
+            total = jax.tree.map(lambda sum_, g, w=weight: sum_ + w * g, total, gradient)
+        by, state = rule(0.01 * scale).update(total, state, params)
+        params = optax.apply_updates(params, by)
+        norms.append(optax.tree.norm(by))
+    assert_equal_to_round_off(update.displacement, jax.tree.map(jnp.subtract, params, made.params), scale=1.0)
+    assert_equal_to_round_off(update.info.update_norms, np.array(norms))
+
+
 @pytest.mark.parametrize("every", [1, 2, 3, 6])
 def test_every_k_steps_are_those_of_a_peer(every):
     """Optax's own accumulation averages over micro-batches and steps once a group; it adds up in float32."""
@@ -135,7 +158,7 @@ def test_two_halves_make_a_whole():
 
 def test_info_is_what_was_read():
     made = problems.make("softmax", 1, seed=5)
-    schedule = schedules.interleaved(1, first="-")
+    schedule = schedules.with_scales(schedules.interleaved(1, first="-"), [1.0, 3.0])
     rule = optimizers.gradient_descent()
     update = updates.sequential(Epoch(made.losses, schedule, rule, made.params), step_size=0.3)
     minus, plus = (loss_by_hand(made, b) for b in (0, 1))
@@ -144,7 +167,7 @@ def test_info_is_what_was_read():
     norms = [optax.tree.norm(jax.grad(minus)(made.params)), optax.tree.norm(jax.grad(plus)(after))]
     assert_equal_to_round_off(update.info.values, values)
     assert_equal_to_round_off(update.info.gradient_norms, norms)
-    assert_equal_to_round_off(update.info.update_norms, 0.3 * np.array(norms))
+    assert_equal_to_round_off(update.info.update_norms, 0.3 * np.array(norms) * [1, 3])
 
 
 def test_updates_can_be_vectorised_over_schedules_and_step_sizes():
@@ -236,6 +259,17 @@ def test_every_schedule_of_pairs_uses_each_loss_once(num_pairs, first, random):
     assert {abs(a - b) for a, b in joint.tolist()} == {num_pairs}
     both = schedules.palindrome(schedules.interleaved(num_pairs, first=first, order=order)).losses
     assert (both == both[::-1]).all()
+
+
+def test_brackets_are_reversed_with_their_steps():
+    word = schedules.word("-(+-:3)", ("-", "+"), (2, 2))
+    backwards = schedules.reverse(word)
+    assert (backwards.losses.tolist(), backwards.scales.tolist(), backwards.sizes) == ([1, 2, 0], [3, 1, 1], (2, 1))
+    both = schedules.palindrome(word)
+    assert (both.losses.tolist(), both.scales.tolist()) == ([0, 2, 1, 1, 2, 0], [1, 1, 3, 3, 1, 1])
+    assert both.sizes == (1, 2, 2, 1)
+    one = schedules.grouped(word, 3)
+    assert (one.losses.tolist(), one.scales.tolist(), one.sizes) == ([0, 2, 1], [1, 1, 3], (3,))
 
 
 def test_the_step_may_be_zero_and_the_rule_is_not_asked_twice():

@@ -3,9 +3,29 @@
 The last column of a damage is the auditor's name for it. Both readers of pairs, the check and the auditor, must object.
 """
 
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
 from hypothesis import strategies as st
 
-__all__ = ["DAMAGES", "FIELDS", "SAME_ANSWER", "SOUND", "chains", "in_both", "pair"]
+from experiments.data import gsm8k
+
+__all__ = [
+    "DAMAGES",
+    "FIELDS",
+    "NUMBERS",
+    "SAID",
+    "SAME_ANSWER",
+    "SHARES",
+    "SOUND",
+    "in_both",
+    "moved_chains",
+    "of_share",
+    "pair",
+    "unaltered",
+]
 
 
 def pair(kind: str, step: str, values: str, question: str, texts: str) -> dict[str, object]:
@@ -642,6 +662,44 @@ FIELDS: list[tuple[str, dict[str, object], str]] = [
 ]
 
 
+SAID = [("The fourteen cows", True), ("The 14 cows", True), ("The cows", False), ("The five cows", False)]
+"""Words for "The cows" of SOUND["operand"], and whether they contradict its wrong solution, where 14 became 5."""
+
+SHARES = [("1/4 of them", False), ("a few", False), ("one of them", True)]
+"""Words of a question about trout, and whether they name the number one."""
+
+
+def of_share(share: str) -> dict[str, object]:
+    """A pair whose wrong operand is 1, which the question may or may not name."""
+    return pair("wrong-operand", "1/1", "8 -> 32", f"Of 32 trout 4 are sold, and {share} are small.", """
+They are 32/4=<<32/4=8>>8
+#### 8
+==
+They are 32/1=<<32/1=32>>32
+#### 32
+""")  # fmt: skip
+
+
+NUMBERS = (
+    "5", "-5", "−5", "$1,234", "1,234,567.25", "5.00", ".5", "-.5", "1/2", "-$3", " 7 ", "3/0", "3/00", "1,23",
+    "1234,567", "", "$", "-", ".", "5.", "1/", "/2", "--5", "5 apples", "٣", "²", "1e3", "0x1", "1_000", "7" * 101,
+)  # fmt: skip
+"""Texts, many of which are no numbers: every reader must make the same of them."""
+
+
+def unaltered(folder: str) -> Iterator[dict[str, object]]:
+    """Pairs of a real solution with itself: every fifth of GSM8K whose equations are all annotated."""
+    for problem in islice(gsm8k.from_folder(Path(folder), "train"), 0, None, 5):
+        annotated = re.findall(r"=([^=<>]*)>>", problem.solution)
+        plain = [part for part in problem.solution.split("\n")[:-1] if "<<" not in part and "=" in part]
+        if annotated and not plain:
+            yield {
+                "id": problem.id, "question": problem.question, "preferred": problem.solution,
+                "dispreferred": problem.solution, "gold": problem.gold, "wrong": problem.gold, "kind": "result-slip",
+                "step": 1, "num_steps": len(annotated), "old": annotated[0], "new": annotated[0],
+            }  # fmt: skip
+
+
 def in_both(record: dict[str, object], old: str, new: str, new_wrong: str | None = None) -> dict[str, object]:
     """The record with the same words replaced in both texts, or other ones in the wrong text."""
     texts = str(record["preferred"]), str(record["dispreferred"])
@@ -657,7 +715,7 @@ _PLACES = range(100, 1000)
 
 
 @st.composite
-def chains(draw: st.DrawFn) -> tuple[dict[str, object], int]:
+def _chains(draw: st.DrawFn) -> tuple[dict[str, object], int]:
     """A chain of sums and differences whose numbers are all unlike, with one slipped result, and the slipped step."""
     num_steps = draw(st.integers(1, 5))
     slipped = draw(st.integers(1, num_steps))
@@ -679,3 +737,18 @@ def chains(draw: st.DrawFn) -> tuple[dict[str, object], int]:
     texts = "\n==\n".join("\n".join([*side, f"#### {total}"]) for side, total in zip(lines, totals, strict=True))
     old, new = values[slipped - 1]
     return pair("result-slip", f"{slipped}/{num_steps}", f"{old} -> {new}", question, texts), slip
+
+
+@st.composite
+def moved_chains(draw: st.DrawFn) -> tuple[dict[str, object], dict[str, object], bool]:
+    """A sound chain, the same with one number of the wrong solution moved, and whether all its values differ.
+
+    Where two steps, or a step and a number of the question, are equal, the moved number may be that of another.
+    """
+    record, slip = draw(_chains())
+    text = str(record["dispreferred"])
+    number = draw(st.sampled_from(list(re.finditer(r"\d+", text))))
+    moved = int(number.group()) + draw(st.sampled_from([-slip, 1, 17]))
+    values = [*re.findall(r"=(\d+)>>", str(record["preferred"])), *re.findall(r"\d+", str(record["question"]))]
+    damaged = {**record, "dispreferred": text[: number.start()] + str(moved) + text[number.end() :]}
+    return record, damaged, len(set(values)) == len(values)

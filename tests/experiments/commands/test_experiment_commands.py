@@ -504,6 +504,28 @@ def test_the_doctor_compares_memory_and_disk(tmp_path, monkeypatch):
     assert found["tiny: memory"].state == "good"
 
 
+@pytest.mark.parametrize(
+    ("meminfo", "num_bytes"),
+    [
+        ("MemTotal:  2048 kB\nMemFree:  16 kB\nMemAvailable:   1024 kB\nBuffers: 3 kB\n", 1024 * 1024),
+        ("MemTotal:  2048 kB\nMemFree:  16 kB\n", None),  # as Linux before 3.14: what could be freed is not said
+        ("", None),
+        ("MemAvailable: much\n", None),
+        (None, None),
+    ],
+)
+def test_free_memory_is_what_the_system_says_or_unknown(meminfo, num_bytes, tmp_path, monkeypatch):
+    def read_text(path, encoding):
+        assert str(path) == "/proc/meminfo"
+        if meminfo is None:
+            raise FileNotFoundError(path)
+        return meminfo
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment.Path, "read_text", read_text)
+        assert environment._free_memory() == num_bytes
+
+
 def test_scores_do_not_depend_on_the_batch(model):
     params, architecture = loading.policy(model)
     codec = tokens.load(model)

@@ -56,6 +56,21 @@ LAYOUTS = [
 ]  # fmt: skip
 
 
+def test_the_own_layout_alone_has_identifiers(tmp_path):
+    """Other data repeat an `id`, as of a question with several answers: it would hold out all of them or none."""
+    own = {"id": "a", "question": "Q", "preferred": "42", "dispreferred": "41"}
+    without = {key: value for key, value in own.items() if key != "id"}
+    assert read(written(tmp_path, own, without))[0] == [answers("Q", identifier=name) for name in ("a", "2")]
+    for row in (
+        {"prompt": "Q", "chosen": "42", "rejected": "41", "id": "a"},
+        {"chosen": "Q 42", "rejected": "Q 41", "id": "a"},
+    ):
+        (first, second), _ = read(written(tmp_path, row, row))
+        assert (first.id, second.id) == ("1", "2")
+    rows = [{"prompt": "Q", "completion": "4", "label": label, "id": "a"} for label in (True, False)]
+    assert [pair.id for pair in read(written(tmp_path, *rows))[0]] == ["2"]
+
+
 @pytest.mark.parametrize(("row", "preference"), LAYOUTS)
 def test_every_layout_is_read(tmp_path, row, preference):
     assert read(written(tmp_path, row)) == ([preference], {})
@@ -69,6 +84,8 @@ def test_every_layout_is_read(tmp_path, row, preference):
         ("Q A: yes", "Q A: no", "Q A:", " yes", " no"),
         ("Q A: yes", "Q A: yes, but", "Q A:", " yes", " yes, but"),
         ("Q A: yes", "Q A: yes sir", "Q A: yes", "", " sir"),
+        ("Q A:  yes", "Q A:  no", "Q A:", "  yes", "  no"),
+        ("Q A: \n yes", "Q A: \n\nno", "Q A:", " \n yes", " \n\nno"),  # they part at a blank
     ],
 )
 def test_the_implicit_prompt_of_texts_ends_with_a_word(tmp_path, chosen, rejected, prompt, good, bad):
@@ -101,11 +118,32 @@ def test_unpaired_rows_are_paired_in_their_order(tmp_path):
         ({"prompt": [], "chosen": [GOOD], "rejected": [BAD]}, "no prompt"),
         ({"chosen": "5", "rejected": "4"}, "no prompt"),
         ({"chosen": [USER, GOOD, USER, GOOD], "rejected": [USER, BAD, USER, BAD]}, "an answer of several messages"),
-        ({"prompt": [USER], "chosen": [USER], "rejected": [BAD]}, "an answer that is not the assistant's"),
+        *(
+            (
+                {"prompt": [USER], "chosen": [{**GOOD, "role": role}], "rejected": [BAD]},
+                "an answer that is not the assistant's",
+            )
+            for role in ("user", "system", "tool")
+        ),
     ],
 )
 def test_what_is_left_out_is_counted_by_reason(tmp_path, row, reason):
     assert read(written(tmp_path, row, row)) == ([], {reason: 2})
+
+
+def test_answers_that_differ_in_outer_blanks_alone_are_two_answers(tmp_path):
+    rows = [
+        {"prompt": "Q", "chosen": "42 ", "rejected": "42"},
+        {"prompt": [USER], "chosen": [GOOD], "rejected": [{**GOOD, "content": " 42"}]},
+    ]
+    pairs = [read(written(tmp_path, row))[0] for row in rows]
+    assert pairs == [[answers("Q", "42 ", "42")], [answers(MESSAGES, "42", " 42")]]
+
+
+def test_blank_lines_are_neither_read_nor_counted(tmp_path):
+    source = written(tmp_path, "", GOOD_ROW, "  ", GOOD_ROW, "")
+    assert count(source) == 2
+    assert [pair.id for pair in read(source)[0]] == ["2", "4"]  # the numbers of their lines
 
 
 GOOD_ROW = {"prompt": "Q", "chosen": "42", "rejected": "41"}
@@ -134,6 +172,13 @@ def test_a_broken_row_in_the_middle_is_named(tmp_path, row, message):
 def test_a_label_is_true_or_false(tmp_path):
     with pytest.raises(BrokenLineError, match="label must be true or false; got 'good'"):
         read(written(tmp_path, {"prompt": "Q", "completion": "4", "label": "good"}))
+
+
+def test_a_file_json_holds_lines_too(tmp_path):
+    path = Path(written(tmp_path, GOOD_ROW)).rename(tmp_path / "data.json")
+    assert is_source(str(path))
+    assert (count(str(path)), read(str(path))) == (1, ([answers("Q")], {}))
+    assert not is_source("data.txt")
 
 
 def test_columns_are_mapped_or_named(tmp_path):

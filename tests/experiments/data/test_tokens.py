@@ -92,6 +92,15 @@ def test_a_conversation_of_several_turns_is_asked_whole(codec):
     assert codec.encoded([Message("user", "1+1?")], "2", is_chat=True) == codec.encoded("1+1?", "2", is_chat=True)
 
 
+def test_characters_of_private_use_may_stand_in_any_message(codec):
+    """One of them marks the answer: one that no message has."""
+    turns = [("system", "\ue000"), ("user", "\ue001"), ("assistant", "\ue002"), ("user", "\ue003")]
+    text = codec.encoded([Message(*turn) for turn in turns], "\ue004", is_chat=True)
+    before = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
+    assert shown(codec, text.prompt) == f"{before}<|im_start|>assistant\n"
+    assert shown(codec, text.completion) == "\ue004<|im_end|>"
+
+
 def test_messages_are_refused_without_the_template(codec):
     with pytest.raises(ValueError, match="messages must be put into the chat template"):
         codec.encoded([Message("user", "1+1?")], "2", is_chat=False)

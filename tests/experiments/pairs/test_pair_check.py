@@ -17,7 +17,20 @@ from experiments.data import answers, gsm8k, word_problems
 from experiments.pairs import check, corruption, equations
 from tests.oracles.auditor import audit
 from tests.oracles.auditor import equations as auditors_equations
-from tests.support.spoilt_pairs import DAMAGES, FIELDS, SAME_ANSWER, SOUND, chains, in_both, pair
+from tests.support.spoilt_pairs import (
+    DAMAGES,
+    FIELDS,
+    NUMBERS,
+    SAID,
+    SAME_ANSWER,
+    SHARES,
+    SOUND,
+    in_both,
+    moved_chains,
+    of_share,
+    pair,
+    unaltered,
+)
 
 REFUSED = "slip, two units restated"
 """A sound pair that the check refuses: 180 minutes are 3 hours without an equation that says so."""
@@ -105,23 +118,14 @@ def test_a_finding_names_the_line_and_both_values():
     assert "line 2: 84 became 95." in [finding.sentence for finding in check.findings(damaged)]
 
 
-@pytest.mark.parametrize(
-    ("said", "is_contradicted"),
-    [("The fourteen cows", True), ("The 14 cows", True), ("The cows", False), ("The five cows", False)],
-)
+@pytest.mark.parametrize(("said", "is_contradicted"), SAID)
 def test_a_line_that_still_says_the_right_operand_contradicts_the_wrong_one(said, is_contradicted):
     assert ids(in_both(SOUND["operand"], "The cows", said)) == ({"left-over-value"} if is_contradicted else set())
 
 
-@pytest.mark.parametrize(("share", "is_known"), [("1/4 of them", False), ("a few", False), ("one of them", True)])
+@pytest.mark.parametrize(("share", "is_known"), SHARES)
 def test_the_numerator_of_a_share_is_no_quantity(share, is_known):
-    record = pair("wrong-operand", "1/1", "8 -> 32", f"Of 32 trout 4 are sold, and {share} are small.", """
-They are 32/4=<<32/4=8>>8
-#### 8
-==
-They are 32/1=<<32/1=32>>32
-#### 32
-""")  # fmt: skip
+    record = of_share(share)
     assert ids(record) == (set() if is_known else {"new-number"})
 
 
@@ -173,22 +177,11 @@ Lea has 4(10)=<<4*10=40>>40 beads.
 # A law, and arithmetic read twice -------------------------------------------------------------------------------------
 
 
-def _is_unambiguous(record):
-    """Whether no two steps, and no step and number of the question, are equal."""
-    values = [*re.findall(r"=(\d+)>>", str(record["preferred"])), *re.findall(r"\d+", str(record["question"]))]
-    return len(set(values)) == len(values)
-
-
-@given(chains(), st.data())
-def test_no_number_of_a_sound_chain_can_be_moved_unseen(chain, data):
-    record, slip = chain
+@given(moved_chains())
+def test_no_number_of_a_sound_chain_can_be_moved_unseen(chain):
+    record, damaged, is_unambiguous = chain
     assert check.findings(record) == []
-    text = str(record["dispreferred"])
-    number = data.draw(st.sampled_from(list(re.finditer(r"\d+", text))))
-    moved = int(number.group()) + data.draw(st.sampled_from([-slip, 1, 17]))
-    damaged = {**record, "dispreferred": text[: number.start()] + str(moved) + text[number.end() :]}
-    if _is_unambiguous(record):
-        assert check.findings(damaged)
+    assert not is_unambiguous or check.findings(damaged)
 
 
 @st.composite
@@ -219,11 +212,7 @@ def test_a_sum_of_multiples_of_an_unknown_is_an_equation():
     assert not list(equations.found(0, equations.tokens("In all 5x + 3x = 9x beads")))
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["5", "-5", "−5", "$1,234", "1,234,567.25", "5.00", ".5", "-.5", "1/2", "-$3", " 7 ", "3/0", "3/00", "1,23",
-     "1234,567", "", "$", "-", ".", "5.", "1/", "/2", "--5", "5 apples", "٣", "²", "1e3", "0x1", "1_000", "7" * 101],
-)  # fmt: skip
+@pytest.mark.parametrize("text", NUMBERS)
 def test_it_reads_the_same_numbers_as_the_evaluation(text):
     assert equations.number(text) == answers.number(text)
 
@@ -343,20 +332,10 @@ needs_data = pytest.mark.skipif("GSM8K_DATA" not in os.environ, reason="GSM8K_DA
 
 @needs_data
 def test_a_real_solution_beside_itself_is_nothing_but_unaltered():
-    num_read = 0
-    for problem in islice(gsm8k.from_folder(Path(os.environ["GSM8K_DATA"]), "train"), 0, None, 5):
-        annotated = re.findall(r"=([^=<>]*)>>", problem.solution)
-        plain = [part for part in problem.solution.split("\n")[:-1] if "<<" not in part and "=" in part]
-        if not annotated or plain:
-            continue
-        num_read += 1
-        record = {
-            "id": problem.id, "question": problem.question, "preferred": problem.solution,
-            "dispreferred": problem.solution, "gold": problem.gold, "wrong": problem.gold, "kind": "result-slip",
-            "step": 1, "num_steps": len(annotated), "old": annotated[0], "new": annotated[0],
-        }  # fmt: skip
-        assert ids(record) <= {"same-answer", "altered-step", "record"}, problem.solution
-    assert num_read > 1000
+    pairs = list(unaltered(os.environ["GSM8K_DATA"]))
+    assert len(pairs) > 1000
+    for record in pairs:
+        assert ids(record) <= {"same-answer", "altered-step", "record"}, record["preferred"]
 
 
 @needs_data

@@ -404,6 +404,14 @@ def test_every_measured_heading_of_records_csv_is_explained_on_the_page(made):
             assert f"<td><code>{heading}</code></td>" in page
 
 
+def test_every_quantity_has_a_meaning_and_counts_alone_have_no_unit():
+    table = records.quantities()
+    assert all(held.meaning for held in table.values())
+    units = {table[name].unit for name in ("alignment", "probe_alignment.product")}
+    assert units == {"nats^2"}  # of a product of two gradients
+    assert (table["seconds"].unit, table["memory"].unit, table["accuracy.total"].unit) == ("seconds", "bytes", "")
+
+
 def test_a_readers_own_fonts_do_not_change_a_figure():
     twin = comparison_records.Twin.model_validate(TWIN)
     with matplotlib.rc_context({"font.family": ["serif"], "font.sans-serif": ["DejaVu Serif"]}):
@@ -438,6 +446,48 @@ def test_summary_csv_is_over_the_seeds(made):
     assert changes == [(0.125 - 6.0) / 2, -6.0, 0.125]
     assert accumulated["product_batch_end_mean"] == "NaN"
     assert sequential["product_batch_end_mean"] == "-1.0"
+
+
+def test_what_was_measured_once_has_no_change(tmp_path):
+    write_run(tmp_path / "a", [update(0, probe=-1.0), update(1, probe=None), update(2, probe=None)])
+    (row,) = csv.DictReader(page.csv_text(summary.summary(arms_of(tmp_path))).splitlines())
+    assert (row["preferred_start_mean"], row["preferred_end_mean"]) == ("-1.0", "-1.0")
+    assert [row[f"preferred_change_{of}"] for of in ("mean", "min", "max")] == [""] * 3
+    assert row["product_batch_change_mean"] == "0.0"  # measured twice, alike
+
+
+def test_starts_are_those_of_all_runs_where_each_started_once(tmp_path):
+    later = {**HEADER, "started": "2026-01-03T00:00:00"}
+    write_run(tmp_path / "once" / "a", [update(1)])
+    write_run(tmp_path / "once" / "b", [update(1)], seed=1, header=later)
+    write_run(tmp_path / "again" / "a", [update(1), later, update(2)])
+    write_run(tmp_path / "again" / "b", [update(1)], seed=1, header={**HEADER, "started": "2026-01-02T23:00:00"})
+    of_all = ("cpu", "abc", "1,000,000", "jax 1.2.3", "2026-01-02T03:04:05 to 2026-01-03T00:00:00")
+    assert page._headers(read(tmp_path / "once")[0]) == [("all 2", *of_all)]
+    assert page._headers(read(tmp_path / "again")[0]) == [("a (started 2 times), b", *of_all)]
+    write_run(tmp_path / "other" / "a", [update(1), later, update(2)])
+    write_run(tmp_path / "other" / "b", [update(1)], seed=1, header={**HEADER, "device": "gpu"})
+    rows = [("a (started 2 times)", "cpu"), ("b", "gpu")]
+    assert [row[:2] for row in page._headers(read(tmp_path / "other")[0])] == rows
+    write_run(tmp_path / "other" / "c", [update(1)], seed=2, header={**HEADER, "device": "gpu"})
+    assert [row[:2] for row in page._headers(read(tmp_path / "other")[0])] == [rows[0], ("b, c", "gpu")]
+
+
+def test_pairs_are_those_of_the_last_start_and_said_once_for_all_that_share_them(tmp_path):
+    def header(num_pairs, **left_out):
+        return {**HEADER, "num_pairs_in_all": num_pairs, "left_out": left_out}
+
+    cut = header(1000, short=1, long=2000, equal=30)
+    write_run(tmp_path / "a", [header(5), update(1), cut, update(2)])
+    write_run(tmp_path / "b", [update(1)], seed=1, header=cut)
+    said = (1000, "2,000 long, 30 equal, 1 short")
+    assert page._pairs(read(tmp_path)[0]) == [("all 2", *said)]
+    write_run(tmp_path / "c", [update(1)], seed=2, header=header(7))
+    write_run(tmp_path / "d", [update(1)], seed=3)  # of before pairs were counted
+    write_run(tmp_path / "e", [update(1)], seed=4, header=None)
+    assert page._pairs(read(tmp_path)[0]) == [("a, b", *said), ("c", 7, "nothing")]
+    assert page._pairs(read(tmp_path)[0][:2] + read(tmp_path / "e")[0]) == [("a, b", *said)]
+    assert page._pairs(read(tmp_path / "c")[0]) == [("c", 7, "nothing")]
 
 
 def reported(folder, capsys, **files):
@@ -615,6 +665,7 @@ def test_every_limit_depends_on_the_data(tmp_path):
     one = given("one", {})
     assert {"one-seed", "updates", "no-adamw", "no-sequential", "model-size", "batch-bias"} <= one
     assert not {"range", "adamw", "no-first-order-match", "accuracy", "no-accuracy", "second-gradient", "mixed"} & one
+    assert "one-seed" in given("twice", {}, {})
     two = given("two", {}, {"seed": 1}, {"arm": SEQUENTIAL}, {"arm": SEQUENTIAL, "seed": 1})
     assert {"range", "no-first-order-match", "fixed-start", "accuracy", "second-gradient"} <= two
     assert not {"one-seed", "no-sequential", "no-accumulated", "unfinished"} & two
@@ -626,6 +677,9 @@ def test_every_limit_depends_on_the_data(tmp_path):
     assert "accuracy" in full  # of accumulated and random, not of all
     assert "accuracy" not in given("apart", {}, {"arm": SEQUENTIAL, "rows": apart})
     assert "model-size" not in given("large", {"header": large})
+    for billions, is_small in ((3, True), (5, False)):  # less than half of the post's 8
+        sized = given(f"{billions} billion", {"header": {**HEADER, "num_parameters": billions * 10**9}})
+        assert ("model-size" in sized) == is_small
     only = given("only", {"arm": adamw})
     assert {"adamw", "only-adamw"} <= only
     # Adam divides by the same root.

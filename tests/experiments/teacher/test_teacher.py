@@ -1551,17 +1551,45 @@ def test_a_real_endpoint_repeats_itself_where_the_hint_is_sent(ask, real_url, tm
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"concurrency": 0}, "--concurrency must be a whole number of at least 1; got 0"),
+        ({"concurrency": 0}, "--concurrency must be a whole number of at least 1 and at most 1000; got 0"),
         ({"attempts": 0}, "--attempts must be"),
         ({"max_tokens": "x"}, "--max-tokens must be"),
         ({"retries": -1}, "--retries must be"),
         ({"timeout": float("nan")}, "--timeout must be a positive number"),
+        ({"concurrency": 5000}, "--concurrency must be a whole number of at least 1 and at most 1000; got 5000"),
+        ({"concurrency": True}, "--concurrency must be .*; got True"),
+        ({"attempts": "3"}, "--attempts must be a whole number of at least 1; got '3'"),
+        ({"seed": -1}, "--seed must be a whole number of at least 0; got -1"),
+        ({"seed": 1.5}, r"--seed must be .*; got 1\.5"),
+        ({"timeout": True}, "--timeout must be a positive number; got True"),
+        ({"max_wait": "9"}, "--max-wait must be a positive number; got '9'"),
+        ({"max_wait": float("inf")}, "--max-wait must be"),
         ({"omit": ("foo",)}, "--omit must name one of temperature"),
+        ({"rename": ("max_tokens=cache_prompt",)}, "--rename must give max_tokens a name that no other parameter has"),
     ],
 )
 def test_settings_from_python_are_checked_as_the_options_are(values, message):
     with pytest.raises(ValueError, match=message):
         Settings(**values)
+
+
+def test_settings_from_python_may_be_whole_where_options_are_fractions():
+    assert Settings(timeout=1, max_wait=2.5, concurrency=1000, seed=0).timeout == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "is_openai"),
+    [
+        ("https://API.OpenAI.com/v1/", True),
+        ("https://api.openai.com:443/v1", True),
+        ("https://me:secret@api.openai.com/v1", True),
+        ("https://api.openai.com.example.org/v1", False),
+        ("https://example.org/api.openai.com/v1", False),
+    ],
+)
+def test_openai_is_known_by_its_host_however_it_is_written(url, is_openai):
+    assert Settings(base_url=url).is_openai == is_openai
+    assert Settings().is_openai
 
 
 def test_a_gold_answer_that_is_no_number_is_refused():

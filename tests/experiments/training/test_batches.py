@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from experiments import arms
 from experiments.arms import Reduction
 from experiments.data import tokens
+from experiments.data.chat import Message
+from experiments.data.preferences import Answer, Preference
 from experiments.data.tokens import Encoded
+from experiments.model import random_model
 from experiments.training import arm_update, batches, train_step
 from experiments.training.batches import EncodedPair, PairBatch
 from tests.oracles import bag_of_words
@@ -117,6 +120,54 @@ def test_the_coin_is_shared_and_fair():
     assert len({tuple(tossed[first : first + 250]) for first in range(0, 1000, 250)}) == 4
     follows = Counter(pairwise(tossed))
     assert all(abs(number - 250) < 4 * np.sqrt(1000 * 3 / 16) for number in follows.values())
+
+
+# Pairs as tokens ------------------------------------------------------------------------------------------------------
+
+CODEC = random_model.codec()  # a token a byte
+
+
+def preference(name, good, bad="no", prompt="Is it?"):
+    return Preference(name, Answer(prompt, good), Answer(prompt, bad))
+
+
+def encoded(*preferences, **options):
+    left_out = Counter()
+    options = {"is_chat": False, "max_tokens": 99} | options
+    pairs = batches.encode_pairs(preferences, CODEC, left_out=left_out, **options)
+    return [pair.id for pair in pairs], dict(left_out), pairs
+
+
+@pytest.mark.parametrize("is_chat", [False, True])
+def test_a_pair_is_left_out_if_one_of_its_texts_is_longer_than_the_most(is_chat):
+    around = len("<user\n>\n<assistant\n") + len(">") if is_chat else 0  # of the template; < and > are one token each
+    most = around + len("Is it?") + 4
+    answers = {"both": ("yes!", "nono"), "first": ("yes!!", "no"), "second": ("yes", "nonon"), "neither": ("y", "n")}
+    pairs = [preference(name, *both) for name, both in answers.items()]
+    names, left_out, _ = encoded(*pairs, is_chat=is_chat, max_tokens=most)
+    assert (names, left_out) == (["both", "neither"], {"too long": 2})
+
+
+def test_no_more_pairs_are_encoded_than_are_asked_for():
+    pairs = [preference(str(n), "yes" if n % 2 else "y" * 200) for n in range(9)]
+    names, left_out, _ = encoded(*pairs, most=2)
+    assert (names, left_out) == (["1", "3"], {"too long": 2})
+    assert encoded(*pairs, most=None)[0] == ["1", "3", "5", "7"]
+
+
+def test_a_users_message_is_a_question_and_the_answer_begins_with_a_blank_where_there_is_no_template():
+    def texts(prompt, is_chat):
+        ((_, good, bad),) = encoded(preference("a", "yes", prompt=prompt), is_chat=is_chat)[2]
+        return [CODEC.tokenizer.decode(list(ids), skip_special_tokens=False) for ids in (*good, *bad)]
+
+    message = (Message("user", "Is it?"),)
+    assert texts(message, False) == ["Question: Is it?\nAnswer:", " yes", "Question: Is it?\nAnswer:", " no"]
+    assert texts("Is it?", False) == ["Is it?", "yes", "Is it?", "no"]  # a text is continued as it is
+    asked = "<|im_start|>user\nIs it?<|im_end|>\n<|im_start|>assistant\n"
+    assert texts(message, True) == [asked, "yes<|im_end|>", asked, "no<|im_end|>"]
+    several = (Message("system", "Be brief."), *message)
+    with pytest.raises(ValueError, match="pair a: messages must be put into the chat template"):
+        texts(several, False)
 
 
 # Another source -------------------------------------------------------------------------------------------------------

@@ -103,7 +103,16 @@ def test_checkpoints_of_several_runs_are_counted():
     several = [(replace(c, keep=3), published.ARCHITECTURES["smollm2"])] * 2  # 10, 20 and 24; the best is one of them
     assert memory.disk(several) == (6 * one, 6 * one)
     assert memory.disk([(replace(c, keep=0), published.ARCHITECTURES["smollm2"])] * 9) == (2 * one, 0)
-    assert [memory.size(number) for number in (999, 1_614_180_096, 2e12)] == ["999 B", "1.61 GB", "2 TB"]
+    sizes = {0: "0 B", 999: "999 B", 999_499: "999 kB", 999_500: "1 MB", 999_600: "1 MB", 1_614_180_096: "1.61 GB",
+             999.6e9: "1 TB", 2e12: "2 TB"}  # fmt: skip
+    assert {number: memory.size(number) for number in sizes} == sizes
+
+
+def test_a_device_keeps_a_part_of_its_memory_for_its_runtime():
+    """8 % of 80 GB leave 73.6."""
+    assert memory.is_enough(80, 73_000_000_000)
+    assert not memory.is_enough(80, 74_000_000_000)
+    assert memory.DEVICES_GB[0] == 80
 
 
 def test_devices_share_what_is_split_among_them():
