@@ -269,7 +269,7 @@ def value(row: UpdateRow, name: str) -> float | None:
 
 def completed_config(content: Mapping[str, object]) -> dict[str, object]:
     """A stored configuration with the keys that older versions did not have, and did as these values say."""
-    return {"held_out": 0.1, "columns": "", **content}
+    return {"held_out": 0.1, "held_out_file": "", "columns": "", "skip_broken": False, **content}
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
