@@ -156,11 +156,9 @@ def _preference_settings(source: str, settings: dict[str, object]) -> dict[str, 
     if "data" in settings:
         raise ValueError(f"--pairs and --data must not be given together; got {source} and {settings['data']}.")
     held_out = str(settings.get("held_out_file", ""))
-    for name, file in {"--pairs": source, **({"--held-out": held_out} if held_out else {})}.items():
-        try:
-            preferences.require_source(file)
-        except ValueError as error:
-            raise ValueError(f"{name} {error}") from None
+    preferences.require_source("--pairs", source)
+    if held_out:
+        preferences.require_source("--held-out", held_out)
     if held_out and "held_out" in settings:
         raise ValueError("--held-out and --set held_out=SHARE must not be given together: a file takes no share.")
     if held_out == source:

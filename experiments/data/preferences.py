@@ -94,16 +94,19 @@ def is_source(name: str) -> bool:
     return name.startswith(HUB) or Path(name).suffix in (".jsonl", ".json", ".parquet")
 
 
-def require_source(name: str) -> None:
-    """Checks that a name is that of a data set on the hub, or of a file that can be read.
+def require_source(option: str, name: str) -> None:
+    """Checks that the value of an option is the name of a data set on the hub, or of a file that can be read.
 
     Raises:
-        ValueError: If it is none; the message is the rule that the name breaks.
+        ValueError: If it is neither.
     """
     if not is_source(name):
-        raise ValueError(f"must be a file .jsonl or .parquet, or hub:NAME; got {name[:60]}.")
+        raise ValueError(f"{option} must be a file .jsonl or .parquet, or hub:NAME; got {name[:60]}.")
     if not name.startswith(HUB):
-        input_file(name)
+        try:
+            input_file(name)
+        except ValueError as error:
+            raise ValueError(f"{option} {error}") from None
 
 
 def count(source: str) -> int | None:

@@ -99,6 +99,7 @@ def encode_pairs(
     pairs: Iterable[Preference],
     codec: TextCodec,
     *,
+    source: str,
     is_chat: bool,
     max_tokens: int,
     left_out: Counter[str],
@@ -110,6 +111,7 @@ def encode_pairs(
     Args:
         pairs: The pairs.
         codec: The tokenizer of the model.
+        source: The name of their source, for errors.
         is_chat: Whether the chat template is used; else a text is continued as it is, and the only message of a user
             is asked as "Question: ... Answer:".
         max_tokens: The most tokens of prompt and completion together.
@@ -129,7 +131,7 @@ def encode_pairs(
             if isinstance(preferred, ValueError) or isinstance(dispreferred, ValueError):
                 error = preferred if isinstance(preferred, ValueError) else dispreferred
                 if not skip_broken:
-                    raise ValueError(f"pair {pair.id}: {error}")
+                    raise ValueError(f"{source}, pair {pair.id}: {error}")
                 left_out[preferences.broken(str(error))] += 1
             elif max(preferred.num_tokens, dispreferred.num_tokens) > max_tokens:
                 left_out["too long"] += 1

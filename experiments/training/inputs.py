@@ -157,6 +157,7 @@ def load(config: Config, show: Show) -> RunInputs:
             return batches.encode_pairs(
                 pairs,
                 codec,
+                source=config.held_out_file if split == "test" and config.held_out_file else config.data,
                 is_chat=config.is_chat,
                 max_tokens=config.max_tokens,
                 left_out=left_out,
