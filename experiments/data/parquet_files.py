@@ -1,6 +1,7 @@
 """Rows of Parquet files, some at a time, with errors of one line. Knows no layout; needs pyarrow, which is optional."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,10 +45,14 @@ def types(path: Path) -> dict[str, str | None]:
     """The columns, each with the name of its type where it holds neither texts nor lists, and else None.
 
     Raises:
-        ValueError: If the file cannot be read.
+        ValueError: If the file cannot be read, or has two columns of one name.
     """
     with _opened(path) as file:
-        kinds = {field.name: str(field.type) for field in file.schema_arrow}
+        fields = list(file.schema_arrow)
+    kinds = {field.name: str(field.type) for field in fields}
+    if len(kinds) < len(fields):
+        names = Counter(field.name for field in fields)
+        raise ValueError(f"{path} must have one column of each name; it has several {names.most_common(1)[0][0]}.")
     return {name: None if _READABLE.match(kind) else kind for name, kind in kinds.items()}
 
 

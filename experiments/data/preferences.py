@@ -159,9 +159,17 @@ def preferences(
     own = {name: (own_columns or {}).get(name, name) for name in _COLUMNS}
     layout: tuple[str, ...] = ()
     waiting: tuple[deque[Answer], deque[Answer]] = deque(), deque()  # bad and good answers of unpaired data
+    fault: ValueError | None = None
     kind = "row" if source.startswith(HUB) or _is_parquet(source) else "line"
     for number, row in _rows(source, own, left_out if skip_broken else None):
-        layout = layout or _layout(source, row, own)
+        try:
+            layout = layout or _layout(source, row, own)
+        except ValueError as error:
+            if not skip_broken:
+                raise
+            fault = fault or error
+            left_out[broken("must have the columns of a layout")] += 1
+            continue
         try:
             values = _values(row, {name: own[name] for name in layout})
             if layout == _UNPAIRED:
@@ -181,7 +189,7 @@ def preferences(
                 raise BrokenLineError(f"{source}, {kind} {number}: {error}.{_SKIP}") from None
             left_out[broken(str(error))] += 1
     if not layout:
-        raise ValueError(f"{source} must have a row that can be read; it has none.")
+        raise fault or ValueError(f"{source} must have a row that can be read; it has none.")
     if num_single := len(waiting[0]) + len(waiting[1]):
         left_out["without an answer of the other label"] += num_single
 
@@ -260,11 +268,13 @@ def _layout(source: str, names: Collection[str], own: Mapping[str, str]) -> tupl
     for layout in _LAYOUTS:
         if all(own[name] in names for name in layout):
             return layout
-    closest = max(_LAYOUTS, key=lambda layout: sum(own[name] in names for name in layout) / len(layout))
     others = [name for name in names if name not in own.values()]
-    hints = {name: get_close_matches(name, others, n=1, cutoff=0.5) for name in closest if own[name] not in names}
-    example = ",".join(f"{name}={match}" for name, matches in hints.items() for match in matches)
-    remedy = f" {example}" if all(hints.values()) else f", such as {example or 'chosen=NAME,rejected=NAME'}"
+    near = {name: [column] if column in names else get_close_matches(name, others, n=1, cutoff=0.5)
+            for name, column in own.items()}  # fmt: skip
+    closest = max(_LAYOUTS, key=lambda layout: sum(bool(near[name]) for name in layout) / len(layout))
+    example = ",".join(f"{name}={match}" for name in closest for match in near[name] if match != own[name])
+    is_complete = all(near[name] for name in closest)
+    remedy = f" {example}" if is_complete else f", such as {example or 'chosen=NAME,rejected=NAME'}"
     layouts = "; ".join(", ".join(layout) for layout in _LAYOUTS)
     raise ValueError(
         f"{source} must have the columns of one of these layouts: {layouts}. {has} Map them with --columns{remedy}."

@@ -147,6 +147,11 @@ def load(config: Config, show: Show) -> RunInputs:
         config.data, config.held_out, config.columns, config.held_out_file, skip_broken=config.skip_broken
     )
     is_preferences = preferences.is_source(config.data)
+    for name in filter(None, (config.data, config.held_out_file)) if is_preferences else ():
+        try:
+            preferences.require_source("the pairs of a run", name)
+        except ValueError as error:
+            raise ValueError(f"{error} Put it back; a relative path counts from the folder of the call.") from None
 
     def encode(
         split: data_sources.Split, limit: int, left_out: Counter[str], most: int | None = None
