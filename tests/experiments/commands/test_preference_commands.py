@@ -15,7 +15,7 @@ from tests.support import runs
 COLUMNS = ("--columns", "chosen=good,rejected=bad")
 
 
-def called(capfd, *arguments):
+def called(capfd, *arguments) -> tuple[int | str | None, str, str]:
     """The command within this process: its status, and both of its streams."""
     capfd.readouterr()
     try:
@@ -95,7 +95,7 @@ def test_a_twin_of_the_run_has_its_batch_and_names_a_file_that_is_gone(folder, m
     )
     assert setup.update == 1
     for text in map(random_model.codec().text, setup.batch.preferred.tokens.tolist()):
-        number = int(re.search(r"What is (\d+) \+ 1\?", text)[1])
+        number = int(re.findall(r"What is (\d+) \+ 1\?", text)[0])
         assert number < 15  # the others are held out
         assert text.rstrip("\0").endswith(str(number + 1))
 

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from experiments.data.chat import messages_of
 from experiments.data.preferences import Answer
 from experiments.pairs.pair_source import PairSource, count, pairs
 
@@ -20,7 +21,8 @@ def written(path, rows):
 
 def split(source, name, **options):
     left_out = Counter()
-    texts = [pair.preferred.prompt for pair in pairs(source, name, seed=0, left_out=left_out, **options)]
+    found = pairs(source, name, seed=0, left_out=left_out, **options)
+    texts = ["\n".join(message.content for message in messages_of(pair.preferred.prompt)) for pair in found]
     return texts, dict(left_out)
 
 
@@ -43,7 +45,7 @@ def test_rows_of_the_held_out_file_are_left_out_of_the_other(tmp_path):
     ]  # fmt: skip
     source = PairSource(first, held_out_file=written(tmp_path / "test.jsonl", messages))
     assert split(source, "train") == ([f"Q{n}" for n in (0, 1, 4, 5, 6, 7, 2)], {"also in the held-out file": 3})
-    assert [prompt[0].content for prompt in split(source, "test")[0]] == ["Q3", "Q2", "Q9"]
+    assert split(source, "test")[0] == ["Q3", "Q2", "Q9"]
     assert split(source, "train", limit=2)[0] == ["Q0", "Q1"]
     assert (count(source, "train"), count(source, "test")) == (10, 3)
 
