@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     random_model.write(folder / "model")
     lines = [json.dumps(row(number)) for number in range(20)] + ["{oops"] + [json.dumps(row(n, 1)) for n in range(3)]
     (folder / "train.jsonl").write_text("\n".join(lines) + "\n")
-    files.write_lines(folder / "test.jsonl", map(row, range(15, 30)))
+    files.write_lines(folder / "test.jsonl", map(row, [*range(20, 30), *range(15, 20)]))
     return folder
 
 
@@ -73,7 +73,7 @@ def test_the_hash_of_the_inputs_knows_the_rows_of_both_files(folder, made):
         path = folder / f"{name}.jsonl"
         before = path.read_text()
         try:
-            path.write_text(before.replace("What is 14", "How much is 14").replace("What is 16", "How much is 16"))
+            path.write_text(before.replace("What is 14", "How much is 14").replace("What is 20", "How much is 20"))
             assert inputs.load(content, progress).fingerprint != header["fingerprint"]
         finally:
             path.write_text(before)

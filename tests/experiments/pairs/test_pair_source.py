@@ -52,9 +52,10 @@ def test_rows_of_the_held_out_file_are_left_out_of_the_other(tmp_path):
 
 def test_a_prompt_is_not_confused_with_its_answer(tmp_path):
     """Texts are told apart by where they end: "Q4" and "2" are not "Q" and "42"."""
-    first = written(tmp_path / "train.jsonl", [{"prompt": "Q4", "chosen": "2", "rejected": "1"}])
+    rows = [dict(zip(("prompt", "chosen", "rejected"), texts.split(), strict=True)) for texts in ("Q4 2 1", "Q 4 21")]
+    first = written(tmp_path / "train.jsonl", rows)
     second = written(tmp_path / "test.jsonl", [{"prompt": "Q", "chosen": "42", "rejected": "1"}])
-    assert split(PairSource(first, held_out_file=second), "train") == (["Q4"], {})
+    assert split(PairSource(first, held_out_file=second), "train") == (["Q4", "Q"], {})
 
 
 def test_columns_and_broken_rows_are_those_of_both_files(tmp_path):
