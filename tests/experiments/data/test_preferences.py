@@ -1,6 +1,7 @@
 """Preference data in every layout: what is read, what is left out and why, and what is refused."""
 
 import json
+import random
 import re
 import sys
 import tracemalloc
@@ -246,6 +247,20 @@ def test_parquet_columns_that_no_layout_names_are_not_read(tmp_path, monkeypatch
     monkeypatch.setattr(parquet_files, "rows", lambda path, names: asked.append(names) or rows(path, names))
     assert read(parquet_file(tmp_path, **held)) == ([answers("Q", identifier="a")], {})
     assert asked == [["question", "preferred", "dispreferred", "id"]]
+
+
+def test_a_row_group_is_not_read_whole(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    texts = [random.Random(number).randbytes(1000).hex() for number in range(10_000)]  # nothing repeats in them
+    path = tmp_path / "data.parquet"
+    columns = {"prompt": texts, "chosen": texts[::-1], "rejected": texts}
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=10_000, compression="none")
+    before = pyarrow.total_allocated_bytes()
+    held = [pyarrow.total_allocated_bytes() for _ in preferences(str(path), left_out=Counter())]
+    assert len(held) == 10_000
+    # Pages, dictionaries and a buffer of each column are 17 MB of the 60; read whole it would be 68.
+    assert 0 < max(held) - before < path.stat().st_size / 2
 
 
 @pytest.mark.parametrize(
