@@ -78,7 +78,9 @@ class Config:
         num_parts: Parts of a letter's solutions whose gradients are added up one after another, to save memory.
         num_problems: Problems of the train split that pairs are made from, or pairs of preference data; all if 0.
         held_out: The share of the rows of preference data that are kept for the probe.
+        held_out_file: Preference data for the probe, in place of a share of `data`; empty for none.
         columns: The names of the columns of preference data, "chosen=NAME,rejected=NAME"; empty for the usual ones.
+        skip_broken: Whether broken rows of preference data are left out; else they are an error.
         pairing: Whether the two halves hold solutions of the same problems, or are drawn independently.
         is_chat: Whether questions are put into the model's chat template.
         compute_dtype: Of the model; parameters, gradients and moments are float32.
@@ -104,7 +106,9 @@ class Config:
     num_parts: _Positive = 1
     num_problems: _Natural = 0
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    held_out_file: str = ""
     columns: str = ""
+    skip_broken: bool = False
     pairing: Literal["same", "independent"] = "same"
     is_chat: bool = True
     compute_dtype: Dtype = "float32"

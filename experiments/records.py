@@ -272,7 +272,7 @@ def completed_config(content: Mapping[str, object]) -> dict[str, object]:
 
     The word of an arm was three keys: update, first and sides.
     """
-    completed = {"held_out": 0.1, "columns": "", **content}
+    completed = {"held_out": 0.1, "held_out_file": "", "columns": "", "skip_broken": False, **content}
     arm = content.get("arm")
     if isinstance(arm, Mapping) and "objective" not in arm and "update" in arm:
         update, first, sides = (arm.get(key) for key in ("update", "first", "sides"))

@@ -45,7 +45,9 @@ measures.accuracy_every, mesh.fsdp ...; --config gives many of them as JSON
 
 --pairs takes the layouts of trainers: prompt, chosen, rejected (the prompt may
 be implicit) or prompt, completion, label, as texts or as messages with roles;
-and the project's own lines. --set held_out=0.1 is the share for the probe.
+and the project's own lines. The probe is of a share of the rows, --set
+held_out=0.1, or of a file of its own, --held-out FILE; rows that stand in both
+files are left out of the updates. --skip-broken counts broken rows by reason.
 
 Every run goes to DIR/ARM/seed-K and leaves config.json, records.jsonl and
 checkpoints/. A run that has ended is passed over, one that has not is resumed:
@@ -62,6 +64,8 @@ examples:
   python -m experiments run --preset smollm2 --arm accumulated --arm sequential
     --arm sequential-matched --seeds 0,1,2 --out runs/smollm2
   python -m experiments run --preset smollm2 --pairs preferences.jsonl
+  python -m experiments run --preset smollm2 --pairs train.parquet
+    --held-out test.parquet --columns chosen=good,rejected=bad
   python -m experiments run --preset llama3-8b --dry-run
 
 exit status: 0, also where a run ends because a value is not finite (its last
@@ -156,15 +160,17 @@ def _preference_settings(source: str, settings: dict[str, object]) -> dict[str, 
 
     if "data" in settings:
         raise ValueError(f"--pairs and --data must not be given together; got {source} and {settings['data']}.")
-    if not preferences.is_source(source):
-        raise ValueError(f"--pairs must be a file .jsonl or .parquet, or hub:NAME; got {source[:60]}.")
-    if not source.startswith(preferences.HUB):
-        try:
-            input_file(source)
-        except ValueError as error:
-            raise ValueError(f"--pairs {error}") from None
+    held_out = str(settings.get("held_out_file", ""))
+    preferences.require_source("--pairs", source)
+    if held_out:
+        preferences.require_source("--held-out", held_out)
+    if held_out and "held_out" in settings:
+        raise ValueError("--held-out and --set held_out=SHARE must not be given together: a file takes no share.")
+    if held_out == source:
+        raise ValueError(f"--held-out must be another file than --pairs; got {source} for both.")
     preferences.columns(str(settings.get("columns", "")))
-    return {"measures.accuracy_every": 0, "num_problems": 0, **settings, "data": source}
+    share = {"held_out": 0.0} if held_out else {}  # of the rows of --pairs
+    return {"measures.accuracy_every": 0, "num_problems": 0, **share, **settings, "data": source}
 
 
 @command("run", _EPILOG)
@@ -185,6 +191,10 @@ def run(
     columns: Annotated[
         str | None, option("the names of its columns, where they are not the usual ones", "chosen=NAME,...")
     ] = None,
+    held_out: Annotated[
+        str | None, option("preference data for the probe, in place of a share of --pairs", "FILE")
+    ] = None,
+    skip_broken: Annotated[bool, option("leave out broken rows of --pairs, counted by reason")] = False,
     rate: Annotated[float | None, option("learning rate of an accumulated update", "ETA", number())] = None,
     settings: Annotated[tuple[str, ...], option("any other value; may be repeated", "KEY=VALUE", name="--set")] = (),
     config: Annotated[
@@ -194,11 +204,14 @@ def run(
     processes: Processes = ALONE,
 ) -> int:
     """Runs of the experiment: arms times seeds."""
-    own = {"num_updates": updates, "model": model, "data": data, "columns": columns, "learning_rate": rate}
+    own = {"num_updates": updates, "model": model, "data": data, "learning_rate": rate, "columns": columns,
+           "held_out_file": held_out, "skip_broken": skip_broken or None}  # fmt: skip
     with call_errors(ValueError):
         values = _settings(config, settings) | {key: value for key, value in own.items() if value is not None}
         if columns is not None and pairs is None:
             raise ValueError("--columns must go with --pairs, whose columns it names.")
+        if pairs is None and (held_out is not None or skip_broken):
+            raise ValueError(f"{'--skip-broken' if held_out is None else '--held-out'} must go with --pairs.")
         if pairs is not None:
             values = _preference_settings(pairs, values)
         wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, values)

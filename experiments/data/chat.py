@@ -18,7 +18,7 @@ from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-__all__ = ["ChatTemplate", "Conversation", "Message", "Question", "messages_of"]
+__all__ = ["ChatTemplate", "Conversation", "Frame", "Message", "Question", "messages_of"]
 
 _REMEDY = "Do without the template: --no-chat, or is_chat = false in the configuration of a run."
 
@@ -44,6 +44,20 @@ Question = str | Sequence[Message]
 def messages_of(question: Question) -> tuple[Message, ...]:
     """The messages before the answer."""
     return (Message("user", question),) if isinstance(question, str) else tuple(question)
+
+
+class Frame(NamedTuple):
+    """The texts around any answer to a question.
+
+    Attributes:
+        before: The text before an answer.
+        after: The text behind an answer; it ends the turn.
+        prompt: The text that an answer continues, as in `ChatTemplate.prompt`.
+    """
+
+    before: str
+    after: str
+    prompt: str
 
 
 class Conversation(NamedTuple):
@@ -159,15 +173,22 @@ class ChatTemplate:
             raise ValueError(f"the chat template must repeat the question; it leaves it out. {_REMEDY}")
         return text
 
-    def _frame(self, question: Question) -> list[str]:
-        """The texts before and behind any answer to a question."""
+    def frame(self, question: Question) -> Frame:
+        """The texts around any answer to a question.
+
+        Raises:
+            ValueError: If the template fails, leaves out the question, or does not hold an answer once.
+        """
         texts = "".join(message.content for message in messages_of(question))
         mark = next(mark for mark in map(chr, range(0xE000, 0xF900)) if mark not in texts)  # of private use
         parts = self.render(question, mark).split(mark)
         if len(parts) != 2:  # before and behind
             count = f"holds it {len(parts) - 1} times" if len(parts) > 1 else "leaves it out"
             raise ValueError(f"the chat template must hold the answer once; it {count}. {_REMEDY}")
-        return parts
+        before, after = parts
+        request = self.render(question)
+        prompt = max(request, before.rstrip(" "), key=len) if before.startswith(request) else request
+        return Frame(before, after, prompt)
 
     def prompt(self, question: Question) -> str:
         """The text that an answer continues: the part of a conversation before the answer.
@@ -180,11 +201,7 @@ class ChatTemplate:
         Raises:
             ValueError: If the template fails, leaves out the question, or does not hold an answer once.
         """
-        return self._prompt(question, self._frame(question)[0])
-
-    def _prompt(self, question: Question, before: str) -> str:
-        request = self.render(question)
-        return max(request, before.rstrip(" "), key=len) if before.startswith(request) else request
+        return self.frame(question).prompt
 
     def after(self) -> str:
         """The text behind an answer; it ends the turn.
@@ -192,15 +209,20 @@ class ChatTemplate:
         Raises:
             ValueError: As `prompt`.
         """
-        return self._frame("x")[1]
+        return self.frame("x").after
 
-    def conversation(self, question: Question, answer: str) -> Conversation:
+    def conversation(self, question: Question, answer: str, frame: Frame | None = None) -> Conversation:
         """A question and its answer, with the place of the answer.
+
+        Args:
+            question: The question.
+            answer: The answer.
+            frame: The frame of the question, where several answers share it.
 
         Raises:
             ValueError: If the template fails, or changes the answer by more than blanks at its ends.
         """
-        before, after = self._frame(question)
+        before, after, prompt = frame or self.frame(question)
         text = self.render(question, answer)
         end = len(text) - len(after)
         inside = text[len(before) : end]
@@ -210,4 +232,4 @@ class ChatTemplate:
                 "the chat template must repeat the answer as it is, between the same texts; it has "
                 f"{_rest(text, expected)} for {_rest(expected, text)}. {_REMEDY}"
             )
-        return Conversation(text, self._prompt(question, before), end)
+        return Conversation(text, prompt, end)

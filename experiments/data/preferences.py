@@ -10,18 +10,32 @@ Rows come one at a time, so that a file may be larger than memory. Nothing here 
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from console.values import input_file
 from console.words import nearest
 from experiments import files
+from experiments.data import parquet_files
 from experiments.data.chat import Message, Question
 from experiments.files import BrokenLineError
 
-__all__ = ["HUB", "Answer", "Preference", "columns", "count", "is_held_out", "is_source", "preferences"]
+__all__ = [
+    "HUB",
+    "Answer",
+    "Preference",
+    "broken",
+    "columns",
+    "count",
+    "is_held_out",
+    "is_source",
+    "preferences",
+    "require_source",
+]
 
 
 _OWN = ("question", "preferred", "dispreferred")
@@ -32,6 +46,7 @@ _COLUMNS = tuple(dict.fromkeys(name for layout in _LAYOUTS for name in layout))
 
 Row = Mapping[str, object]
 HUB = "hub:"
+_SKIP = " Skip such rows with --skip-broken."
 
 
 class Answer(NamedTuple):
@@ -81,6 +96,21 @@ def is_source(name: str) -> bool:
     return name.startswith(HUB) or Path(name).suffix in (".jsonl", ".json", ".parquet")
 
 
+def require_source(option: str, name: str) -> None:
+    """Checks that the value of an option is the name of a data set on the hub, or of a file that can be read.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not is_source(name):
+        raise ValueError(f"{option} must be a file .jsonl or .parquet, or hub:NAME; got {name[:60]}.")
+    if not name.startswith(HUB):
+        try:
+            input_file(name)
+        except ValueError as error:
+            raise ValueError(f"{option} {error}") from None
+
+
 def count(source: str) -> int | None:
     """The number of rows, for the display of progress; None where nothing says it, as on the hub.
 
@@ -90,8 +120,8 @@ def count(source: str) -> int | None:
     path = Path(source)
     if source.startswith(HUB):
         return None
-    if path.suffix == ".parquet":
-        return _parquet_file(path).metadata.num_rows
+    if _is_parquet(source):
+        return parquet_files.count(path)
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
 
@@ -106,11 +136,17 @@ def is_held_out(identifier: str, share: float, seed: int) -> bool:
     return number < share * 2**64
 
 
+def broken(fault: str) -> str:
+    """The reason why a row is left out that cannot be read: the fault without its details."""
+    return f"broken: {re.split('[:;]| in position', fault)[0].removesuffix('.')}"
+
+
 def preferences(
     source: str,
     *,
     own_columns: Mapping[str, str] | None = None,
     left_out: Counter[str],
+    skip_broken: bool = False,
 ) -> Iterator[Preference]:
     """The preferences of a source, one at a time.
 
@@ -118,17 +154,28 @@ def preferences(
         source: A file .jsonl, .json or .parquet, or hub:NAME, the train split of a data set on the hub.
         own_columns: Names of the source's columns, by those of a layout.
         left_out: The number of rows that are left out, by reason; it grows as rows are read.
+        skip_broken: Whether a broken row is left out.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If the columns are those of no layout; at a broken row, which the message names.
+        ValueError: If the columns are those of no layout, or there are no rows; at a broken row, unless `skip_broken`.
+            The message names file, row and fault.
         ModuleNotFoundError: If pyarrow or `datasets` is needed and not installed.
     """
     own = {name: (own_columns or {}).get(name, name) for name in _COLUMNS}
     layout: tuple[str, ...] = ()
     waiting: tuple[deque[Answer], deque[Answer]] = deque(), deque()  # bad and good answers of unpaired data
-    for number, row in _rows(source):
-        layout = layout or _layout(source, row, own)
+    fault: ValueError | None = None
+    kind = "row" if source.startswith(HUB) or _is_parquet(source) else "line"
+    for number, row in _rows(source, own, left_out if skip_broken else None):
+        try:
+            layout = layout or _layout(source, row, own)
+        except ValueError as error:
+            if not skip_broken:
+                raise
+            fault = fault or error
+            left_out[broken("must have the columns of a layout")] += 1
+            continue
         try:
             values = _values(row, {name: own[name] for name in layout})
             if layout == _UNPAIRED:
@@ -144,7 +191,11 @@ def preferences(
         except _LeftOut as reason:
             left_out[str(reason)] += 1
         except ValueError as error:
-            raise BrokenLineError(f"{source}, row {number}: {error}.") from None
+            if not skip_broken:
+                raise BrokenLineError(f"{source}, {kind} {number}: {error}.{_SKIP}") from None
+            left_out[broken(str(error))] += 1
+    if not layout:
+        raise fault or ValueError(f"{source} must have a row that can be read; it has none.")
     if num_single := len(waiting[0]) + len(waiting[1]):
         left_out["without an answer of the other label"] += num_single
 
@@ -152,32 +203,51 @@ def preferences(
 # Sources --------------------------------------------------------------------------------------------------------------
 
 
-def _rows(source: str) -> Iterator[tuple[int, Row]]:
+def _is_parquet(source: str) -> bool:
+    return Path(source).suffix == ".parquet"
+
+
+def _rows(source: str, own: Mapping[str, str], left_out: Counter[str] | None) -> Iterator[tuple[int, Row]]:
+    """The rows with their numbers; lines that are none are counted, or an error where there is no counter."""
     if source.startswith(HUB):
         return enumerate(_hub(source.removeprefix(HUB)), start=1)
-    path = Path(source)
-    if path.suffix == ".parquet":
-        return enumerate(_parquet(path), start=1)
-    return files.read_lines(path, lambda row, number: (number, row))
+    if _is_parquet(source):
+        return enumerate(_parquet(source, own), start=1)
+    return _lines(Path(source), left_out)
 
 
-def _parquet_file(path: Path) -> Any:  # noqa: ANN401  # of an optional package without types
+def _lines(path: Path, left_out: Counter[str] | None) -> Iterator[tuple[int, Row]]:
+    with path.open("rb") as file:
+        if file.read(1) == b"[":
+            raise ValueError(
+                f"{path} must hold one JSON object a line; it begins with a list. Convert it: "
+                f"jq -c '.[]' {path.name} > {path.stem}.jsonl"
+            )
+    skipped: list[str] = []
     try:
-        from pyarrow import ArrowInvalid, parquet  # pyright: ignore[reportMissingImports]  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{path} needs pyarrow, which is not installed. Run: python -m pip install pyarrow"
-        ) from error
-    try:
-        return parquet.ParquetFile(path)
-    except ArrowInvalid as error:
-        raise ValueError(f"{path} must be a Parquet file: {str(error).splitlines()[0]}") from None
+        for row in files.read_lines(path, lambda row, number: (number, row), None if left_out is None else skipped):
+            yield row
+            _count(skipped, path, left_out)
+    except BrokenLineError as error:
+        raise BrokenLineError(f"{error}{_SKIP}") from None
+    _count(skipped, path, left_out)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    with _parquet_file(path) as file:
-        for batch in file.iter_batches(batch_size=1024):  # rows: some megabytes of text
-            yield from batch.to_pylist()
+def _count(skipped: list[str], path: Path, left_out: Counter[str] | None) -> None:
+    """Counts lines that were skipped by their faults, and forgets them."""
+    if left_out is not None:
+        left_out.update(broken(message.removeprefix(f"{path}, line ").partition(": ")[2]) for message in skipped)
+    skipped.clear()
+
+
+def _parquet(source: str, own: Mapping[str, str]) -> Iterator[Row]:
+    types = parquet_files.types(Path(source))
+    layout = _layout(source, types, own)
+    for name in layout:
+        if name != "label" and (kind := types[own[name]]) is not None:
+            raise ValueError(f"{source}, column {own[name]}: must hold texts or lists of messages; it holds {kind}.")
+    names = [own[name] for name in layout]
+    return parquet_files.rows(Path(source), [*names, "id"] if layout == _OWN and "id" in types else names)
 
 
 def _hub(name: str) -> Iterator[Row]:
@@ -194,20 +264,33 @@ def _hub(name: str) -> Iterator[Row]:
 # Rows -----------------------------------------------------------------------------------------------------------------
 
 
-def _layout(source: str, row: Row, own: Mapping[str, str]) -> tuple[str, ...]:
+def _layout(source: str, names: Collection[str], own: Mapping[str, str]) -> tuple[str, ...]:
+    """The layout of a source with columns of these names."""
+    has = f"It has {', '.join(map(str, names))[:200]}."
+    for name, column in own.items():
+        if name != column and column not in names:
+            hint = nearest(column, names)
+            raise ValueError(f"--columns must name columns of {source}; got {column[:60]}. {has}{hint}")
     for layout in _LAYOUTS:
-        if all(own[name] in row for name in layout):
+        if all(own[name] in names for name in layout):
             return layout
+    others = [name for name in names if name not in own.values()]
+    near = {name: [column] if column in names else get_close_matches(name, others, n=1, cutoff=0.5)
+            for name, column in own.items()}  # fmt: skip
+    closest = max(_LAYOUTS, key=lambda layout: sum(bool(near[name]) for name in layout) / len(layout))
+    example = ",".join(f"{name}={match}" for name in closest for match in near[name] if match != own[name])
+    is_complete = all(near[name] for name in closest)
+    remedy = f" {example}" if is_complete else f", such as {example or 'chosen=NAME,rejected=NAME'}"
     layouts = "; ".join(", ".join(layout) for layout in _LAYOUTS)
     raise ValueError(
-        f"{source} must have the columns of one of these layouts: {layouts}. It has {', '.join(map(str, row))[:200]}. "
-        "Map them with --columns, such as chosen=NAME,rejected=NAME."
+        f"{source} must have the columns of one of these layouts: {layouts}. {has} Map them with --columns{remedy}."
     )
 
 
 def _values(row: Row, own: Mapping[str, str]) -> dict[str, object]:
     if missing := [column for column in own.values() if row.get(column) is None]:
-        raise ValueError(f"must have a value of {' and '.join(missing)}")
+        has = "null" if missing[0] in row else f"the keys {', '.join(map(str, row))[:120] or 'none'}"
+        raise ValueError(f"must have a value of {' and '.join(missing)}; got {has}")
     return {name: row[column] for name, column in own.items()}
 
 
@@ -253,15 +336,24 @@ def _prompt(value: object) -> Question:
         ValueError: If it is neither.
     """
     if isinstance(value, str):
-        return value
+        return _text(value)
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"a prompt or an answer must be a text or messages; got {type(value).__name__}")
     return tuple(map(_message, value))
 
 
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can spell it, no file can hold it
+        raise ValueError("a text must be without lone surrogates") from None
+    return value
+
+
 def _message(value: object) -> Message:
     if not isinstance(value, dict) or not isinstance(value.get("role"), str):
-        raise ValueError("a message must be an object with role and content")
+        has = f"the keys {', '.join(map(str, value))[:120]}" if isinstance(value, dict) else type(value).__name__
+        raise ValueError(f"a message must be an object with role and content; got {has}")
     content = value.get("content")
     if isinstance(content, list):  # parts, as models that see images read them
         if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
@@ -269,7 +361,7 @@ def _message(value: object) -> Message:
         content = "".join(part["text"] for part in content)
     if not isinstance(content, str):
         raise ValueError("a message must have a text as content")
-    return Message(value["role"], content)
+    return Message(_text(value["role"]), _text(content))
 
 
 def _answer(prompt: Question, held: Question) -> Answer:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple
 
 from experiments.data import data_sources, preferences
-from experiments.data.chat import Message
+from experiments.data.chat import Message, messages_of
 from experiments.data.gsm8k import Split
 from experiments.data.preferences import Answer, Preference
 from experiments.pairs import check, corruption
@@ -21,11 +22,21 @@ class PairSource(NamedTuple):
         name: A source of problems, as in `data_sources.problems`, or of preferences, as in `preferences.preferences`.
         held_out: The share of the rows of preference data that is the test split; problems have a split of their own.
         columns: The names of the columns of preference data, as `preferences.columns` reads them.
+        held_out_file: Preference data that are the test split, in place of a share; empty for none. A pair that they
+            hold too is left out of the train split.
+        skip_broken: Whether broken rows of preference data are left out.
     """
 
     name: str
     held_out: float = 0.1
     columns: str = ""
+    held_out_file: str = ""
+    skip_broken: bool = False
+
+    def preferences(self, name: str, left_out: Counter[str]) -> Iterator[Preference]:
+        """The preferences of one of its files."""
+        own_columns = preferences.columns(self.columns)
+        return preferences.preferences(name, own_columns=own_columns, left_out=left_out, skip_broken=self.skip_broken)
 
 
 def pairs(
@@ -51,15 +62,28 @@ def pairs(
     if not preferences.is_source(source.name):
         yield from _of_problems(source.name, split, seed, limit, left_out, report)
         return
-    rows = preferences.preferences(source.name, own_columns=preferences.columns(source.columns), left_out=left_out)
+    other = source.held_out_file
+    name = other if other and split == "test" else source.name
+    held_out: set[bytes] = set()
+    if other and split == "train":
+        held_out.update(map(_digest, source.preferences(other, Counter())))
 
     def of_split() -> Iterator[Preference]:
-        for place, preference in enumerate(rows, start=1):
-            if preferences.is_held_out(preference.id, source.held_out, seed) == (split == "test"):
+        for place, preference in enumerate(source.preferences(name, left_out), start=1):
+            if held_out and _digest(preference) in held_out:
+                left_out["also in the held-out file"] += 1
+            elif other or preferences.is_held_out(preference.id, source.held_out, seed) == (split == "test"):
                 yield preference
             report(place)
 
     yield from islice(of_split(), limit)
+
+
+def _digest(preference: Preference) -> bytes:
+    """A hash of the prompts and answers of a pair, whatever stands around them: 16 bytes, for files of many rows."""
+    answers = preference.preferred, preference.dispreferred
+    texts = [[*map(tuple, messages_of(answer.prompt)), answer.text.strip()] for answer in answers]
+    return sha256(repr(texts).encode()).digest()[:16]
 
 
 def _of_problems(
@@ -79,7 +103,7 @@ def _of_problems(
 
 
 def count(source: PairSource, split: Split) -> int | None:
-    """The number of problems of a split, or of rows of both; None where nothing says it."""
+    """The number of problems of a split, or of rows of the file that holds it; None where nothing says it."""
     if preferences.is_source(source.name):
-        return preferences.count(source.name)
+        return preferences.count(source.held_out_file if split == "test" and source.held_out_file else source.name)
     return data_sources.count(source.name, split)

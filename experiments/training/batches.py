@@ -7,20 +7,23 @@ those of negative advantage into the other, and the advantages into the weights.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol, overload
 
 import numpy as np
 
 from experiments.arms import Reduction
-from experiments.data import tokens
+from experiments.data import preferences, tokens
+from experiments.data.chat import Question
 from experiments.data.preferences import Answer, Preference
-from experiments.data.tokens import Batch, Encoded, TextCodec
+from experiments.data.tokens import Batch, Encoded, EncodedTexts, TextCodec
 from experiments.model import objectives
 from experiments.model.transformer import Params
 
 __all__ = [
     "BatchSource",
     "EncodedPair",
+    "EncodedPairs",
     "PairBatch",
     "coin",
     "encode_pairs",
@@ -29,6 +32,8 @@ __all__ = [
     "pair_batch",
 ]
 
+_BLOCK = 128  # pairs that are tokenised at once: enough for many cores, and no more than some megabytes of tokens
+
 
 class EncodedPair(NamedTuple):
     """A preferred and a dispreferred solution of one problem, as token ids."""
@@ -36,6 +41,40 @@ class EncodedPair(NamedTuple):
     id: str
     preferred: Encoded
     dispreferred: Encoded
+
+
+class EncodedPairs(Sequence[EncodedPair]):
+    """Encoded pairs, whose token ids lie in one flat array: a pair is made when it is asked for.
+
+    Attributes:
+        ids: The identifiers of the pairs.
+        texts: The preferred and the dispreferred text of each pair, in turn.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.texts = EncodedTexts()
+
+    def append(self, pair: EncodedPair) -> None:
+        """Adds a pair."""
+        self.ids.append(pair.id)
+        self.texts.append(pair.preferred)
+        self.texts.append(pair.dispreferred)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, place: int) -> EncodedPair: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[EncodedPair]: ...
+
+    def __getitem__(self, place: int | slice) -> EncodedPair | list[EncodedPair]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        index = range(len(self))[place]  # an IndexError behind the end
+        return EncodedPair(self.ids[index], self.texts[2 * index], self.texts[2 * index + 1])
 
 
 class PairBatch(NamedTuple):
@@ -60,45 +99,54 @@ def encode_pairs(
     pairs: Iterable[Preference],
     codec: TextCodec,
     *,
+    source: str,
     is_chat: bool,
     max_tokens: int,
     left_out: Counter[str],
     most: int | None = None,
-) -> list[EncodedPair]:
+    skip_broken: bool = False,
+) -> EncodedPairs:
     """Pairs as token ids.
 
     Args:
         pairs: The pairs.
         codec: The tokenizer of the model.
+        source: The name of their source, for errors.
         is_chat: Whether the chat template is used; else a text is continued as it is, and the only message of a user
             is asked as "Question: ... Answer:".
         max_tokens: The most tokens of prompt and completion together.
-        left_out: The number of pairs that are longer; it grows.
+        left_out: The number of pairs that are left out, by reason; it grows.
         most: The most pairs; all if None.
+        skip_broken: Whether a pair that cannot be encoded is left out.
 
     Raises:
-        ValueError: If a pair cannot be encoded; the message names it.
+        ValueError: If a pair cannot be encoded, unless `skip_broken`; the message names it.
     """
-    kept: list[EncodedPair] = []
-    for pair in pairs:
-        try:
-            encoded = EncodedPair(pair.id, *(_encoded(answer, codec, is_chat) for answer in pair[1:]))
-        except ValueError as error:
-            raise ValueError(f"pair {pair.id}: {error}") from None
-        if max(encoded.preferred.num_tokens, encoded.dispreferred.num_tokens) > max_tokens:
-            left_out["too long"] += 1
-            continue
-        kept.append(encoded)
-        if len(kept) == most:
-            break
+    kept = EncodedPairs()
+    pairs = iter(pairs)
+    while block := list(islice(pairs, _BLOCK)):
+        requests = [_request(answer, is_chat) for pair in block for answer in pair[1:]]
+        texts = codec.encoded_all(requests, is_chat=is_chat)
+        for pair, preferred, dispreferred in zip(block, texts[::2], texts[1::2], strict=True):
+            if isinstance(preferred, ValueError) or isinstance(dispreferred, ValueError):
+                error = preferred if isinstance(preferred, ValueError) else dispreferred
+                if not skip_broken:
+                    raise ValueError(f"{source}, pair {pair.id}: {error}")
+                left_out[preferences.broken(str(error))] += 1
+            elif max(preferred.num_tokens, dispreferred.num_tokens) > max_tokens:
+                left_out["too long"] += 1
+            else:
+                kept.append(EncodedPair(pair.id, preferred, dispreferred))
+            if len(kept) == most:
+                return kept
     return kept
 
 
-def _encoded(answer: Answer, codec: TextCodec, is_chat: bool) -> Encoded:
+def _request(answer: Answer, is_chat: bool) -> tuple[Question, str]:
     prompt, text = answer
     if not is_chat and not isinstance(prompt, str) and [message.role for message in prompt] == ["user"]:
-        prompt, text = f"Question: {prompt[0].content}\nAnswer:", f" {text}"
-    return codec.encoded(prompt, text, is_chat=is_chat)
+        return f"Question: {prompt[0].content}\nAnswer:", f" {text}"
+    return prompt, text
 
 
 def pair_batch(
@@ -123,7 +171,7 @@ def pair_batch(
 
 def padded_shape(pairs: Sequence[EncodedPair]) -> tuple[int, int]:
     """The widths (t, c) of rows and completions that hold all pairs, so that one program is compiled for a run."""
-    return tokens.padded_shape([text for pair in pairs for text in (pair.preferred, pair.dispreferred)])
+    return tokens.padded_shape(text for pair in pairs for text in (pair.preferred, pair.dispreferred))
 
 
 def epoch_batches(

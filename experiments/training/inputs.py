@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -58,7 +59,7 @@ class RunInputs(NamedTuple):
     params: Params
     architecture: Architecture
     codec: TextCodec
-    pairs: list[EncodedPair]
+    pairs: Sequence[EncodedPair]
     left_out: Counter[str]
     probe: tuple[PairBatch, PairBatch]
     problems: list[Problem]
@@ -75,7 +76,9 @@ def shared_key(config: Config) -> tuple[object, ...]:
         seed,
         c.data,
         c.held_out,
+        c.held_out_file,
         c.columns,
+        c.skip_broken,
         c.num_problems,
         c.max_tokens,
         c.is_chat,
@@ -192,17 +195,31 @@ def load(config: Config, show: Show) -> RunInputs:
         for rows in (config.num_pairs // config.num_parts, config.measures.probe_pairs // 2):
             sharding.check(mesh, architecture, rows)
 
-    source = PairSource(config.data, config.held_out, config.columns)
+    source = PairSource(
+        config.data, config.held_out, config.columns, config.held_out_file, skip_broken=config.skip_broken
+    )
     is_preferences = preferences.is_source(config.data)
+    for name in filter(None, (config.data, config.held_out_file)) if is_preferences else ():
+        try:
+            preferences.require_source("the pairs of a run", name)
+        except ValueError as error:
+            raise ValueError(f"{error} Put it back; a relative path counts from the folder of the call.") from None
 
     def encode(
         split: data_sources.Split, limit: int, left_out: Counter[str], most: int | None = None
-    ) -> list[EncodedPair]:
+    ) -> Sequence[EncodedPair]:
         total = limit if limit and not is_preferences else pair_source.count(source, split)
         with show("making pairs", total, "rows" if is_preferences else "problems") as advance:
             pairs = pair_source.pairs(source, split, seed=0, limit=limit or None, left_out=left_out, report=advance)
             return batches.encode_pairs(
-                pairs, codec, is_chat=config.is_chat, max_tokens=config.max_tokens, left_out=left_out, most=most
+                pairs,
+                codec,
+                source=config.held_out_file if split == "test" and config.held_out_file else config.data,
+                is_chat=config.is_chat,
+                max_tokens=config.max_tokens,
+                left_out=left_out,
+                most=most,
+                skip_broken=config.skip_broken,
             )
 
     left_out: Counter[str] = Counter()
@@ -210,7 +227,7 @@ def load(config: Config, show: Show) -> RunInputs:
     num_probe = config.measures.probe_pairs
     held_out = encode("test", 4 * num_probe + 16, Counter(), num_probe)
     if len(held_out) < num_probe:
-        fix = " Hold out more, with --set held_out=SHARE." if is_preferences else ""
+        fix = " Hold out more, with --set held_out=SHARE or --held-out FILE." if is_preferences else ""
         raise ValueError(
             f"measures.probe_pairs must be at most the {len(held_out)} pairs of the test split's beginning that fit "
             f"max_tokens; got {num_probe}.{fix}"
@@ -242,11 +259,11 @@ def load(config: Config, show: Show) -> RunInputs:
         (first, second),
         problems,
         mesh,
-        fingerprint(params, [*pairs, *held_out]),
+        fingerprint(params, chain(pairs, held_out)),
     )
 
 
-def fingerprint(params: Params, pairs: Sequence[EncodedPair]) -> str:
+def fingerprint(params: Params, pairs: Iterable[EncodedPair]) -> str:
     """A hash of parameters and texts; of parameters by exact integer sums over their bits, wherever they are placed."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(params):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import experiments.__main__ as dispatcher
-from experiments import arms, comparison, config, presets
+from experiments import arms, comparison, config, presets, rates
 from experiments.arms import Hyperparams
 from experiments.model import parameters, random_model
 from experiments.training import arm_update
@@ -103,7 +103,7 @@ def test_the_largest_rate_unless_given_has_twice_the_first_order_at_second_order
     g_plus, g_minus, _, h_minus = dense()
     found = comparison.compare(bench("sgd", "+", rate), largest=None, num_halvings=1, has_alignment=False, show=silent)
     largest, half = found.learning_rates
-    size, frozen = arms.RATES[rate], np.linalg.norm(g_plus + g_minus)
+    size, frozen = rates.step_of(rate), np.linalg.norm(g_plus + g_minus)
     assert found.second[0] == pytest.approx(2 * size * largest * frozen)
     assert largest == pytest.approx(2 * frozen / (size * np.linalg.norm(h_minus @ g_plus)))
     assert half == largest / 2

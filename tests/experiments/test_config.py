@@ -48,7 +48,7 @@ def changed(path, edit):
 
 
 # Configurations that are stored without them were written before there were preference data, and mean as much.
-LATER = [("held_out",), ("columns",)]
+LATER = [("held_out",), ("held_out_file",), ("columns",), ("skip_broken",)]
 
 
 def refused(given_json):

@@ -1,6 +1,8 @@
 """Preference data in every layout: what is read, what is left out and why, and what is refused."""
 
 import json
+import random
+import re
 import sys
 import tracemalloc
 from collections import Counter
@@ -9,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from experiments.data import parquet_files
 from experiments.data.chat import Message
 from experiments.data.preferences import Answer, Preference, columns, count, is_held_out, is_source, preferences
 from experiments.files import BrokenLineError
@@ -181,6 +184,52 @@ def test_a_file_json_holds_lines_too(tmp_path):
     assert not is_source("data.txt")
 
 
+SKIPPING = {
+    "{": "is no JSON",
+    "[1]": "must be a JSON object",
+    '{"prompt": "Q", "chosen": "42"}': "must have a value of rejected",
+    '{"prompt": "Q", "chosen": null, "rejected": "41"}': "must have a value of chosen",
+    '{"prompt": "Q", "chosen": ["42"], "rejected": "41"}': "a message must be an object with role and content",
+    '{"prompt": "Q", "chosen": [{"from": "gpt", "value": "42"}], "rejected": "41"}': "a message must be an object with "
+    "role and content",
+    r'{"prompt": "Q", "chosen": "\ud800", "rejected": "41"}': "a text must be without lone surrogates",
+}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_broken_lines_are_counted_by_reason_wherever_they_stand(tmp_path, place):
+    rows = [GOOD_ROW, GOOD_ROW]
+    source = written(tmp_path, *rows[:place], *SKIPPING, *rows[place:])
+    counts = Counter(f"broken: {reason}" for reason in SKIPPING.values())
+    if not place:  # no row has said yet which columns there are
+        counts.subtract(["broken: must have a value of rejected"])
+        counts.update(["broken: must have the columns of a layout"])
+    pairs, left_out = read(source, skip_broken=True)
+    assert [pair.preferred.text for pair in pairs] == ["42", "42"]
+    assert Counter(left_out) == counts
+    # Bytes that are no UTF-8 have one reason, whatever their place in the line.
+    with Path(source).open("ab") as file:
+        file.writelines([b'{"prompt": "\xff"}\n', b'{"prompt": "Q\xff"}\n'])
+    assert max(read(source, skip_broken=True)[1].values()) == 2
+    with pytest.raises(BrokenLineError, match=rf"line {place + 1}: .*\. Skip such rows with --skip-broken\."):
+        read(source)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "{\n"])
+def test_a_file_without_rows_is_refused(tmp_path, content):
+    path = tmp_path / "data.jsonl"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"data\.jsonl must have a row that can be read; it has none"):
+        read(str(path), skip_broken=True)
+
+
+def test_a_list_over_many_lines_is_refused_with_its_conversion(tmp_path):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([GOOD_ROW], indent=1))
+    with pytest.raises(ValueError, match=r"one JSON object a line; .* jq -c '\.\[\]' data\.json > data\.jsonl"):
+        read(str(path))
+
+
 def test_columns_are_mapped_or_named(tmp_path):
     source = written(tmp_path, {"instruction": "Q", "good": "42", "bad": "41"})
     own = columns("prompt=instruction, chosen=good,rejected=bad")
@@ -195,6 +244,104 @@ def test_columns_are_mapped_or_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             columns(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "own", "message"),
+    [
+        ("prompt choosen rejected", "", "Map them with --columns chosen=choosen."),
+        ("prompt choosen rejectd", "", "Map them with --columns chosen=choosen,rejected=rejectd."),
+        ("chosen_response rejected_response", "", "--columns chosen=chosen_response,rejected=rejected_response."),
+        ("prompt completion good", "", "Map them with --columns, such as chosen=NAME,rejected=NAME."),
+        ("prompt chosen rejected", "chosen=choosen", "got choosen. It has prompt, chosen, rejected. Did you mean chos"),
+        # Without the refusal the prompt would be the beginning that the two answers share.
+        ("instruction chosen rejected", "prompt=instrction", "got instrction. It has instruction, chosen, rejected."),
+    ],
+)
+def test_unknown_columns_are_refused_with_the_nearest_ones(tmp_path, names, own, message):
+    source = written(tmp_path, dict.fromkeys(names.split(), "a b"))
+    with pytest.raises(ValueError, match=r"must (have the|name) columns") as error:
+        read(source, own_columns=columns(own))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def parquet_file(tmp_path, **held):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "data.parquet"
+    parquet.write_table(pyarrow.table(held), path, row_group_size=1)
+    return str(path)
+
+
+def test_parquet_texts_of_every_encoding_and_several_row_groups_are_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    texts = pyarrow.array(["42", "7"])
+    expected = [answers("Q"), answers("Q", "7", identifier="2")]
+    for kind in (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()):
+        source = parquet_file(tmp_path, prompt=["Q"] * 2, chosen=texts.cast(kind), rejected=["41"] * 2)
+        assert read(source) == (expected, {})
+    source = parquet_file(tmp_path, prompt=["Q"] * 2, chosen=texts.dictionary_encode(), rejected=["41"] * 2)
+    assert read(source) == (expected, {})
+
+
+def test_parquet_columns_that_no_layout_names_are_not_read(tmp_path, monkeypatch):
+    held = {"id": ["a"], "question": ["Q"], "preferred": ["42"], "dispreferred": ["41"], "embedding": [[0.5]]}
+    asked = []
+    rows = parquet_files.rows
+    monkeypatch.setattr(parquet_files, "rows", lambda path, names: asked.append(names) or rows(path, names))
+    assert read(parquet_file(tmp_path, **held)) == ([answers("Q", identifier="a")], {})
+    assert asked == [["question", "preferred", "dispreferred", "id"]]
+
+
+def test_a_row_group_is_not_read_whole(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    texts = [random.Random(number).randbytes(1000).hex() for number in range(10_000)]  # nothing repeats in them
+    path = tmp_path / "data.parquet"
+    columns = {"prompt": texts, "chosen": texts[::-1], "rejected": texts}
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=10_000, compression="none")
+    before = pyarrow.total_allocated_bytes()
+    held = [pyarrow.total_allocated_bytes() for _ in preferences(str(path), left_out=Counter())]
+    assert len(held) == 10_000
+    # Pages, dictionaries and a buffer of each column are 17 MB of the 60; read whole it would be 68.
+    assert 0 < max(held) - before < path.stat().st_size / 2
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ([1], "column chosen: must hold texts or lists of messages; it holds int64"),
+        ([b"42"], "column chosen: must hold texts or lists of messages; it holds binary"),
+        ([None], "column chosen: must hold texts or lists of messages; it holds null"),
+        ([GOOD], "column chosen: must hold texts or lists of messages; it holds struct<"),
+        ([[1]], "row 1: a message must be an object with role and content; got int"),
+        ([[{**GOOD, "content": None}]], "row 1: a message must have a text as content"),
+        ([[None, GOOD]], "row 1: a message must be an object with role and content; got NoneType"),
+        (["42", None], "row 2: must have a value of chosen; got null"),
+    ],
+)
+def test_parquet_columns_of_other_types_are_refused_by_name(tmp_path, chosen, message):
+    source = parquet_file(tmp_path, prompt=["Q"] * len(chosen), chosen=chosen, rejected=["41"] * len(chosen))
+    with pytest.raises(ValueError, match=re.escape(f"data.parquet, {message}")):
+        read(source)
+
+
+def test_a_parquet_file_that_is_damaged_or_ambiguous_is_refused_by_name(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    names = ["prompt", "chosen", "rejected", "chosen"]
+    path = tmp_path / "data.parquet"
+    parquet.write_table(pyarrow.Table.from_arrays([pyarrow.array(["Q"])] * 4, names=names), path)
+    with pytest.raises(ValueError, match=r"data\.parquet must have one column of each name; it has several chosen"):
+        read(str(path))
+    table = pyarrow.table({name: [f"{name} {n * n}" for n in range(20_000)] for name in names})
+    parquet.write_table(table, path)
+    content = bytearray(path.read_bytes())
+    content[20_000:20_400] = bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"data\.parquet must be a Parquet file that can be read"):
+        read(str(path))
 
 
 def test_parquet_is_read_as_lines_are(tmp_path):

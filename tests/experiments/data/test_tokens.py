@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import re
 
 import numpy as np
 import pytest
@@ -99,6 +100,21 @@ def test_characters_of_private_use_may_stand_in_any_message(codec):
     before = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
     assert shown(codec, text.prompt) == f"{before}<|im_start|>assistant\n"
     assert shown(codec, text.completion) == "\ue004<|im_end|>"
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_texts_at_once_are_the_texts_one_by_one(codec, is_chat):
+    turns = (Message("system", "Be brief."), Message("user", "1+1?"))
+    requests = [("1+1?", "2"), (turns, "2"), ("1+1?", "3"), ("", ""), (turns, "3"), ("?", "2" * 90), (list(turns), "2")]
+    texts = codec.encoded_all(requests, is_chat=is_chat)
+    for request, text in zip(requests, texts, strict=True):
+        if isinstance(text, ValueError):
+            with pytest.raises(ValueError, match=re.escape(str(text))):
+                codec.encoded(*request, is_chat=is_chat)
+        else:
+            assert codec.encoded(*request, is_chat=is_chat) == text
+    is_refused = [isinstance(text, ValueError) for text in texts]
+    assert is_refused == [not is_chat and request[:1] in ((turns,), ("",), (list(turns),)) for request in requests]
 
 
 def test_messages_are_refused_without_the_template(codec):
