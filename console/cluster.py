@@ -5,6 +5,7 @@ where it was keeps its state on a path that all machines see.
 """
 
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -32,8 +33,8 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 
 def _address(value: str) -> str:
     host, _, port = value.rpartition(":")
-    if value != "auto" and not (host and "/" not in host and port.isdecimal() and port.isascii()):
-        raise ValueError(f"must be HOST:PORT or auto; got {value[:60]}.")
+    if not (host and "/" not in host and port.isascii() and port.isdecimal()):
+        raise ValueError(f"must be HOST:PORT; got {value[:60]}.")
     return value
 
 
@@ -45,7 +46,7 @@ class Cluster:
     ray: Annotated[bool, option("compute the cells at the same time, as tasks of Ray")] = False
     ray_address: Annotated[
         str | None,
-        option("a cluster that is there, or auto (default: one of this machine alone)", "HOST:PORT", _address),
+        option("of a cluster that is there (default: one of this machine alone)", "HOST:PORT", _address),
     ] = None
     cell_cpus: Annotated[int | None, option("CPUs of a cell, and its threads (default: 1)", "N", whole(1))] = None
     cell_gpus: Annotated[
@@ -61,12 +62,16 @@ class Cluster:
 NO_CLUSTER = Cluster()
 
 
-def require() -> None:
-    """Loads Ray.
+def require(cluster: Cluster) -> None:
+    """Loads Ray, which reads the environment as it is loaded.
 
     Raises:
         ModuleNotFoundError: If it is not installed.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray would report its use
+    if cluster.ray_address is None and "RAY_AUTH_MODE" not in os.environ:
+        # A token of this cluster alone. Ray's own stays in the home, and changes how other clusters begin.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import_module("ray")
 
 
@@ -99,6 +104,7 @@ def results(
             out; one at work was interrupted, and gave its result nonetheless if it caught the signal.
         ValueError: If there is no such cluster, or this machine has not so many CPUs.
     """
+    require(cluster)
     import ray  # noqa: PLC0415  # an optional package  # pyright: ignore[reportMissingImports]
     from ray import exceptions  # noqa: PLC0415  # likewise  # pyright: ignore[reportMissingImports]
 
@@ -144,13 +150,12 @@ def _connection(address: str | None) -> Iterator[None]:
     """The cluster at an address, or one of this machine alone, which ends with the context."""
     import ray  # noqa: PLC0415  # an optional package  # pyright: ignore[reportMissingImports]
 
-    if address not in (None, "auto"):  # where nobody answers Ray would try for minutes
-        host, _, port = str(address).rpartition(":")
-        try:
+    if address is not None:
+        host, _, port = address.rpartition(":")
+        try:  # where nobody answers Ray itself would try for minutes
             socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
         except (OSError, OverflowError) as error:
             raise ValueError(f"--ray-address must be that of a cluster; got {address}: {error}.") from None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray would report its use
     if address is None:
         ray.init(
             "local",
@@ -163,7 +168,10 @@ def _connection(address: str | None) -> Iterator[None]:
         try:
             ray.init(address, log_to_driver=False, configure_logging=False)
         except ConnectionError as error:
-            raise ValueError(f"--ray-address must be that of a cluster; got {address}: {error}") from None
+            raise ValueError(
+                f"--ray-address must be that of a cluster; got {address}: {error}. One that has a "
+                "token needs RAY_AUTH_MODE=token here."
+            ) from None
     try:
         yield
     finally:

@@ -130,7 +130,7 @@ def compare(options: Options = Options(), cluster: Cluster = NO_CLUSTER) -> int:
     if cluster.ray:
         if not options.sweep:
             raise CallError("--ray must go with --sweep; a single comparison is one process.")
-        require()
+        require(cluster)
     if options.sweep and options.plot:
         raise CallError("--plot must go with a single comparison; a sweep has hundreds.")
     if options.sweep and options.scales:

@@ -306,7 +306,7 @@ def _execute_on_cluster(runs: Mapping[Path, Config], processes: Processes, out: 
 
     if processes != ALONE:
         raise CallError("--ray must not be given with --coordinator, --processes or --process: a cell is one process.")
-    require()
+    require(cluster)
     with waiting("loading JAX"):
         import jax
 

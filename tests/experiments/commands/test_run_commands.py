@@ -450,9 +450,9 @@ def test_cells_leave_the_folders_of_the_whole_call(done, tmp_path, capfd):
         (("--list", "--dry-run"), "--dry-run and --list must not be given together."),
         (("--list", "--ray"), "--list and --ray must not be given together."),
         (("--cell-cpus", "2"), "--cell-cpus must go with --ray."),
-        (("--ray-address", "auto"), "--ray-address must go with --ray."),
+        (("--ray-address", "head:1"), "--ray-address must go with --ray."),
         (("--ray", "--coordinator", "auto"), "--ray must not be given with --coordinator"),
-        (("--ray", "--ray-address", "ray://head:10001"), "--ray-address must be HOST:PORT or auto; got ray://head"),
+        (("--ray", "--ray-address", "ray://head:10001"), "--ray-address must be HOST:PORT; got ray://head"),
         (("--list", "--arm", "acumulated"), "Did you mean accumulated?"),
     ],
 )

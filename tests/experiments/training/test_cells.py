@@ -2,10 +2,13 @@
 
 import os
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -146,7 +149,6 @@ def test_cells_that_cannot_be_made_are_named_and_the_others_made(tmp_path):
     [
         (("--cell-cpus", "100000"), r"--cell-cpus must be at most \d+, those of this machine; got 100000\."),
         (("--ray-address", "127.0.0.1:1"), "--ray-address must be that of a cluster; got 127.0.0.1:1: "),
-        (("--ray-address", "auto"), "--ray-address must be that of a cluster; got auto: "),
     ],
 )
 def test_a_cluster_that_is_not_there(tmp_path, more, message):
@@ -156,3 +158,74 @@ def test_a_cluster_that_is_not_there(tmp_path, more, message):
     assert "Traceback" not in err
     assert len(err.splitlines()[-1]) < 300
     assert not (tmp_path / "new").exists()
+
+
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@pytest.fixture
+def two_machines():
+    """The address of a cluster of two nodes with one CPU each, and the process of the second node."""
+    program = Path(sys.executable).with_name("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    common = [program, "start", "--block", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
+    nodes = []
+
+    def begin(*options):
+        variables = {**os.environ, **compiling.environment(), "PYTHONPATH": str(ROOT)}
+        nodes.append(
+            subprocess.Popen([*common, *options], env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
+
+    try:
+        begin("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")
+        until(lambda: is_open(address), nodes[0])
+        begin(f"--address={address}")
+        yield address, nodes[1]
+    finally:
+        for node in reversed(nodes):
+            node.terminate()  # and with it what it has started
+            node.wait(60)
+
+
+def family(process):
+    """A process, and all that it and its children have started."""
+    parents = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has gone
+            parents[int(place.parts[2])] = int(place.read_text().rpartition(")")[2].split()[1])
+    members = [process]
+    for member in members:
+        members += [child for child, parent in parents.items() if parent == member]
+    return members
+
+
+def is_open(address):
+    host, port = address.split(":")
+    with suppress(OSError), socket.create_connection((host, int(port)), 1):
+        return True
+    return False
+
+
+def test_a_cell_whose_machine_dies_goes_on_on_another_one(alone, two_machines, tmp_path):
+    address, second = two_machines
+    process = start(*CALL, *TWELVE, "--out", tmp_path, "--ray", "--ray-address", address, **TOKEN)
+    folders = [tmp_path / arm / "seed-0" for arm in ARMS]
+
+    def is_second_at_work():
+        begun = [folder for folder in folders if num_updates(folder) > 5]  # it has a checkpoint
+        return any(writer_of(folder / records.RECORDS) in family(second.pid) for folder in begun)
+
+    try:
+        until(is_second_at_work, process)
+        for member in family(second.pid):
+            os.kill(member, signal.SIGKILL)
+        status, out, err = ended(process)
+    finally:
+        process.kill()
+    assert status == 0, err
+    assert len(out.splitlines()) == 2
+    assert sum([record["kind"] for record in runs.read(folder)].count("header") for folder in folders) == 3
+    assert same(tmp_path, alone)
