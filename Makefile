@@ -5,11 +5,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # By file: what one test compiles serves its neighbours. Every process may hold two gigabytes of compiled programs.
-DEFAULT = "not slow and not network and not reference"
+DEFAULT = "not slow and not network and not reference and not ray"
 PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile -p no:benchmark
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run story proofs compare test test-slow test-network test-reference bench readme page clean
+.PHONY: run story proofs compare test test-slow test-network test-reference test-ray bench readme page clean
 
 # Two solutions a half and six updates: what two cores do in minutes. A checkpoint has 1.6 GB: each run saves one, at its
 # end or when it is stopped, and that of the first is not kept. Where the weights cannot be fetched, the tiny model
@@ -60,6 +60,10 @@ test-network: $(VENV)/dev
 
 test-reference: $(VENV)/reference
 	$(BIN)/python -m pytest -m reference
+
+test-ray: $(VENV)/dev
+	$(INSTALL) --editable '.[dev,ray]'
+	$(BIN)/python -m pytest -m ray
 
 bench: $(VENV)/dev
 	$(BIN)/python -m pytest benchmarks

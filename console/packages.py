@@ -10,6 +10,7 @@ _EXTRAS = {  # of packages that one option or one command needs
     "datasets": "hub",
     "openai": "teacher",
     "pyarrow": "parquet",
+    "ray": "ray",
     "tenacity": "teacher",
     "tensorboardX": "tensorboard",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
-__all__ = ["progress", "restored_cursor", "waiting"]
+__all__ = ["live", "progress", "restored_cursor", "waiting"]
 
 _SECONDS_BEFORE_FIRST_LINE = 2.0
 _SECONDS_BETWEEN_LINES = 10.0
@@ -125,3 +125,28 @@ def _lines(
     finally:
         is_ended.set()
         thread.join()
+
+
+@contextmanager
+def live(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    """Shows a table that changes on standard error; yields `show(table, done, note="")`.
+
+    Off a terminal there is no table, but the lines of `progress`.
+
+    Args:
+        what: The work, as in "runs".
+        total: How many there are.
+        unit: Of what, in the plural.
+    """
+    if not sys.stderr.isatty():
+        with progress(what, total, unit) as advance:
+            yield lambda _, done, note="": advance(done, note)
+        return
+    from rich.live import Live  # noqa: PLC0415
+
+    from console.terminal import Terminal  # noqa: PLC0415
+
+    # What is printed meanwhile stands above the table, if it goes to a terminal too.
+    is_shared = sys.stdout.isatty()
+    with Live(console=Terminal(stderr=True), auto_refresh=False, transient=True, redirect_stdout=is_shared) as table:
+        yield lambda content, done, note="": table.update(content, refresh=True)

@@ -183,19 +183,23 @@ def opened_to_append(path: Path) -> Iterator[IO[str]]:
 
 
 @contextmanager
-def exclusive(folder: Path, what: str) -> Iterator[None]:
+def exclusive(folder: Path, what: str, *, is_patient: bool = False) -> Iterator[None]:
     """An exclusive lock on a folder, which must exist.
 
     Args:
         folder: The folder.
         what: The work that is done in it, for the error of the other process: "is being fetched".
+        is_patient: Whether to wait for another process, whose work is short.
 
     Raises:
-        BusyError: If another process holds the lock.
+        BusyError: If another process holds the lock, and this one does not wait.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, f"{folder} {what} by another run.")
+        if is_patient:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        else:
+            _lock(handle, f"{folder} {what} by another run.")
         yield
     finally:
         os.close(handle)

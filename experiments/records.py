@@ -8,6 +8,7 @@ A new quantity is a field of `UpdateRow` here, with its meaning and unit, and it
 Where it is to be drawn or summed up, it has a line in `PANELS` or `COLUMNS` too.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "COLUMNS",
     "CONFIG",
     "LIST",
+    "LIVE",
     "PANELS",
     "RECORDS",
     "TIMINGS",
@@ -40,6 +42,7 @@ __all__ = [
     "convert",
     "cut",
     "ending",
+    "last",
     "quantities",
     "read",
     "to_json",
@@ -173,8 +176,19 @@ class Ending(_Row):
 Record = Annotated[Header | UpdateRow | Ending, Field(discriminator="kind")]
 _RECORD: TypeAdapter[Header | UpdateRow | Ending] = TypeAdapter(Record)
 
+_TAIL = 2**15  # bytes; the line of an update has some two thousand
+
 TIMINGS = ("seconds", "probe_seconds", "memory")
 """The quantities that differ between two runs that compute the same."""
+
+LIVE: Mapping[str, str] = {
+    "loss_plus": "L+",
+    "loss_minus": "L-",
+    "log_prob_plus_per_token": "log p+",
+    "log_prob_minus_per_token": "log p-",
+    "product": "g+.g-",
+}
+"""The quantities that are shown while runs are at work, with their headings."""
 
 AXES: Mapping[str, tuple[str, str]] = {
     "examples": ("examples", "examples"),
@@ -342,6 +356,20 @@ def ending(path: Path) -> Ending | None:
     """
     records = read(path)
     return records[-1] if records and isinstance(records[-1], Ending) else None
+
+
+def last(path: Path) -> list[Header | UpdateRow | Ending]:
+    """The last whole lines: some of them, however long the file is.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: At a line that is no record.
+    """
+    with path.open("rb") as file:
+        start = max(file.seek(0, os.SEEK_END) - _TAIL, 0)
+        file.seek(start)
+        lines = file.read().split(b"\n")[:-1]  # behind the last end of a line there is nothing, or a torn line
+    return [convert(json.loads(line)) for line in lines[1 if start else 0 :] if line.strip()]
 
 
 def cut(path: Path, update: int) -> list[UpdateRow]:

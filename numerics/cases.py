@@ -1,13 +1,17 @@
 """Cases of the command: a problem, an optimizer and a schedule by name, compared, printed and written."""
 
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 from math import isfinite
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import jax
 from rich.table import Table
 
+from console import cluster as clusters
+from console.cluster import NO_CLUSTER, Cluster
 from console.output import write
 from console.progress import progress, waiting
 from console.terminal import Terminal, plain_table, table
@@ -22,7 +26,14 @@ from numerics.schedules import Schedule
 if TYPE_CHECKING:
     from numerics.compare import Options
 
-__all__ = ["schedule_named", "single", "sweep"]
+__all__ = ["comparisons", "configure", "schedule_named", "single", "sweep"]
+
+
+def configure(dtype: str) -> None:
+    """Sets JAX as the comparisons want it, in the process that makes them."""
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    # The problems here are so small that nearly all the time goes into compiling.
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def schedule_named(name: str, losses: Losses) -> Schedule | RandomSchedule:
@@ -145,11 +156,56 @@ def _as_data(comparison: Comparison) -> dict[str, object]:
     }
 
 
+_Case = tuple[str, str, str]
+
+
+def _in_turn(options: "Options", cases: Sequence[_Case], advance: Callable[..., None]) -> Iterator[Comparison]:
+    for number, (previous, case) in enumerate(pairwise([("", "", ""), *cases])):
+        if previous[:2] != case[:2]:
+            # Compiled programs are memory maps, of which a process may have 65,530 (vm.max_map_count on Linux).
+            jax.clear_caches()
+        advance(number, " ".join(case))
+        yield _comparison(options, *case)
+
+
+def _from_cluster(
+    options: "Options", cases: Sequence[_Case], cluster: Cluster, advance: Callable[..., None]
+) -> list[Comparison]:
+    """The comparisons in the order of their cases; those of one problem and one optimizer are one cell."""
+    plain = SimpleNamespace(**vars(options))  # the class may be that of a program, which no other process can import
+    cells = {cell: (plain, list(group)) for cell, group in groupby(cases, itemgetter(0, 1))}
+    made: dict[object, list[Comparison]] = {}
+    for cell, result in clusters.results(f"{__name__}:{comparisons.__name__}", cells, cluster):
+        if isinstance(result, Exception):
+            raise result
+        assert isinstance(result, list)
+        made[cell] = result
+        advance(sum(map(len, made.values())), " ".join(cell))
+    return [comparison for cell in cells for comparison in made[cell]]
+
+
+def comparisons(options: Any, cases: Sequence[_Case]) -> list[Comparison]:  # noqa: ANN401  # the options, however they came
+    """The comparisons of some cases, in a process of a cluster."""
+    configure(options.dtype)
+    return list(_in_turn(options, cases, lambda *_: None))
+
+
 # Commands -------------------------------------------------------------------------------------------------------------
 
 
-def sweep(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]], int]:
-    """Every combination of the options that are left out: the results as data, and the number of missed orders."""
+def sweep(options: "Options", is_quiet: bool, cluster: Cluster = NO_CLUSTER) -> tuple[list[dict[str, object]], int]:
+    """Every combination of the options that are left out: the results as data, and the number of missed orders.
+
+    Args:
+        options: The options of the command.
+        is_quiet: Whether nothing is printed.
+        cluster: The cluster, if they are to be computed on one.
+
+    Raises:
+        ChildProcessError: If a process of the cluster was lost again and again.
+        KeyboardInterrupt: If the user ends the work of the cluster.
+        ValueError: If a case cannot be compared.
+    """
     chosen = [
         [choice] if choice is not None else list(known)
         for choice, known in (
@@ -163,12 +219,8 @@ def sweep(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]], 
     content = table("problem", "optimizer", "schedule", "1", "2", "3")
     num_missed = num_unresolved = 0
     with progress("comparing", len(cases), "comparisons") as advance:
-        for previous, case in pairwise([("", "", ""), *cases]):
-            if previous[:2] != case[:2]:
-                # Compiled programs are memory maps, of which a process may have 65,530 (vm.max_map_count on Linux).
-                jax.clear_caches()
-            advance(len(results), " ".join(case))
-            comparison = _comparison(options, *case)
+        made = _from_cluster(options, cases, cluster, advance) if cluster.ray else _in_turn(options, cases, advance)
+        for case, comparison in zip(cases, made, strict=True):
             num_missed += sum(fit.is_refuted for fit in comparison.fits)
             num_unresolved += sum(fit.verdict == "not resolved" for fit in comparison.fits)
             results.append(
@@ -179,7 +231,8 @@ def sweep(options: "Options", is_quiet: bool) -> tuple[list[dict[str, object]], 
             content.add_row(
                 *case, *(f"{c} FAIL" if f.is_refuted else c for c, f in zip(cells, comparison.fits, strict=True))
             )
-            advance(len(results))
+            if not cluster.ray:
+                advance(len(results))
     if not is_quiet:
         terminal = Terminal(soft_wrap=True)
         terminal.print(content)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from console import grammar
-from console.command import CallError, call, command, option, option_group, run
+from console.cluster import NO_CLUSTER, Cluster, require
+from console.command import CallError, FailureError, call, command, option, option_group, run
 from console.output import write
 from console.progress import restored_cursor, waiting
 from console.values import number, one_of, output_path, whole
@@ -55,6 +56,7 @@ examples:
   python -m numerics.compare --optimizer optax.lamb:weight_decay=0.01
   python -m numerics.compare --optimizer adamw --schedule "(-+)(-+)"
   python -m numerics.compare --sweep --problem quadratic
+  python -m numerics.compare --sweep --ray               # on all CPUs
 
 exit status: 0, 1 where an order is missed, 2 for a call without an answer.
 """
@@ -131,8 +133,12 @@ class Options:
 
 
 @command("python -m numerics.compare", _EPILOG)
-def compare(options: Options = Options()) -> int:  # frozen
+def compare(options: Options = Options(), cluster: Cluster = NO_CLUSTER) -> int:  # frozen
     """Predicted against measured drift of real updates."""
+    if cluster.ray:
+        if not options.sweep:
+            raise CallError("--ray must go with --sweep; a single comparison is one process.")
+        require(cluster)
     if options.sweep and options.plot:
         raise CallError("--plot must go with a single comparison; a sweep has hundreds.")
     if options.sweep and options.scales:
@@ -147,14 +153,17 @@ def compare(options: Options = Options()) -> int:  # frozen
         if options.plot:
             import_module("matplotlib")  # a missing package is missed now, not after the work
 
-    jax.config.update("jax_enable_x64", options.dtype == "float64")
-    # The problems here are so small that nearly all the time goes into compiling.
-    jax.config.update("jax_disable_most_optimizations", True)
+    cases.configure(options.dtype)
     is_quiet = options.json is not None and str(options.json) == "-"
     try:
-        results, num_missed = (cases.sweep if options.sweep else cases.single)(options, is_quiet)
+        if options.sweep:
+            results, num_missed = cases.sweep(options, is_quiet, cluster)
+        else:
+            results, num_missed = cases.single(options, is_quiet)
     except (ValueError, TypeError, FloatingPointError) as error:
         raise CallError(str(error)) from None
+    except ChildProcessError as error:
+        raise FailureError(str(error)) from None
     if options.json:
         settings = {key: getattr(options, key) for key in ("pairs", "opposite", "frame", "dtype", "seed", "scales")}
         content = {**settings, "jax": jax.__version__, "results": results}

@@ -30,6 +30,7 @@ Written, and overwritten; other files are left alone:
   DIR/records.csv      one row per run and update, digits as recorded
   DIR/summary.csv      one row per arm
   DIR/*.csv            gradient norms, costs, attributions
+Runs that a runs.json lists and that never began, or have not ended, are named.
 A curve ends, with a cross, at its last finite value. A torn last line of a file
 is left out, and said. So is a run or a file that cannot be read: it costs its
 own figures and not the report.

@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+from console.cluster import NO_CLUSTER, Cluster
 from console.command import call_errors, command, option
 from console.values import input_folder
-from experiments import config, files
+from experiments import config, files, grid
 from experiments.commands.run import ALONE, Processes, execute
 from experiments.records import CHECKPOINTS, CONFIG, LIST, RECORDS
 
@@ -28,6 +29,7 @@ exit status: as of `run`.
 @command("resume", _EPILOG)
 def resume(
     *folders: Annotated[Path, option("a run's folder, or one above", parse=input_folder, name="DIR", is_required=True)],
+    cluster: Cluster = NO_CLUSTER,
     processes: Processes = ALONE,
 ) -> int:
     """Resumes runs, and starts those that never began."""
@@ -49,12 +51,12 @@ def resume(
             for path in begun:
                 add(path.parent, files.read_object(path), path)
             for path in lists:
-                for name, content in files.read_object(path).items():
+                for name, content in grid.read_list(path.parent).items():
                     place = path.parent / name
                     if not (place / CONFIG).exists():
                         add(place, content, path)
                         print(f"{place}: never began, and is started", file=sys.stderr)
-    status = execute(runs, processes)
+    status = execute(runs, processes, cluster=cluster)
     for folder in folders:
         if not (folder / CONFIG).exists() and not any(folder.rglob(LIST)):
             print(

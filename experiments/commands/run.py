@@ -1,5 +1,7 @@
 """`python -m experiments run`: arms times seeds, each into a folder of its own; what has ended is passed over."""
 
+import json
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,15 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from console.cluster import NO_CLUSTER, Cluster
 from console.command import CallError, FailureError, call, call_errors, command, option, option_group
 from console.progress import progress, waiting
 from console.values import input_file, number, output_folder, whole
-from experiments import arms, files, presets
+from experiments import arms, files, grid, presets
 from experiments.config import Config
 
 __all__ = ["ALONE", "Processes", "execute", "main", "run"]
 
 _DEFAULT_ARMS = ("accumulated", "sequential")
+_OF_OTHER_COMMANDS = " Skip such lines with --skip-broken."
 
 
 def _table(rows: Mapping[str, str]) -> str:
@@ -54,6 +58,14 @@ checkpoints/. A run that has ended is passed over, one that has not is resumed:
 the same command again, or `resume DIR`, which reads in DIR/runs.json the runs
 that were asked for. One Ctrl-C saves and leaves.
 
+A cell is one arm with one seed. --list prints a command for each, to be started
+by whatever starts many (a Slurm array, GNU parallel), and lists all of them in
+DIR/runs.json: `report` names those that are missing. --ray makes them as tasks
+of Ray, here or on a cluster whose machines all see DIR: a cell whose process
+dies goes on elsewhere, and one Ctrl-C saves all. A cell computes with as many
+threads as it has CPUs (NPROC=1 without Ray): float32 depends on it in its last
+digits.
+
 A checkpoint holds parameters and moments, 12 bytes a parameter under AdamW. A
 run at work has two, a finished one the newest: `twin` begins there. --set
 keep=0 keeps none, keep=3 three and the best; the room that they take is printed
@@ -67,6 +79,9 @@ examples:
   python -m experiments run --preset smollm2 --pairs train.parquet
     --held-out test.parquet --columns chosen=good,rejected=bad
   python -m experiments run --preset llama3-8b --dry-run
+  python -m experiments run --preset tiny --seeds 0,1,2 --ray
+  python -m experiments run --preset tiny --seeds 0,1,2 --list > cells.txt
+  sed -n "${{SLURM_ARRAY_TASK_ID}}p" cells.txt | bash    # or: parallel < cells.txt
 
 exit status: 0, also where a run ends because a value is not finite (its last
 line says so); 1 where something could not be written; 2 for a call that cannot
@@ -201,9 +216,14 @@ def run(
         Path | None, option("values as a JSON object, under the other options", "FILE", input_file)
     ] = None,
     dry_run: Annotated[bool, option("print the memory that each device needs, and load nothing")] = False,
+    list_cells: Annotated[bool, option("print a command for each cell, and make none", name="--list")] = False,
+    cluster: Cluster = NO_CLUSTER,
     processes: Processes = ALONE,
 ) -> int:
     """Runs of the experiment: arms times seeds."""
+    modes = {"--dry-run": dry_run, "--list": list_cells, "--ray": cluster.ray}
+    if len(named := [name for name, is_wanted in modes.items() if is_wanted]) > 1:
+        raise CallError(f"{' and '.join(named)} must not be given together.")
     own = {"num_updates": updates, "model": model, "data": data, "learning_rate": rate, "columns": columns,
            "held_out_file": held_out, "skip_broken": skip_broken or None}  # fmt: skip
     with call_errors(ValueError):
@@ -223,24 +243,54 @@ def run(
     if data is None and preset != "tiny" and wanted[0].data == "generated":
         print("no folder data/gsm8k: with generated problems. `fetch gsm8k`, or --data PATH.", file=sys.stderr)
     out = out or Path("runs") / preset
-    return execute({out / c.arm.name / f"seed-{c.seed}": c for c in wanted}, processes, out)
+    runs = {out / c.arm.name / f"seed-{c.seed}": c for c in wanted}
+    if list_cells:
+        with call_errors(ValueError):
+            out.mkdir(parents=True, exist_ok=True)
+            grid.add_to_list(out, runs)
+        words = ["--preset", preset, "--out", str(out), *_process_words(processes), *_setting_words(values)]
+        for text in arm or _DEFAULT_ARMS:
+            for seed in seeds:
+                print(_command("--arm", text, "--seeds", str(seed), *words))
+        return 0
+    return execute(runs, processes, out, cluster)
 
 
 main = partial(call, run)
 
 
-def execute(runs: Mapping[Path, Config], processes: Processes, out: Path | None = None) -> int:
-    """Makes these runs one after another; returns the exit status of the command.
+def _command(*words: str) -> str:
+    """A command of this program as a line of a shell."""
+    return shlex.join([sys.executable, "-m", "experiments", "run", *words])
+
+
+def _process_words(processes: Processes) -> list[str]:
+    return [word for name, value in vars(processes).items() if value is not None for word in (f"--{name}", str(value))]
+
+
+def _setting_words(values: Mapping[str, object]) -> list[str]:
+    """All settings of a call, those of its files and of its other options too, as --set takes them."""
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return [word for key, text in texts.items() for word in ("--set", f"{key}={text}")]
+
+
+def execute(
+    runs: Mapping[Path, Config], processes: Processes, out: Path | None = None, cluster: Cluster = NO_CLUSTER
+) -> int:
+    """Makes these runs, one after another or on a cluster; returns the exit status of the command.
 
     Args:
         runs: Configurations by the folders of their runs.
         processes: The place of this process among those of the runs.
         out: The folder that all runs lie in, whose list is to name them; None for one that stays as it is.
+        cluster: The cluster, if they are to be made on one.
 
     Raises:
         CallError: If the call cannot be carried out.
         FailureError: If something cannot be written.
     """
+    if cluster.ray:
+        return _execute_on_cluster(runs, processes, out, cluster)
     from experiments.training import distributed
 
     with call_errors(RuntimeError, ValueError):
@@ -265,5 +315,32 @@ def execute(runs: Mapping[Path, Config], processes: Processes, out: Path | None 
     except run_set.RunError as error:
         raise FailureError(str(error)) from None
     except (files.BusyError, ValueError, ModuleNotFoundError) as error:
-        raise CallError(str(error).removesuffix(" Skip such lines with --skip-broken.")) from None  # of other commands
+        raise CallError(str(error).removesuffix(_OF_OTHER_COMMANDS)) from None
     return 130 if is_stopped else 0
+
+
+def _execute_on_cluster(runs: Mapping[Path, Config], processes: Processes, out: Path | None, cluster: Cluster) -> int:
+    from console.cluster import require
+
+    if processes != ALONE:
+        raise CallError("--ray must not be given with --coordinator, --processes or --process: a cell is one process.")
+    require(cluster)
+    with waiting("loading JAX"):
+        import jax
+
+        from experiments.training import cells, run_set
+
+    jax.config.update("jax_platforms", "cpu")  # accelerators belong to the cells
+    if note := run_set.disk_note(runs):
+        print(note, file=sys.stderr, flush=True)
+
+    def report(line: str, is_new: bool) -> None:
+        print(line, file=None if is_new else sys.stderr, flush=True)
+
+    with call_errors(ValueError):
+        errors = cells.run_all(runs, out=out, cluster=cluster, report=report)
+    if errors:
+        first = str(errors[0]).removesuffix(_OF_OTHER_COMMANDS)
+        is_call = any(isinstance(error, (files.BusyError, ValueError, ModuleNotFoundError)) for error in errors)
+        raise (CallError if is_call else FailureError)(f"{len(errors)} of {len(runs)} runs failed; the first: {first}")
+    return 0

@@ -13,9 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from console import grammar
-from experiments import files, rates, records
+from experiments import files, grid, rates, records
 from experiments.comparison_records import Attribution, Twin
-from experiments.records import CONFIG, RECORDS, Ending, Header, UpdateRow
+from experiments.records import CONFIG, LIST, RECORDS, Ending, Header, UpdateRow
 from experiments.typed import fault
 
 __all__ = [
@@ -180,7 +180,7 @@ def find(folders: Sequence[Path]) -> tuple[list[tuple[str, Path]], list[tuple[st
 
     Returns:
         Names and folders of runs; names and paths of files `twin-*.json` and `attribution-*.json`; notes about the
-        folders that are left out.
+        folders that are left out, and about runs that were asked for and have not ended.
 
     Raises:
         OSError: If a folder cannot be read.
@@ -199,12 +199,15 @@ def find(folders: Sequence[Path]) -> tuple[list[tuple[str, Path]], list[tuple[st
                 runs.setdefault(folder.resolve(), folder.resolve().name if relative == "." else relative)
             elif RECORDS in names:
                 notes.append(f"{where.as_posix()} holds {RECORDS} but no {CONFIG}: passed over.")
+            if LIST in names:
+                notes += _missing(folder, where)
             for name in names:
                 if name.endswith(".json") and name.startswith(("twin-", "attribution-")):
                     num_found += 1
                     others.setdefault(folder / name, (where / name).as_posix())
         if not num_found:
-            raise ValueError(f"RUN must be or hold a folder with {CONFIG} and {RECORDS}; {top} has none.")
+            more = "".join(f" {note}" for note in notes)
+            raise ValueError(f"RUN must be or hold a folder with {CONFIG} and {RECORDS}; {top} has none.{more}")
     if not runs:
         raise ValueError(f"RUN must be or hold a folder with {CONFIG} and {RECORDS}; got none.")
     # Two folders of one name are told apart by their place.
@@ -214,6 +217,18 @@ def find(folders: Sequence[Path]) -> tuple[list[tuple[str, Path]], list[tuple[st
     if len({name for name, _ in unique}) < len(unique):
         unique = [(f"{name} ({place})", folder) for place, (name, folder) in enumerate(unique, start=1)]
     return unique, [(name, path) for path, name in others.items()], notes
+
+
+def _missing(folder: Path, name: Path) -> Iterator[str]:
+    """A note about the runs of a folder's list that have not ended, if there are any."""
+    try:
+        missing = grid.missing(folder)
+        total = len(grid.read_list(folder))
+    except (OSError, ValueError) as error:
+        yield f"{(name / LIST).as_posix()} is left out: {str(error).replace(str(folder), name.as_posix())}"
+        return
+    if missing:
+        yield f"{name.as_posix()}: {len(missing)} of {total} runs are missing: {', '.join(missing)}."
 
 
 def _walk(top: Path, notes: list[str]) -> Iterator[tuple[Path, list[str]]]:

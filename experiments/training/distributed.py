@@ -95,6 +95,9 @@ def header(inputs: RunInputs) -> dict[str, object]:
         "matmul_precision": "highest",
         # Reductions on a GPU may differ from run to run unless this asks otherwise.
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        # Sums on a CPU depend on the number of threads in their last bits; NPROC sets it.
+        "num_cpus": os.cpu_count(),
+        "nproc": os.environ.get("NPROC", ""),
     }
 
 

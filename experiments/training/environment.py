@@ -24,6 +24,7 @@ _REQUIRED = ("safetensors", "tokenizers", "gguf")
 _OPTIONAL = {
     "openai": ("teacher", "the command `teacher`"),
     "datasets": ("hub", "--data hub"),
+    "ray": ("ray", "run --ray"),
     "transformers": ("reference", "the tests marked `reference`"),
 }
 _ROOM = {

@@ -316,12 +316,5 @@ def _memory() -> int:
 
 def _line(row: UpdateRow) -> str:
     """The live line: losses, log-probabilities of both sides per token, alignment."""
-    values = (
-        row.loss_plus,
-        row.loss_minus,
-        row.log_prob_plus_per_token,
-        row.log_prob_minus_per_token,
-        row.product,
-    )
-    words = ("-" if value is None else f"{value:.3g}" for value in values)
+    words = ("-" if value is None else f"{value:.3g}" for value in (records.value(row, name) for name in records.LIVE))
     return "L+ {} L- {} | log p {} {} | g+.g- {}".format(*words)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from experiments import config, files, records
+from experiments import config, files, grid, records
 from experiments.config import Config
 from experiments.files import BusyError
 from experiments.model import text_losses
 from experiments.model.loading import Show
-from experiments.records import CONFIG, LIST, RECORDS
+from experiments.records import CONFIG, RECORDS
 from experiments.training import distributed, inputs, loop, memory
 from experiments.training.inputs import RunInputs
 
@@ -24,7 +24,14 @@ class RunError(OSError):
     """A run could not be written; the message names its folder."""
 
 
-def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report: Callable[[str, bool], None]) -> bool:
+def run_all(
+    runs: Mapping[Path, Config],
+    *,
+    out: Path | None,
+    show: Show,
+    report: Callable[[str, bool], None],
+    listed: Mapping[Path, Config] | None = None,
+) -> bool:
     """Makes runs one after another; those that have ended are passed over.
 
     Args:
@@ -32,6 +39,7 @@ def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report
         out: The folder that all runs lie in, whose list is to name them; None for a list that stays as it is.
         show: The display of progress.
         report: A function of a line about each run, and whether anything was done in it.
+        listed: The runs that the list is to name, where others are made elsewhere; None for these.
 
     Returns:
         Whether the user, or the system, asked for the end.
@@ -70,7 +78,7 @@ def run_all(runs: Mapping[Path, Config], *, out: Path | None, show: Show, report
                     if not (folder / CONFIG).is_file() or files.read_object(folder / CONFIG) != content:
                         files.write_object(folder / CONFIG, content)
                     if out is not None:
-                        _add_to_list(out, runs)
+                        grid.add_to_list(out, runs if listed is None else listed)
                 out = None
                 outcome = loop.run(
                     wanted, run_inputs, folder, header=distributed.header(run_inputs), show=show, source=source
@@ -116,14 +124,6 @@ def _new_folder(folder: Path) -> Iterator[None]:
             with suppress(OSError):  # something is in it
                 path.rmdir()
         raise
-
-
-def _add_to_list(out: Path, runs: Mapping[Path, Config]) -> None:
-    path = out / LIST
-    listed = files.read_object(path) if path.is_file() else {}
-    names = {folder.relative_to(out).as_posix(): config.to_json(wanted) for folder, wanted in runs.items()}
-    if listed != (extended := {**listed, **names}):
-        files.write_object(path, extended)
 
 
 def _difference(before: Mapping[str, object], now: Mapping[str, object], where: str = "") -> str:

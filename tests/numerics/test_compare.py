@@ -83,6 +83,8 @@ def test_help_and_typos_do_not_wait_for_jax():
         ("--halvings", "4"): "at least 5 and at most 60",
         ("--sweep", "--plot", "a.pdf"): "single comparison",
         ("--schedule",): "--schedule must have a value",
+        ("--ray",): "--ray must go with --sweep",
+        ("--sweep", "--cell-cpus", "2"): "--cell-cpus must go with --ray",
     }.items():
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
@@ -279,6 +281,27 @@ def test_a_word_with_brackets_and_scales_has_the_order_of_theory():
     done = run("--problem", "polynomial", "--schedule=(-+)-+:1/2", "--json", "-")
     (result,) = json.loads(done.stdout)["results"]
     assert [entry["verdict"] for entry in result["orders"]] == ["met"] * 3
+
+
+def test_a_sweep_without_ray_names_its_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit) as stop:
+        compare.main(["--sweep", "--ray"])
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out) == (2, "")
+    assert said.err.startswith("python -m numerics.compare: ray must be installed. ")
+    assert "'.[ray]'" in said.err
+
+
+@pytest.mark.ray
+def test_a_sweep_on_a_cluster_says_and_writes_the_same(tmp_path):
+    pytest.importorskip("ray")
+    arguments = ("--sweep", "--problem", "quadratic", "--schedule", "blocks", "--pairs", "1", "--json")
+    here, there = (run(*arguments, str(tmp_path / name), *more) for name, more in (("a", ()), ("b", ("--ray",))))
+    assert (here.returncode, there.returncode) == (0, 0), there.stderr
+    assert here.stdout == there.stdout.replace(str(tmp_path / "b"), str(tmp_path / "a"))
+    assert len(json.loads((tmp_path / "a").read_bytes())["results"]) == len(catalogue.NAMED_OPTIMIZERS)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_small_sweep(tmp_path, capsys):

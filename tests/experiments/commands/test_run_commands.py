@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -385,6 +386,92 @@ def test_a_list_is_checked_and_extended(done, tmp_path, capfd):
     assert list(listed) == ["accumulated/seed-0", "sequential/seed-0"]
     for name, content in listed.items():
         assert content == files.read_object(done / name / "config.json")
+
+
+def printed_cells(capfd, *call):
+    """The words of each line that --list prints, behind those that start the program."""
+    status, out, err = called(capfd, *call, "--list")
+    assert (status, err) == (0, "")
+    program = [sys.executable, "-m", "experiments"]
+    words = [shlex.split(line) for line in out.splitlines()]
+    assert all(line[:3] == program for line in words)
+    return [line[3:] for line in words]
+
+
+def test_every_line_of_the_grid_is_its_one_cell(tmp_path, capfd):
+    """Values of every type, from options, --set and a file; a folder with blanks and a quote; keys of an arm."""
+    (tmp_path / "settings.json").write_text('{"rule": {"b2": 0.95}, "num_pairs": 2, "is_chat": true}')
+    out = tmp_path / "it's here"
+    arms_of_call = ("sequential:optimizer=sgd", "accumulated")
+    call = ("run", "--preset", "tiny", "--config", tmp_path / "settings.json", "--set", "learning_rate=1e-05",
+            "--updates", "4", "--set", "measures.accuracy_every=0", "--seeds", "7,1", "--out", out)  # fmt: skip
+    for arm in arms_of_call:
+        call += ("--arm", arm)
+    cells = printed_cells(capfd, *call)
+    whole = files.read_object(out / "runs.json")
+    assert [path.name for path in out.iterdir()] == ["runs.json"]
+    assert [(word[word.index("--arm") + 1], word[word.index("--seeds") + 1]) for word in cells] == [
+        (arm, seed) for arm in arms_of_call for seed in ("7", "1")
+    ]
+    assert len(whole) == len(cells) == 4
+    read_back = {}
+    for cell in cells:
+        (out / "runs.json").unlink()
+        assert printed_cells(capfd, *cell) == [cell]  # narrowed once more it stays as it is
+        read_back |= (one := files.read_object(out / "runs.json"))
+        assert len(one) == 1
+    assert read_back == whole
+    one = config.from_json(whole["accumulated/seed-1"])
+    assert (one.rule.b2, one.learning_rate, one.num_updates, one.is_chat, one.seed) == (0.95, 1e-5, 4, True, 1)
+
+
+def test_preference_data_are_in_every_line_of_the_grid(preference_file, tmp_path, capfd):
+    call = (*PREFERENCES, "--pairs", preference_file, "--columns", "chosen=good,rejected=bad", "--out", tmp_path)
+    (cell,) = printed_cells(capfd, *call)
+    (whole,) = files.read_object(tmp_path / "runs.json").values()
+    (tmp_path / "runs.json").unlink()
+    printed_cells(capfd, *cell)
+    assert list(files.read_object(tmp_path / "runs.json").values()) == [whole]
+
+
+def test_cells_leave_the_folders_of_the_whole_call(done, tmp_path, capfd):
+    cells = printed_cells(capfd, "run", *SMALL, "--out", tmp_path)
+    assert files.read_object(tmp_path / "runs.json") == files.read_object(done / "runs.json")
+    for cell in reversed(cells):
+        assert called(capfd, *cell)[0] == 0
+    for arm in ("accumulated", "sequential"):
+        assert rows(tmp_path / arm / "seed-0") == rows(done / arm / "seed-0")
+        assert files.read_object(tmp_path / arm / "seed-0" / "config.json") == files.read_object(
+            done / arm / "seed-0" / "config.json"
+        )
+    assert same(tmp_path / "accumulated" / "seed-0", done)
+    assert files.read_object(tmp_path / "runs.json") == files.read_object(done / "runs.json")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--list", "--dry-run"), "--dry-run and --list must not be given together."),
+        (("--list", "--ray"), "--list and --ray must not be given together."),
+        (("--cell-cpus", "2"), "--cell-cpus must go with --ray."),
+        (("--ray-address", "head:1"), "--ray-address must go with --ray."),
+        (("--ray", "--coordinator", "auto"), "--ray must not be given with --coordinator"),
+        (("--ray", "--ray-address", "ray://head:10001"), "--ray-address must be HOST:PORT; got ray://head"),
+        (("--list", "--arm", "acumulated"), "Did you mean accumulated?"),
+    ],
+)
+def test_options_of_cells_that_do_not_go_together(tmp_path, capfd, more, message):
+    assert message in refused(capfd, "run", *SMALL, *more, "--out", tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_ray_its_extra_is_named(done, tmp_path, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for call in (("run", *SMALL, "--out", tmp_path / "new"), ("resume", done)):
+        said = refused(capfd, *call, "--ray")
+        assert said.startswith(f"python -m experiments {call[0]}: ray must be installed. ")
+        assert "'.[ray]'" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_room_of_checkpoints_is_said_where_it_is_much(done, tmp_path, capfd, monkeypatch):

@@ -705,6 +705,43 @@ def test_mixed_presets_are_allowed_and_said(tmp_path, capsys):
     assert "presets are mixed" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("_one_panel")
+def test_runs_that_were_asked_for_and_have_not_ended_are_named(tmp_path, capsys):
+    top = tmp_path / "top"
+    write_run(top / "a" / "seed-0", [update(0), update(1)])
+    write_run(top / "a" / "seed-1", [update(0), update(1), update(2)], end=None, seed=1)
+    write_run(top / "a" / "seed-2", [update(0), update(1)], end="stopped", seed=2)
+    write_run(top / "a" / "seed-3", [update(1, math.nan)], end="not-finite", seed=3)
+    (top / "a" / "seed-4").mkdir()
+    (top / "a" / "seed-4" / "config.json").write_text("{}")
+    write_run(top / "a" / "seed-5", [update(0)], tail="no line\n", seed=5)
+    (top / "runs.json").write_text(json.dumps({f"a/seed-{seed}": {} for seed in range(7)}))
+    assert report.main([str(top)]) == 0
+    said = (
+        "top: 5 of 7 runs are missing: a/seed-1 (not ended, after update 2), a/seed-2 (stopped, after update 1), "
+        "a/seed-4 (no update yet), a/seed-5 (cannot be read), a/seed-6 (never began)."
+    )
+    assert said in capsys.readouterr().out
+    assert said in (top / "report" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("_one_panel")
+def test_where_every_run_of_the_list_has_ended_nothing_is_said(tmp_path, capsys):
+    write_run(tmp_path / "a", [update(0), update(1)])
+    (tmp_path / "runs.json").write_text('{"a": {}}')
+    assert report.main([str(tmp_path)]) == 0
+    assert "missing" not in capsys.readouterr().out
+    (tmp_path / "runs.json").write_text("[]")
+    assert report.main([str(tmp_path)]) == 0
+    assert f"{tmp_path.name}/runs.json is left out: " in capsys.readouterr().out
+
+
+def test_a_list_of_which_nothing_has_begun_is_named_in_the_refusal(tmp_path, capsys):
+    (tmp_path / "runs.json").write_text('{"a/seed-0": {}, "b/seed-0": {}}')
+    said = refusal(tmp_path, capsys=capsys)
+    assert "2 of 2 runs are missing: a/seed-0 (never began), b/seed-0 (never began)." in said
+
+
 # TensorBoard ----------------------------------------------------------------------------------------------------------
 
 
