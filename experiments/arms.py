@@ -19,7 +19,7 @@ from console.grammar import Word
 from console.words import nearest
 from experiments.rates import SQUARE_ROOT_RULE, step_of
 from experiments.typed import checked
-from numerics import catalogue
+from numerics import catalogue, imported
 
 __all__ = [
     "BY_NAME",
@@ -90,7 +90,8 @@ class Arm:
             of both. The solutions of a half are split over its letters. Within brackets gradients are averaged.
         start: Whether the word is stepped as it is written, or a coin that all arms of a seed share exchanges + and -.
         rate: The step of the rule in units of the learning rate, as in `step_of`.
-        optimizer: The rule. `frozen-adamw` divides by the root of a second moment that is measured once, at the start,
+        optimizer: The rule: a name of the catalogue, or an import path with its options behind a colon, between
+            semicolons. `frozen-adamw` divides by the root of a second moment that is measured once, at the start,
             from the gradients of both halves.
         objective: The losses of the halves: a name of `OBJECTIVES`, or the import path of a function of one's own.
         clipping: Of the global norm: none; of the gradient that the rule gets; or of the gradient of each letter before
@@ -127,11 +128,7 @@ class Arm:
         if not self.sides:
             raise ValueError(f"arm.word must step a half, + or -; got {self.word[:60]!r}.")
         step_of(self.rate)
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"arm.optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer[:60]!r}."
-                f"{nearest(self.optimizer, OPTIMIZERS)}"
-            )
+        self._check_optimizer()
         if self.objective not in OBJECTIVES and imports.dotted(self.objective) is None:
             raise ValueError(
                 f"arm.objective must be one of {', '.join(OBJECTIVES)}, or the import path of a function, such as "
@@ -147,6 +144,25 @@ class Arm:
                 f"arm.term must be 0 unless the update is accumulated from both sides, as in (+-); got {self.term:g} "
                 f"for {self.name}."
             )
+
+    def _check_optimizer(self) -> None:
+        if self.is_imported:
+            imported.parse(self.optimizer)
+            if self.rate == SQUARE_ROOT_RULE or self.decay == "update":
+                raise ValueError(
+                    f"arm.rate must not be {SQUARE_ROOT_RULE} and arm.decay must be step for an optimizer by its import "
+                    f"path, whose numbers are its own; got {self.optimizer[:60]}."
+                )
+        elif self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"arm.optimizer must be one of {', '.join(OPTIMIZERS)}, or an import path such as optax.lion:b1=0.95; "
+                f"got {self.optimizer[:60]!r}.{nearest(self.optimizer, OPTIMIZERS)}"
+            )
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the optimizer is an import path, as in `numerics.imported`."""
+        return imported.is_path(self.optimizer)
 
     @property
     def counts(self) -> Counter[str]:
@@ -182,7 +198,7 @@ class Arm:
     @property
     def needs_second_moment(self) -> bool:
         """Whether the optimizer is built from a second moment that is measured at the start."""
-        return catalogue.OPTIMIZERS[self.optimizer].needs_second_moment
+        return not self.is_imported and catalogue.OPTIMIZERS[self.optimizer].needs_second_moment
 
 
 KEYS = tuple(field.name for field in fields(Arm) if field.name not in ("name", "word"))  # pyright: ignore[reportArgumentType]
@@ -190,7 +206,7 @@ KEYS = tuple(field.name for field in fields(Arm) if field.name not in ("name", "
 
 _IN_WORDS = {
     "rate": f"a number or fraction: 0.4, 1/3, eta/2, eta/sqrt2; or {SQUARE_ROOT_RULE}",
-    "optimizer": ", ".join(OPTIMIZERS),
+    "optimizer": f"{', '.join(OPTIMIZERS)}, or an import path with options: optax.lion:b1=0.95;b2=0.98",
     "objective": f"{', '.join(OBJECTIVES)}, or the path of a function, mypackage.losses:mine",
     "term": "a number",
 }
@@ -288,10 +304,13 @@ def parse(text: str) -> Arm:
         if key in changed:
             raise ValueError(f"arm must be changed by each key once; got {key!r} twice.")
         if key not in KEYS:
+            fix = " Semicolons stand between the options of an optimizer." if "optimizer" in changed else ""
             raise ValueError(
-                f"arm must be changed by keys among {', '.join(KEYS)}; got {key!r}.{nearest(key, KEYS)} Its steps are "
-                "its word: +-, -+, (+-)."
+                f"arm must be changed by keys among {', '.join(KEYS)}; got {key!r}.{nearest(key, KEYS)}{fix} Its steps "
+                "are its word: +-, -+, (+-)."
             )
+        if key == "optimizer" and imported.is_path(value):
+            value = str(imported.parse(value))
         changed[key] = _number(value) if key == "term" else value
     arm = replace(base, **changed)
     differing = [key for key in changed if getattr(arm, key) != getattr(base, key)]

@@ -29,6 +29,7 @@ from experiments.training.batches import PairBatch
 from numerics import attribution, catalogue, convergence, optimizers, schedules, updates
 from numerics.epoch import Epoch
 from numerics.losses import Losses, require_finite
+from numerics.rules import at_rate, is_function_of_rate
 from numerics.types import Scalar
 
 __all__ = ["Setup", "attribute", "compare", "load_setup"]
@@ -66,7 +67,7 @@ class Setup(NamedTuple):
         return Epoch(
             arm_update.losses_of(self.sequential, 0.0, self.objective, self.batch, self.start),
             arm_update.schedule_of(self.sequential, is_as_written=True),
-            arm_update.optimizer(self.sequential, self.hyperparams),
+            at_rate(arm_update.optimizer(self.sequential, self.hyperparams, like=self.params), 1.0),
             self.params,
             self.state,
         )
@@ -115,7 +116,7 @@ def load_setup(
         raise ValueError(f"--update must be one of {known}; got {update}.")
     config = replace(config, num_pairs=num_pairs or config.num_pairs, num_parts=1)
     run_inputs = inputs.load(config, show)
-    like = train_step.state_like(config.arm, config.rule, run_inputs.params)
+    like = train_step.state_like(config.arm, config.rule, run_inputs.params, config.learning_rate)
     if update is None:
         newest = checkpoint.newest(place, like)
         assert newest is not None  # there are some
@@ -141,6 +142,11 @@ def load_setup(
         clipping="none",
         term=0.0,
     )
+    if is_function_of_rate(arm_update.optimizer(sequential, config.rule, like=run_inputs.params)):
+        raise ValueError(
+            f"--optimizer must have updates that are proportional to the learning rate, for a prediction at rate zero; "
+            f"{optimizer} has not. Its runs can be measured."
+        )
     rule_state = state.rule
     if optimizer != config.arm.optimizer or config.arm.clipping == "update":
         rule_state = train_step.initial_state(sequential, config.rule, state.params, None).rule
@@ -385,10 +391,15 @@ def attribute(setup: Setup, learning_rate: float, *, num_warm_up: int = 10) -> A
     """
     name, own = setup.sequential.optimizer, setup.hyperparams
     epoch = setup.epoch()
+    if setup.sequential.is_imported:  # nothing is known of what it is made of
+        stages = {"learning rate": optimizers.gradient_descent(), name: at_rate(epoch.rule, 1.0)}
+    else:
+        options = {key: getattr(own, key) for key in catalogue.OPTIMIZERS[name].options}
+        stages = optimizers.stages(name, options)
     gap = attribution.gap(
         epoch.losses,
         epoch.word,
-        optimizers.stages(name, {key: getattr(own, key) for key in catalogue.OPTIMIZERS[name].options}),
+        stages,
         setup.params,
         step_size=learning_rate,
         rate=setup.sequential.step,

@@ -90,7 +90,7 @@ BY_NAME = MappingProxyType({preset.base.preset: preset for preset in _ALL})
 
 
 def config(name: str, arm: Arm | None = None, settings: Mapping[str, object] = MappingProxyType({})) -> Config:
-    """A preset with this arm, at the learning rate of the preset for the optimizer of the arm.
+    """A preset with this arm, at the learning rate of the preset for the optimizer of the arm; for an import path AdamW's.
 
     Args:
         name: The preset.
@@ -104,7 +104,7 @@ def config(name: str, arm: Arm | None = None, settings: Mapping[str, object] = M
         raise ValueError(f"preset must be one of {', '.join(BY_NAME)}; got {name!r}.{nearest(name, BY_NAME)}")
     preset = BY_NAME[name]
     arm = arm or preset.base.arm
-    rate = preset.rates.get(arm.optimizer)
+    rate = preset.rates.get("adamw" if arm.is_imported else arm.optimizer)  # `run` says whose rate it is
     if rate is None and "learning_rate" not in settings:
         raise ValueError(
             f"learning_rate must be given for {arm.optimizer}: the preset {name} has none for it. Give --rate."

@@ -21,6 +21,7 @@ from experiments.config import Config
 __all__ = ["ALONE", "Processes", "execute", "main", "run"]
 
 _DEFAULT_ARMS = ("accumulated", "sequential")
+_DEFAULT_PRESET = "smollm2"  # of a model without one
 _OF_OTHER_COMMANDS = " Skip such lines with --skip-broken."
 
 
@@ -191,7 +192,9 @@ def _preference_settings(source: str, settings: dict[str, object]) -> dict[str, 
 @command("run", _EPILOG)
 def run(
     *,
-    preset: Annotated[str, option(metavar="NAME", choices=presets.BY_NAME)],
+    preset: Annotated[
+        str | None, option("default: smollm2, where there is a --model;", "NAME", choices=presets.BY_NAME)
+    ] = None,
     arm: Annotated[tuple[str, ...], option("an arm; may be given several times", "ARM")] = (),
     seeds: Annotated[tuple[int, ...], option("of the runs of each arm", "K,...", _seeds)] = (0,),
     out: Annotated[Path | None, option("where the runs go (default: runs/PRESET)", "DIR", output_folder)] = None,
@@ -227,6 +230,9 @@ def run(
     own = {"num_updates": updates, "model": model, "data": data, "learning_rate": rate, "columns": columns,
            "held_out_file": held_out, "skip_broken": skip_broken or None}  # fmt: skip
     with call_errors(ValueError):
+        if preset is None and model is None:
+            raise ValueError(f"--preset must be one of {', '.join(presets.BY_NAME)}, or --model must be given.")
+        preset = preset or _DEFAULT_PRESET
         values = _settings(config, settings) | {key: value for key, value in own.items() if value is not None}
         if columns is not None and pairs is None:
             raise ValueError("--columns must go with --pairs, whose columns it names.")
@@ -242,6 +248,8 @@ def run(
             return 0
     if data is None and preset != "tiny" and wanted[0].data == "generated":
         print("no folder data/gsm8k: with generated problems. `fetch gsm8k`, or --data PATH.", file=sys.stderr)
+    for name in {c.arm.optimizer for c in wanted if c.arm.is_imported and "learning_rate" not in values}:
+        print(f"{name} at the rate {wanted[0].learning_rate:g}, the preset's for adamw; --rate.", file=sys.stderr)
     out = out or Path("runs") / preset
     runs = {out / c.arm.name / f"seed-{c.seed}": c for c in wanted}
     if list_cells:

@@ -16,11 +16,13 @@ from console import grammar
 from experiments import arms
 from experiments.arms import Arm, Hyperparams, scaled_hyperparams
 from experiments.data.tokens import Batch
-from experiments.model import objectives
+from experiments.model import objectives, sharding
+from experiments.training import layers
 from experiments.training.batches import PairBatch
-from numerics import catalogue, losses, optimizers, schedules, updates
+from numerics import catalogue, imported, losses, optimizers, schedules, updates
 from numerics.epoch import Epoch
 from numerics.losses import Losses
+from numerics.rules import Rule, at_rate, is_function_of_rate
 from numerics.schedules import Schedule
 from numerics.types import LossFn, Params, Scalar
 
@@ -28,6 +30,7 @@ __all__ = [
     "Objective",
     "clip_letters",
     "first_of",
+    "first_state",
     "kinds",
     "likelihood",
     "losses_of",
@@ -41,17 +44,41 @@ __all__ = [
 _TERM = "term"  # the name of the loss of an explicit term
 
 
-def optimizer(arm: Arm, hyperparams: Hyperparams, second_moment: Params | None = None) -> optax.GradientTransformation:
-    """The rule of an arm, at learning rate 1.
+def optimizer(
+    arm: Arm, hyperparams: Hyperparams, second_moment: Params | None = None, *, like: Params | None = None
+) -> Rule:
+    """The rule of an arm, at learning rate 1; as a function of the rate where an imported one is not linear in it.
+
+    Args:
+        arm: The arm.
+        hyperparams: The numbers of the optimizers of the catalogue.
+        second_moment: The square that `frozen-adamw` divides by the root of.
+        like: The parameters, or their shapes, for an optimizer by its import path.
 
     Raises:
-        ValueError: If `frozen-adamw` has no second moment.
+        TypeError: If an import path names no rule.
+        ValueError: If `frozen-adamw` has no second moment, or an import path cannot be built.
     """
     own = scaled_hyperparams(arm, hyperparams)
-    # Gradient descent has no weight decay: it would be one more difference between arms.
-    options = {name: getattr(own, name) for name in catalogue.OPTIMIZERS[arm.optimizer].options}
-    rule = optimizers.build(arm.optimizer, options, second_moment)
-    return optax.chain(optax.clip_by_global_norm(own.max_norm), rule) if arm.clipping == "update" else rule
+    if arm.is_imported:
+        if like is None:
+            raise ValueError(f"like must be given for an optimizer by its import path; got none for {arm.optimizer}.")
+        rule = layers.build(imported.parse(arm.optimizer), like)
+    else:
+        # Gradient descent has no weight decay: it would be one more difference between arms.
+        options = {name: getattr(own, name) for name in catalogue.OPTIMIZERS[arm.optimizer].options}
+        rule = optimizers.build(arm.optimizer, options, second_moment)
+    if arm.clipping != "update":
+        return rule
+    clip = optax.clip_by_global_norm(own.max_norm)
+    if is_function_of_rate(rule):
+        return lambda rate: optax.chain(clip, at_rate(rule, rate))
+    return optax.chain(clip, at_rate(rule, 1.0))
+
+
+def first_state(arm: Arm, learning_rate: float, rule: Rule, params: Params) -> optax.OptState:
+    """The state of a rule before the first step, with moments where their parameters lie."""
+    return sharding.init(at_rate(rule, learning_rate * arm.step), params)
 
 
 def clip_letters(arm: Arm, hyperparams: Hyperparams) -> Callable[[Params], Params] | None:

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from experiments.model.parameters import TABLE
 from numerics import imported
 from numerics.imported import Imported
 from numerics.rules import Rule, at_rate, is_function_of_rate
 
-__all__ = ["build", "per_matrix", "separate", "stacked"]
+__all__ = ["build", "is_model", "per_matrix", "separate", "stacked"]
 
 
 def separate(params: PyTree) -> PyTree:
@@ -32,6 +33,11 @@ def separate(params: PyTree) -> PyTree:
 def stacked(tree: PyTree) -> PyTree:
     """The inverse of `separate`."""
     return {**tree, "layers": {name: jnp.stack(leaves) for name, leaves in tree["layers"].items()}}
+
+
+def is_model(params: PyTree) -> bool:
+    """Whether a tree is that of the model, with stacked layers, and not one of somebody's own."""
+    return isinstance(params, dict) and {"embedding", "layers", "norm"} <= set(params) <= set(TABLE) | {"layers"}
 
 
 def per_matrix(rule: Rule) -> Rule:
@@ -58,7 +64,7 @@ def per_matrix(rule: Rule) -> Rule:
 
 
 def build(spec: Imported, params: PyTree) -> Rule:
-    """The rule of an import path, for the model's parameters; it sees the arrays of each layer apart.
+    """The rule of an import path; of the model's parameters it sees the arrays of each layer apart.
 
     Two layers decide whether it is linear in its rate, for all layers are alike.
 
@@ -70,6 +76,8 @@ def build(spec: Imported, params: PyTree) -> Rule:
         TypeError: As `numerics.imported.build`.
         ValueError: As `numerics.imported.build`.
     """
+    if not is_model(params):
+        return imported.build(spec, params)
 
     def few(params: PyTree) -> PyTree:
         return separate({**params, "layers": {name: leaf[:2] for name, leaf in params["layers"].items()}})

@@ -227,7 +227,7 @@ def _start(config: Config, run_inputs: RunInputs, source: BatchSource) -> State:
         prepare = inputs.prepared(config, run_inputs)
         on_devices = [prepare(sharding.place(batch, run_inputs.mesh)) for batch in sources]
         second = train_step.second_moment(objective, run_inputs.params, on_devices)
-    return train_step.initial_state(config.arm, config.rule, run_inputs.params, second)
+    return train_step.initial_state(config.arm, config.rule, run_inputs.params, second, config.learning_rate)
 
 
 def _restored(config: Config, run_inputs: RunInputs, folder: Path) -> tuple[State, list[UpdateRow], list[str]] | None:
@@ -239,7 +239,8 @@ def _restored(config: Config, run_inputs: RunInputs, folder: Path) -> tuple[Stat
         if jax.process_index() == 0:
             (folder / RECORDS).unlink(missing_ok=True)  # killed before the first checkpoint: nothing is lost
         return None
-    loaded = checkpoint.newest(place, train_step.state_like(config.arm, config.rule, run_inputs.params))
+    like = train_step.state_like(config.arm, config.rule, run_inputs.params, config.learning_rate)
+    loaded = checkpoint.newest(place, like)
     if loaded is None:
         return None
     if loaded.about.get("fingerprint") != run_inputs.fingerprint:

@@ -14,6 +14,7 @@ from experiments.model import objectives, parameters, pretrained
 from experiments.model.published import ARCHITECTURES
 from experiments.model.transformer import Architecture
 from experiments.training import arm_update
+from numerics.rules import at_rate
 
 __all__ = [
     "DEVICES_GB",
@@ -50,7 +51,8 @@ def numbers(config: Config, architecture: Architecture) -> dict[str, int]:
     is_frozen = config.arm.needs_second_moment
 
     def state(params: optax.Params) -> optax.OptState:
-        return arm_update.optimizer(config.arm, config.rule, params if is_frozen else None).init(params)
+        rule = arm_update.optimizer(config.arm, config.rule, params if is_frozen else None, like=params)
+        return at_rate(rule, config.learning_rate).init(params)
 
     leaves = jax.tree.leaves(jax.eval_shape(state, params))
     moments = sum(leaf.size for leaf in leaves if leaf.ndim)  # without counters

@@ -8,10 +8,10 @@ from pathlib import Path
 from experiments import config, files, grid, records
 from experiments.config import Config
 from experiments.files import BusyError
-from experiments.model import text_losses
+from experiments.model import parameters, text_losses
 from experiments.model.loading import Show
 from experiments.records import CONFIG, RECORDS
-from experiments.training import distributed, inputs, loop, memory
+from experiments.training import arm_update, distributed, inputs, loop, memory
 from experiments.training.inputs import RunInputs
 
 __all__ = ["RunError", "disk_note", "run_all"]
@@ -49,8 +49,8 @@ def run_all(
         RunError: If something cannot be written.
         ValueError: If a folder holds something else, or model or data cannot be used.
     """
-    for objective in {wanted.arm.objective for wanted in runs.values()}:
-        text_losses.build(objective)  # refused before anything is loaded
+    for wanted in {one.arm: one for one in runs.values()}.values():
+        _check_arm(wanted)
     shared: tuple[object, RunInputs] | None = None
     for folder, wanted in runs.items():
         try:
@@ -91,6 +91,21 @@ def run_all(
         if outcome.is_stop_wanted:
             return True
     return False
+
+
+def _check_arm(wanted: Config) -> None:
+    """Refuses functions of one's own that are none, before anything is loaded.
+
+    Raises:
+        ValueError: If the objective or the optimizer cannot be used.
+    """
+    text_losses.build(wanted.arm.objective)
+    if wanted.arm.is_imported:
+        shapes = parameters.shapes(memory.architecture_of(wanted)[0])
+        try:
+            arm_update.optimizer(wanted.arm, wanted.rule, like=shapes)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
 
 def _checked_ending(folder: Path, wanted: Config) -> records.Ending | None:

@@ -151,7 +151,7 @@ def make_step(
         epoch = Epoch(
             arm_update.losses_of(arm, learning_rate, objective, batch, start),
             template._replace(losses=numbers),
-            arm_update.optimizer(arm, hyperparams, state.second_moment),
+            arm_update.optimizer(arm, hyperparams, state.second_moment, like=state.params),
             state.params,
             state.rule,
         )
@@ -228,14 +228,20 @@ def quantities(info: StepInfo, batch: PairBatch, groups: Sequence[str]) -> dict[
     return row | {"gradient_norms": gradient_norms}
 
 
-def initial_state(arm: Arm, hyperparams: Hyperparams, params: Params, second: Params | None) -> State:
-    """The state before the first update; moments are placed as their parameters are."""
-    return State(params, sharding.init(arm_update.optimizer(arm, hyperparams, second), params), second)
+def initial_state(
+    arm: Arm, hyperparams: Hyperparams, params: Params, second: Params | None, learning_rate: float = 1.0
+) -> State:
+    """The state before the first update; moments are placed as their parameters are.
+
+    `learning_rate` is eta; it counts where the rule is a function of its rate.
+    """
+    rule = arm_update.optimizer(arm, hyperparams, second, like=params)
+    return State(params, arm_update.first_state(arm, learning_rate, rule, params), second)
 
 
-def state_like(arm: Arm, hyperparams: Hyperparams, params: Params) -> State:
+def state_like(arm: Arm, hyperparams: Hyperparams, params: Params, learning_rate: float = 1.0) -> State:
     """A state with the structure, shapes and places of a run's: a second moment has those of the parameters."""
-    return initial_state(arm, hyperparams, params, params if arm.needs_second_moment else None)
+    return initial_state(arm, hyperparams, params, params if arm.needs_second_moment else None, learning_rate)
 
 
 def second_moment(objective: Objective, params: Params, batches: Sequence[PairBatch]) -> Params:

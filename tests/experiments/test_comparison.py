@@ -16,6 +16,7 @@ from experiments.arms import Hyperparams
 from experiments.model import parameters, random_model
 from experiments.training import arm_update
 from numerics import schedules
+from numerics.rules import at_rate
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import vector
 from tests.support.rounding import assert_equal_to_round_off
@@ -34,7 +35,7 @@ def silent(what, total, unit):
 def bench(optimizer="sgd", first="+", rate="eta/2"):
     sequential = arms.parse(f"{'+-' if first == '+' else '-+'}:optimizer={optimizer},rate={rate}")
     rule = Hyperparams(b1=0.8, b2=0.9, eps=1e-2, eps_root=1e-2, weight_decay=0.1)
-    state = arm_update.optimizer(sequential, rule).init(PARAMS)
+    state = at_rate(arm_update.optimizer(sequential, rule), 1.0).init(PARAMS)
     objective = arm_update.likelihood(bag_of_words.loss)
     return comparison.Setup(PARAMS, state, HALVES, PARAMS, objective, rule, sequential, "bag", 0)
 

@@ -16,6 +16,7 @@ from experiments.training import arm_update, train_step
 from experiments.training.batches import PairBatch
 from numerics import optimizers, updates
 from numerics.epoch import Epoch
+from numerics.rules import at_rate
 from tests.oracles import bag_of_words
 from tests.oracles.bag_of_words import vector
 from tests.support.rounding import assert_equal_to_round_off
@@ -47,7 +48,7 @@ def compiled(arm, rule, is_as_written):
 
 def stepped(arm, rule=RULE, *, eta=ETA, halves=HALVES, num_updates=1, is_as_written=True, second=None):
     """Parameters after real updates, as a vector, minus those of the start."""
-    params, state = PARAMS, arm_update.optimizer(arm, rule, second).init(PARAMS)
+    params, state = PARAMS, at_rate(arm_update.optimizer(arm, rule, second), 1.0).init(PARAMS)
     for _ in range(num_updates):
         made = compiled(arm, rule, is_as_written)(params, state, halves, eta, second)
         params, state = updates.displaced(params, made.displacement), made.state
@@ -250,7 +251,7 @@ def test_one_frozen_preconditioner_leaves_no_first_order_gap():
         optimizer = arm_update.optimizer(arm, rule, second)
         several = arm_update.losses_of(arm, ETA, OBJECTIVE, HALVES, PARAMS)
         schedule = arm_update.schedule_of(arm, is_as_written=True)
-        epoch = Epoch(several, schedule, optimizer, PARAMS, optimizer.init(PARAMS))
+        epoch = Epoch(several, schedule, optimizer, PARAMS, at_rate(optimizer, 1.0).init(PARAMS))
         unit = updates.unit_displacement(epoch, 0.0, grouping="step", reduction="mean")
         return vector(unit.displacement) * arm.step
 
