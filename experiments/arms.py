@@ -25,6 +25,7 @@ __all__ = [
     "BY_NAME",
     "CHOICES",
     "EXCHANGED",
+    "FOLDER",
     "KEYS",
     "LETTERS",
     "MEANINGS",
@@ -150,8 +151,8 @@ class Arm:
             imported.parse(self.optimizer)
             if self.rate == SQUARE_ROOT_RULE or self.decay == "update":
                 raise ValueError(
-                    f"arm.rate must not be {SQUARE_ROOT_RULE} and arm.decay must be step for an optimizer by its import "
-                    f"path, whose numbers are its own; got {self.optimizer[:60]}."
+                    f"arm.rate must not be {SQUARE_ROOT_RULE} and arm.decay must be step for an optimizer by its "
+                    f"import path, whose numbers are its own; got {self.optimizer[:60]}."
                 )
         elif self.optimizer not in OPTIMIZERS:
             raise ValueError(
@@ -285,7 +286,8 @@ MEANINGS = MappingProxyType({arm.name: meaning for arm, meaning in _TABLE})
 """One line for each arm, for the help of the commands."""
 
 _CHANGE = re.compile(r"[:,]\s*(?=(?:[A-Za-z_]\w*\s*(?:=|,|$)|$))")  # before a key; a scale is a number
-_FOLDER = str.maketrans("/:;", "-=,")  # what a name of a folder should not have
+FOLDER = str.maketrans("/:;", "-=,")
+"""For names of folders and files: without what they should not have."""
 
 
 def parse(text: str) -> Arm:
@@ -314,7 +316,7 @@ def parse(text: str) -> Arm:
         changed[key] = _number(value) if key == "term" else value
     arm = replace(base, **changed)
     differing = [key for key in changed if getattr(arm, key) != getattr(base, key)]
-    suffix = ",".join(f"{key}={getattr(arm, key)}" for key in differing).translate(_FOLDER)
+    suffix = ",".join(f"{key}={getattr(arm, key)}" for key in differing).translate(FOLDER)
     joint = "+" if base.name in BY_NAME else ","
     return replace(arm, name=f"{base.name}{joint}{suffix}") if suffix else arm
 
@@ -331,7 +333,7 @@ def of_word(text: str) -> Arm:
         word = str(grammar.parse(text))
     except ValueError as error:
         raise ValueError(str(error).replace("schedule must", "arm.word must")) from None
-    return Arm(word.translate(_FOLDER), word)
+    return Arm(word.translate(FOLDER), word)
 
 
 def _no_arm(text: str) -> str:

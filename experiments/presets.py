@@ -90,7 +90,7 @@ BY_NAME = MappingProxyType({preset.base.preset: preset for preset in _ALL})
 
 
 def config(name: str, arm: Arm | None = None, settings: Mapping[str, object] = MappingProxyType({})) -> Config:
-    """A preset with this arm, at the learning rate of the preset for the optimizer of the arm; for an import path AdamW's.
+    """A preset with this arm, at the learning rate of the preset for its optimizer; for an import path AdamW's.
 
     Args:
         name: The preset.

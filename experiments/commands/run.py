@@ -242,6 +242,9 @@ def run(
             values = _preference_settings(pairs, values)
         wanted = _configs(preset, arm or _DEFAULT_ARMS, seeds, values)
         if dry_run:
+            from experiments.training import run_set
+
+            run_set.check_arms(wanted)
             # Arms differ by their optimizer's moments; one table of each kind says it all.
             for one in {(c.arm.optimizer, c.arm.word): c for c in wanted}.values():
                 _print_memory(one)
@@ -306,6 +309,8 @@ def execute(
     with waiting("loading JAX"):
         from experiments.training import run_set
 
+    with call_errors(ValueError):
+        run_set.check_arms(runs.values())
     if distributed.is_first() and (note := run_set.disk_note(runs)):
         print(note, file=sys.stderr, flush=True)
     # Like Ctrl-C, from here on: what has been made is left in order. The loop has a way of its own.

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from console.command import CallError, call_errors, command, option
 from console.values import input_folder, number, whole
+from console.words import must_be_one_of
 from experiments import arms, config, files
 from experiments.records import CONFIG
-from numerics import catalogue
+from numerics import catalogue, imported
 
 if TYPE_CHECKING:
     from console.terminal import Terminal
@@ -54,7 +55,9 @@ def twin(
         int | None,
         option("the checkpoint after K updates; 0: the start, which needs none (default: the newest)", "K", whole(0)),
     ] = None,
-    optimizer: Annotated[str | None, option("default: the run's own;", "NAME", choices=OPTIMIZERS)] = None,
+    optimizer: Annotated[
+        str | None, option(f"{', '.join(OPTIMIZERS)}, or an import path (default: the run's own)", "NAME")
+    ] = None,
     word: Annotated[
         str | None, option("of the sequential update (default: the run's, without brackets around it)", "WORD")
     ] = None,
@@ -90,9 +93,14 @@ def twin(
     with call_errors(ValueError, TypeError, FloatingPointError):
         run_config = config.from_json(files.read_object(folder / CONFIG))
         name = optimizer or run_config.arm.optimizer
-        if name not in OPTIMIZERS:
+        if imported.is_path(name):
+            name = str(imported.parse(name))
+        elif name not in OPTIMIZERS and optimizer is None:
             raise ValueError(f"--optimizer must be given for a run of {name}: one of {', '.join(OPTIMIZERS)}.")
-        path = out or folder / f"twin-{name}.json"
+        elif name not in OPTIMIZERS:
+            raise ValueError(f"--optimizer {must_be_one_of(OPTIMIZERS, name)}")
+        file_name = name.translate(arms.FOLDER)
+        path = out or folder / f"twin-{file_name}.json"
         setup = comparison.load_setup(run_config, folder, name, update, pairs, rate, word, progress)
 
         def report(result: "Twin") -> None:
@@ -115,7 +123,7 @@ def twin(
             terminal.print(f"the gap at eta {attribution:g} by its causes: norm, share of the gap")
             for row in causes.rows:
                 terminal.print(f"  {row.cause:<16} {row.norm:10.3e} {row.share:8.1%}")
-            path = path.with_name(f"attribution-{name}.json")
+            path = path.with_name(f"attribution-{file_name}.json")
             files.write_object(path, causes.model_dump(), indent=1)
             print(f"wrote {path}")
     return 1 if any(fit.is_refuted for fit in result.fits.values()) else 0

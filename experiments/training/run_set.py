@@ -1,7 +1,7 @@
 """Several runs, one after another, each in its folder; they share the inputs that they can share."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from experiments.records import CONFIG, RECORDS
 from experiments.training import arm_update, distributed, inputs, loop, memory
 from experiments.training.inputs import RunInputs
 
-__all__ = ["RunError", "disk_note", "run_all"]
+__all__ = ["RunError", "check_arms", "disk_note", "run_all"]
 
 _OF_THE_DISK = ("checkpoint_every", "keep")  # values that may change when a run is resumed: no result depends on them
 _MUCH = 10**8  # bytes of checkpoints that are announced before they are written
@@ -22,6 +22,24 @@ _MUCH = 10**8  # bytes of checkpoints that are announced before they are written
 
 class RunError(OSError):
     """A run could not be written; the message names its folder."""
+
+
+def check_arms(configs: Iterable[Config]) -> None:
+    """Refuses functions of one's own that are none, before anything is loaded.
+
+    Raises:
+        OSError: If the model's configuration cannot be read.
+        ValueError: If an objective or an optimizer cannot be used.
+    """
+    for wanted in {one.arm: one for one in configs}.values():
+        text_losses.build(wanted.arm.objective)
+        if not wanted.arm.is_imported:
+            continue
+        shapes = parameters.shapes(memory.architecture_of(wanted)[0])
+        try:
+            arm_update.optimizer(wanted.arm, wanted.rule, like=shapes)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
 
 def run_all(
@@ -49,8 +67,6 @@ def run_all(
         RunError: If something cannot be written.
         ValueError: If a folder holds something else, or model or data cannot be used.
     """
-    for wanted in {one.arm: one for one in runs.values()}.values():
-        _check_arm(wanted)
     shared: tuple[object, RunInputs] | None = None
     for folder, wanted in runs.items():
         try:
@@ -91,21 +107,6 @@ def run_all(
         if outcome.is_stop_wanted:
             return True
     return False
-
-
-def _check_arm(wanted: Config) -> None:
-    """Refuses functions of one's own that are none, before anything is loaded.
-
-    Raises:
-        ValueError: If the objective or the optimizer cannot be used.
-    """
-    text_losses.build(wanted.arm.objective)
-    if wanted.arm.is_imported:
-        shapes = parameters.shapes(memory.architecture_of(wanted)[0])
-        try:
-            arm_update.optimizer(wanted.arm, wanted.rule, like=shapes)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
 
 
 def _checked_ending(folder: Path, wanted: Config) -> records.Ending | None:
