@@ -154,7 +154,7 @@ def load_setup(
     return Setup(
         params=state.params,
         state=rule_state,
-        batch=inputs.prepared(config, run_inputs)(sharding.place(source(number, state.params), run_inputs.mesh)),
+        batch=sharding.place(inputs.prepared(config, run_inputs)(source(number, state.params)), run_inputs.mesh),
         start=run_inputs.params,
         objective=inputs.objective_of(config, run_inputs.architecture, run_inputs.mesh),
         hyperparams=config.rule,

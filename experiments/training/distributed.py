@@ -14,8 +14,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from experiments import files
-from experiments.model import parameters
-from experiments.training.inputs import RunInputs
 
 __all__ = ["first_alone", "header", "is_first", "join"]
 
@@ -79,8 +77,8 @@ def first_alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def header(inputs: RunInputs) -> dict[str, object]:
-    """The header of a start: versions, devices, commit, settings, and the sizes of its inputs."""
+def header() -> dict[str, object]:
+    """The header of a start: versions, devices, commit, settings."""
     devices = jax.devices()
     kinds = sorted({device.device_kind for device in devices})
     return {
@@ -89,9 +87,6 @@ def header(inputs: RunInputs) -> dict[str, object]:
         "num_processes": jax.process_count(),
         "commit": _commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "num_parameters": parameters.count(inputs.architecture),
-        "num_pairs_in_all": len(inputs.pairs),
-        "left_out": dict(inputs.left_out),
         "matmul_precision": "highest",
         # Reductions on a GPU may differ from run to run unless this asks otherwise.
         "xla_flags": os.environ.get("XLA_FLAGS", ""),

@@ -139,7 +139,9 @@ def prepared(config: Config, inputs: RunInputs) -> Callable[[PairBatch], PairBat
     program = _log_probs(inputs.architecture, config.compute_dtype, inputs.mesh)
 
     def with_start(half: tokens.Batch) -> tokens.Batch:
-        return half._replace(start_log_probs=program(inputs.params, half))
+        return half._replace(
+            start_log_probs=sharding.on_host(program(inputs.params, sharding.place(half, inputs.mesh)))
+        )
 
     return lambda batch: PairBatch(*map(with_start, batch))
 

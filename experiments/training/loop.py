@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,16 +23,18 @@ from jax.sharding import Mesh
 
 from console.progress import waiting
 from experiments import files, records
+from experiments.arms import Arm, Hyperparams
 from experiments.config import Config
+from experiments.data.tokens import Batch
 from experiments.model import sharding
 from experiments.model.loading import Show
-from experiments.model.transformer import Architecture
 from experiments.records import CHECKPOINTS, RECORDS, Ending, UpdateRow
-from experiments.training import arm_update, batches, checkpoint, inputs, probe, train_step
-from experiments.training.batches import BatchSource, PairBatch
-from experiments.training.inputs import RunInputs
-from experiments.training.probe import Probe
+from experiments.training import arm_update, batches, checkpoint, probe, train_step
+from experiments.training.arm_update import Objective
+from experiments.training.batches import PairBatch
+from experiments.training.task import Task
 from experiments.training.train_step import State, StepInfo
+from numerics.types import Params
 
 __all__ = ["Outcome", "run", "tidy"]
 
@@ -47,38 +48,25 @@ class Outcome(NamedTuple):
     is_stop_wanted: bool
 
 
-def run(
-    config: Config,
-    run_inputs: RunInputs,
-    folder: Path,
-    *,
-    header: Mapping[str, object],
-    show: Show,
-    source: BatchSource | None = None,
-) -> Outcome:
+def run(config: Config, task: Task, folder: Path, *, header: Mapping[str, object], show: Show) -> Outcome:
     """Makes the updates of a configuration, from its newest whole checkpoint or from the start.
 
     Args:
         config: The configuration.
-        run_inputs: The inputs; their parameters stay as they are.
+        task: What is stepped and measured.
         folder: The folder of the run, locked by the caller. It gets `records.jsonl` and `checkpoints/`.
         header: The facts about this start that are recorded: versions, device, commit.
         show: The display of progress.
-        source: The batches; those of fixed pairs by default.
 
     Raises:
         OSError: If something cannot be written, such as on a full disk. The lines and checkpoints before stay whole.
         ValueError: If the folder holds a run of other parameters or data.
         checkpoint.DamagedError: If no checkpoint is whole.
     """
-    source = source or inputs.batch_source(config, run_inputs)
     is_writer = jax.process_index() == 0
     with waiting(f"{config.arm.name}: the start"):
-        state, rows, notes = _restored(config, run_inputs, folder) or (_start(config, run_inputs, source), [], [])
-    step, probe_programs = _programs(replace(config, seed=0), run_inputs.architecture, run_inputs.mesh)
-    measure = Probe(config, run_inputs, probe_programs)
-    prepare = inputs.prepared(config, run_inputs)
-    groups = [name for name in train_step.GROUPS if name != "head" or not run_inputs.architecture.is_tied]
+        state, rows, notes = _restored(config, task, folder) or (_start(config, task), [], [])
+    step = _step(config.arm, config.rule, config.learning_rate, task.objective, task.mesh, task.products)
     # The newest checkpoint that is whole, once it is known that none that is damaged comes before it.
     newest = rows[-1].update if rows and not notes else None
     num_kept = max(config.keep, 2)
@@ -99,7 +87,7 @@ def run(
             nonlocal newest
             if file is not None:
                 os.fsync(file.fileno())  # a checkpoint without its line would be of no use
-            about = {"fingerprint": run_inputs.fingerprint, "arm": config.arm.name}
+            about = {"fingerprint": task.fingerprint, "arm": config.arm.name}
             if newest is not None:  # before, so that the disk holds no more than are kept
                 _prune(folder, config, rows, num_kept - 1, newest)
             checkpoint.save(folder / CHECKPOINTS, row.update, state, about)
@@ -114,11 +102,11 @@ def run(
                 _prune(folder, config, rows, _num_kept_at_the_end(config, ending), newest)
             return Outcome(ending, is_asked_to_stop())
 
-        write(records.Header.model_validate({**header, "fingerprint": run_inputs.fingerprint}))
+        write(records.Header.model_validate({**header, **task.facts, "fingerprint": task.fingerprint}))
         if not rows:
             advance(0, "the probe before the first update: compiling")
             start = {"optimizer_steps": 0, "examples": 0, "tokens": 0, "learning_rate_sum": 0.0, "distance": 0.0}
-            readings = measure(0, state.params, None)
+            readings = task.measure(0, state.params, None)
             row = UpdateRow.model_validate({"update": 0, **start, **readings, "seconds": 0.0, "memory": _memory()})
             rows.append(row)
             write(row)
@@ -127,23 +115,23 @@ def run(
         advance(rows[-1].update, "the first update: compiling")
         for update in range(rows[-1].update, config.num_updates):
             started = time.perf_counter()
-            batch = source(update, state.params)
+            batch = task.source(update, state.params)
             is_as_written = batches.coin(config.seed, update)
-            moved, info = step(state, run_inputs.params, prepare(sharding.place(batch, run_inputs.mesh)), is_as_written)
+            moved, info = step(state, task.params, sharding.place(batch, task.mesh), is_as_written)
             info = jax.tree.map(sharding.on_host, info)
             is_finite = bool(info.is_finite)
             if is_finite:
                 state = moved
             del moved
             seconds = time.perf_counter() - started
-            readings = measure(update + 1, state.params, rows[0], is_finite=is_finite)
+            readings = task.measure(update + 1, state.params, rows[0], is_finite=is_finite)
             is_collapsed = readings.pop("is_collapsed") or rows[-1].is_collapsed or not is_finite
             row = UpdateRow.model_validate(
                 {
                     "update": update + 1,
                     **_totals(config, rows[-1], batch),
                     "first": arm_update.first_of(config.arm, is_as_written),
-                    **train_step.quantities(info, batch, groups),
+                    **train_step.quantities(info, batch, task.groups),
                     **readings,
                     "is_collapsed": is_collapsed,
                     "seconds": seconds,
@@ -173,12 +161,15 @@ def run(
 
 
 @cache  # the seeds of an arm share what is compiled
-def _programs(
-    config: Config, architecture: Architecture, mesh: Mesh | None
-) -> tuple[Callable[..., tuple[State, StepInfo]], probe.Programs]:
-    objective = inputs.objective_of(config, architecture, mesh)
-    step = train_step.make_step(config.arm, config.rule, config.learning_rate, objective, mesh)
-    return step, probe.programs(inputs.loss_of(config, architecture, mesh, num_parts=1))
+def _step(
+    arm: Arm,
+    rule: Hyperparams,
+    learning_rate: float,
+    objective: Objective,
+    mesh: Mesh | None,
+    products: Callable[[Params, Params], jax.Array],
+) -> Callable[..., tuple[State, StepInfo]]:
+    return train_step.make_step(arm, rule, learning_rate, objective, mesh, products)
 
 
 # Checkpoints that stay ------------------------------------------------------------------------------------------------
@@ -219,18 +210,16 @@ def _prune(folder: Path, config: Config, rows: Sequence[UpdateRow], num_newest: 
 # Start and resumption -------------------------------------------------------------------------------------------------
 
 
-def _start(config: Config, run_inputs: RunInputs, source: BatchSource) -> State:
+def _start(config: Config, task: Task) -> State:
     second = None
     if config.arm.needs_second_moment:
-        sources = [source(update, run_inputs.params) for update in range(_BATCHES_FOR_FROZEN)]
-        objective = inputs.objective_of(config, run_inputs.architecture, run_inputs.mesh)
-        prepare = inputs.prepared(config, run_inputs)
-        on_devices = [prepare(sharding.place(batch, run_inputs.mesh)) for batch in sources]
-        second = train_step.second_moment(objective, run_inputs.params, on_devices)
-    return train_step.initial_state(config.arm, config.rule, run_inputs.params, second, config.learning_rate)
+        halves = [task.source(update, task.params) for update in range(_BATCHES_FOR_FROZEN)]
+        on_devices = [sharding.place(batch, task.mesh) for batch in halves]
+        second = train_step.second_moment(task.objective, task.params, on_devices)
+    return train_step.initial_state(config.arm, config.rule, task.params, second, config.learning_rate)
 
 
-def _restored(config: Config, run_inputs: RunInputs, folder: Path) -> tuple[State, list[UpdateRow], list[str]] | None:
+def _restored(config: Config, task: Task, folder: Path) -> tuple[State, list[UpdateRow], list[str]] | None:
     """The newest whole checkpoint, the lines up to it, and notes for the user; None where there is none yet."""
     place = folder / CHECKPOINTS
     numbers = checkpoint.numbers(place)
@@ -239,11 +228,11 @@ def _restored(config: Config, run_inputs: RunInputs, folder: Path) -> tuple[Stat
         if jax.process_index() == 0:
             (folder / RECORDS).unlink(missing_ok=True)  # killed before the first checkpoint: nothing is lost
         return None
-    like = train_step.state_like(config.arm, config.rule, run_inputs.params, config.learning_rate)
+    like = train_step.state_like(config.arm, config.rule, task.params, config.learning_rate)
     loaded = checkpoint.newest(place, like)
     if loaded is None:
         return None
-    if loaded.about.get("fingerprint") != run_inputs.fingerprint:
+    if loaded.about.get("fingerprint") != task.fingerprint:
         raise ValueError(
             f"{folder} must be continued with the model and the data that it was begun with; these parameters or texts "
             "are others."
@@ -298,11 +287,12 @@ def _signals() -> Iterator[Callable[[], bool]]:
 def _totals(config: Config, before: UpdateRow, batch: PairBatch) -> dict[str, object]:
     arm = config.arm
     sides = [half for side, half in zip("+-", batch, strict=True) if side in arm.sides]
+    num_tokens = sum(int(np.sum(half.lengths)) for half in sides if isinstance(half, Batch))
     return {
         "optimizer_steps": before.optimizer_steps + arm.num_steps,
         "learning_rate_sum": before.learning_rate_sum + arm.length * config.learning_rate,
-        "examples": before.examples + sum(len(side.lengths) for side in sides),
-        "tokens": (before.tokens or 0) + sum(int(np.sum(side.lengths)) for side in sides),
+        "examples": before.examples + sum(len(jax.tree.leaves(half)[0]) for half in sides),
+        "tokens": (before.tokens or 0) + num_tokens,
     }
 
 

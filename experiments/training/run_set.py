@@ -11,8 +11,9 @@ from experiments.files import BusyError
 from experiments.model import parameters, text_losses
 from experiments.model.loading import Show
 from experiments.records import CONFIG, RECORDS
-from experiments.training import arm_update, distributed, inputs, loop, memory
+from experiments.training import arm_update, distributed, inputs, language_task, loop, memory
 from experiments.training.inputs import RunInputs
+from experiments.training.task import Task
 
 __all__ = ["RunError", "check_arms", "disk_note", "run_all"]
 
@@ -49,6 +50,7 @@ def run_all(
     show: Show,
     report: Callable[[str, bool], None],
     listed: Mapping[Path, Config] | None = None,
+    task_of: Callable[[Config], Task] | None = None,
 ) -> bool:
     """Makes runs one after another; those that have ended are passed over.
 
@@ -58,6 +60,7 @@ def run_all(
         show: The display of progress.
         report: A function of a line about each run, and whether anything was done in it.
         listed: The runs that the list is to name, where others are made elsewhere; None for these.
+        task_of: The task of a configuration; that of a language model if None.
 
     Returns:
         Whether the user, or the system, asked for the end.
@@ -67,7 +70,7 @@ def run_all(
         RunError: If something cannot be written.
         ValueError: If a folder holds something else, or model or data cannot be used.
     """
-    shared: tuple[object, RunInputs] | None = None
+    task_of = task_of or _language_tasks(show, report)
     for folder, wanted in runs.items():
         try:
             with _new_folder(folder), distributed.first_alone(folder):
@@ -76,18 +79,10 @@ def run_all(
                     loop.tidy(folder, wanted, ending)
                     report(f"{folder}: {ending.message} (nothing to do)", False)
                     continue
-                key = inputs.shared_key(wanted)
-                if shared is None or shared[0] != key:
-                    shared = None  # before the next one is loaded
-                    try:
-                        shared = key, inputs.load(wanted, show)
-                        if distributed.is_first() and (left_out := shared[1].left_out):
-                            reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
-                            report(f"{len(shared[1].pairs):,} pairs; {left_out.total():,} left out: {reasons}", False)
-                    except OSError as error:  # a fault of the call, which names the place
-                        raise ValueError(str(error)) from None
-                run_inputs = shared[1]
-                source = inputs.batch_source(wanted, run_inputs)
+                try:
+                    task = task_of(wanted)
+                except OSError as error:  # a fault of the call, which names the place
+                    raise ValueError(str(error)) from None
                 # Not before model and data are there and enough: a wrong value would have become that of the run.
                 if distributed.is_first():
                     content = config.to_json(wanted)
@@ -96,9 +91,7 @@ def run_all(
                     if out is not None:
                         grid.add_to_list(out, runs if listed is None else listed)
                 out = None
-                outcome = loop.run(
-                    wanted, run_inputs, folder, header=distributed.header(run_inputs), show=show, source=source
-                )
+                outcome = loop.run(wanted, task, folder, header=distributed.header(), show=show)
         except BusyError:
             raise
         except OSError as error:
@@ -107,6 +100,24 @@ def run_all(
         if outcome.is_stop_wanted:
             return True
     return False
+
+
+def _language_tasks(show: Show, report: Callable[[str, bool], None]) -> Callable[[Config], Task]:
+    """Tasks of language models, which share the inputs that they can share with the one before."""
+    shared: tuple[object, RunInputs] | None = None
+
+    def task_of(wanted: Config) -> Task:
+        nonlocal shared
+        key = inputs.shared_key(wanted)
+        if shared is None or shared[0] != key:
+            shared = None  # before the next one is loaded
+            shared = key, inputs.load(wanted, show)
+            if distributed.is_first() and (left_out := shared[1].left_out):
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
+                report(f"{len(shared[1].pairs):,} pairs; {left_out.total():,} left out: {reasons}", False)
+        return language_task.of(wanted, shared[1])
+
+    return task_of
 
 
 def _checked_ending(folder: Path, wanted: Config) -> records.Ending | None:

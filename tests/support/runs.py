@@ -20,7 +20,7 @@ import numpy as np
 from experiments import arms, config, presets, records
 from experiments.data import tokens
 from experiments.model import parameters, random_model
-from experiments.training import batches, inputs, loop
+from experiments.training import batches, inputs, language_task, loop
 from tests.support.kills import Killer, in_a_child
 from tests.support.tiny_models import SMALLEST as ARCHITECTURE
 
@@ -113,7 +113,8 @@ def make(folder, say=lambda word: None, steps=0):
             sys.addaudithook(Killer(steps))
         yield lambda done, note="": None if note.endswith("compiling") else say(b"made\n")
 
-    return loop.run(configuration(), run_inputs(), folder, header={"commit": None}, show=show)
+    task = language_task.of(configuration(), run_inputs())
+    return loop.run(configuration(), task, folder, header={"commit": None}, show=show)
 
 
 def state_of(folder):

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,25 +18,25 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments import arms, files, records
-from experiments.training import batches, checkpoint, loop
+from experiments.training import batches, checkpoint, language_task, loop
 from experiments.training.probe import Probe
 from tests.support import runs
 from tests.support.runs import NUM_PAIRS, NUM_UPDATES, arrays, configuration, quiet, rows
 
 ROOT = Path(__file__).parents[3]
-PROGRAMS = loop._programs
+FUNCTIONS = language_task._functions
 
 
 @cache
-def compiled(arm):
+def functions():
     """What these tests change beside the arm does not change what is compiled, which is all that takes time."""
-    return PROGRAMS(replace(configuration(), arm=arm), runs.ARCHITECTURE, None)
+    return FUNCTIONS(configuration(), runs.ARCHITECTURE, None)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_program_for_each_arm():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_programs", lambda config, *_: compiled(config.arm))
+        patch.setattr(language_task, "_functions", lambda *_: functions())
         yield
 
 
@@ -56,7 +55,8 @@ def fixed(run_inputs, config):
 def run(folder, run_inputs, source=None, arm="sequential-random-start", settings=None, **more):
     folder.mkdir(exist_ok=True)
     config = configuration(arm, **(settings or {}), **more)
-    return loop.run(config, run_inputs, folder, header={"commit": None}, show=quiet, source=source)
+    task = language_task.of(config, run_inputs, source)
+    return loop.run(config, task, folder, header={"commit": None}, show=quiet)
 
 
 @pytest.fixture(scope="module")
