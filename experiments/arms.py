@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from dataclasses import fields, replace
 from functools import cache
-from math import sqrt
+from math import lcm, sqrt
 from types import MappingProxyType
 from typing import Annotated, Literal, get_args, get_type_hints
 
@@ -174,6 +174,11 @@ class Arm:
     def sides(self) -> tuple[str, ...]:
         """The halves that take part."""
         return tuple(side for side in "+-" if self.counts[side])
+
+    @property
+    def num_letters(self) -> int:
+        """The number of shares that a half of an update is a multiple of."""
+        return lcm(*(self.counts[side] for side in self.sides))
 
     @property
     def num_steps(self) -> int:

@@ -1,6 +1,5 @@
 """The configuration of a run: frozen data, checked on construction, written to and read from config.json."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, field, is_dataclass
 from typing import Annotated, Literal, cast, get_type_hints
@@ -13,7 +12,10 @@ from experiments.arms import Arm, Hyperparams
 from experiments.records import completed_config
 from experiments.typed import checked
 
-__all__ = ["Config", "Dtype", "Measures", "MeshShape", "from_json", "to_json", "with_settings"]
+__all__ = ["PYTHON", "Config", "Dtype", "Measures", "MeshShape", "from_json", "to_json", "with_settings"]
+
+PYTHON = "python"
+"""The preset and the data of a run on losses of one's own, which only a call from Python has."""
 
 Dtype = Literal["float32", "bfloat16"]
 _Natural = Annotated[int, Field(ge=0)]
@@ -123,7 +125,7 @@ class Config:
             raise ValueError(
                 f"config.num_parts must divide num_pairs; got {self.num_parts} for {self.num_pairs} pairs."
             )
-        num_letters = math.lcm(*(count for side, count in self.arm.counts.items() if side in self.arm.sides))
+        num_letters = self.arm.num_letters
         if self.num_pairs % (self.num_parts * num_letters):
             raise ValueError(
                 f"config.num_pairs must be a multiple of {self.num_parts * num_letters}, the letters of a half in "

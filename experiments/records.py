@@ -72,12 +72,17 @@ class _Row(BaseModel):
 
 
 class Probe(_Row):
-    """The mean log-probabilities of the probe's solutions: per sequence, and per token (a sum over a sum)."""
+    """The mean log-probabilities of the probe's solutions: per sequence, and per token (a sum over a sum).
+
+    Of losses of one's own there are the losses of the held-out examples in their place.
+    """
 
     log_prob_plus: float | None = _quantity("of the preferred solutions", "nats per sequence")
     log_prob_plus_per_token: float | None = _quantity("of the preferred solutions", "nats per token")
     log_prob_minus: float | None = _quantity("of the dispreferred solutions", "nats per sequence")
     log_prob_minus_per_token: float | None = _quantity("of the dispreferred solutions", "nats per token")
+    loss_plus: float | None = _quantity("L+ of held-out examples, under losses of one's own")
+    loss_minus: float | None = _quantity("L- likewise")
 
 
 class ProbeAlignment(_Row):
@@ -234,6 +239,7 @@ PANELS = (
         "probe.log_prob_plus_per_token",
         "probe.log_prob_minus_per_token",
     ),
+    Panel("probe-losses", "Losses of held-out examples", "loss", "probe.loss_plus", "probe.loss_minus"),
     Panel("losses", "Losses stepped", "loss (nats, the run's reduction)", "loss_plus", "loss_minus"),
     Panel("cosine-batch", "Cosine of g⁺ and g⁻ on the batch", "cosine", "cosine"),
     Panel("cosine-probe", "Cosine of g⁺ and g⁻ on the probe", "cosine", "probe_alignment.cosine"),

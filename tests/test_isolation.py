@@ -52,7 +52,19 @@ def test_no_import_crosses_between_rooms(room):
 
 
 # The stages of the data. A module imports from its own stage and from those before it.
-STAGES = ("", "data", "pairs", "teacher", "model", "training", "comparison", "report", "commands", "__main__")
+STAGES = (
+    "",
+    "data",
+    "pairs",
+    "teacher",
+    "model",
+    "training",
+    "comparison",
+    "report",
+    "library",
+    "commands",
+    "__main__",
+)
 
 
 def stage(module):

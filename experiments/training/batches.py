@@ -26,6 +26,7 @@ __all__ = [
     "EncodedPairs",
     "PairBatch",
     "coin",
+    "drawn",
     "encode_pairs",
     "epoch_batches",
     "padded_shape",
@@ -197,21 +198,31 @@ def epoch_batches(
         )
     shape = padded_shape(pairs)
 
-    def permutation(epoch: int, side: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch, side]).permutation(len(pairs))
-
-    def draw(update: int, side: int) -> list[EncodedPair]:
-        places = range(update * num_pairs, (update + 1) * num_pairs)
-        orders = {epoch: permutation(epoch, side) for epoch in {place // len(pairs) for place in places}}
-        return [pairs[orders[place // len(pairs)][place % len(pairs)]] for place in places]
-
     def source(update: int, params: Params) -> PairBatch:
         del params  # these pairs do not depend on them
-        first = draw(update, 0)
-        second = first if is_same_problems else draw(update, 1)
+        first, second = (
+            [pairs[place] for place in drawn(len(pairs), num_pairs, seed=seed, update=update, side=side)]
+            for side in (0, 0 if is_same_problems else 1)
+        )
         return pair_batch([pair.preferred for pair in first], [pair.dispreferred for pair in second], reduction, shape)
 
     return source
+
+
+def drawn(total: int, count: int, *, seed: int, update: int, side: int) -> list[int]:
+    """The numbers of the examples of an update, epoch after epoch, each in an order of its own.
+
+    Args:
+        total: The number of all examples.
+        count: The number of examples of an update.
+        seed: The seed of the orders.
+        update: The update, from 0.
+        side: The number of the side whose order it is.
+    """
+    places = range(update * count, (update + 1) * count)
+    epochs = sorted({place // total for place in places})
+    orders = {epoch: np.random.default_rng([seed, epoch, side]).permutation(total) for epoch in epochs}
+    return [int(orders[place // total][place % total]) for place in places]
 
 
 def coin(seed: int, update: int) -> bool:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.config import Config, Dtype
+from experiments.config import PYTHON, Config, Dtype
 from experiments.data import data_sources, preferences, tokens
 from experiments.data.gsm8k import Problem
 from experiments.data.tokens import TextCodec
@@ -36,6 +36,7 @@ __all__ = [
     "mesh_of",
     "objective_of",
     "prepared",
+    "require_model",
     "shared_key",
 ]
 
@@ -170,6 +171,16 @@ def batch_source(config: Config, inputs: RunInputs) -> BatchSource:
     )
 
 
+def require_model(config: Config) -> None:
+    """Refuses the configuration of losses of one's own, which a call from Python has.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if config.preset == PYTHON:
+        raise ValueError(f"{config.model} must be run by the call from Python that made it: no file has its losses.")
+
+
 def load(config: Config, show: Show) -> RunInputs:
     """Loads the model, makes the pairs and lays out the probe.
 
@@ -181,6 +192,7 @@ def load(config: Config, show: Show) -> RunInputs:
         OSError: If model or data are not there.
         ValueError: If they are not what they should be, or too few pairs are left.
     """
+    require_model(config)
     mesh = mesh_of(config)
     folder = None if config.model == "tiny" else Path(config.model)
     if folder is not None:

@@ -33,6 +33,7 @@ def check_arms(configs: Iterable[Config]) -> None:
         ValueError: If an objective or an optimizer cannot be used.
     """
     for wanted in {one.arm: one for one in configs}.values():
+        inputs.require_model(wanted)
         text_losses.build(wanted.arm.objective)
         if not wanted.arm.is_imported:
             continue
@@ -92,7 +93,7 @@ def run_all(
                         grid.add_to_list(out, runs if listed is None else listed)
                 out = None
                 outcome = loop.run(wanted, task, folder, header=distributed.header(), show=show)
-        except BusyError:
+        except (BusyError, BrokenPipeError):  # the latter of a reader of the lines who has gone
             raise
         except OSError as error:
             raise RunError(f"{folder}: {error}. What was saved before is whole.") from error
