@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sympy import Rational, Symbol, diff, lambdify, sqrt, symbols
 
@@ -49,6 +49,9 @@ from derivation.formula import Formula, gradient, inner, mean
 from derivation.series import Schedule, Series, compose, universal
 from derivation.symbols import B, element, n
 from derivation.trees import Label, Tree, tree
+from experiments import arms
+from experiments.training import arm_update
+from experiments.training.batches import PairBatch
 from numerics import alignment, averages, drift, losses, optimizers, problems, random_schedules, schedules, updates
 from numerics.epoch import Epoch
 from numerics.random_schedules import RandomSchedule
@@ -297,6 +300,61 @@ def test_one_text_means_one_update_to_both(updates_of_word: list[tuple[grammar.S
     steps = schedules.word(text, case.losses.names, case.losses.counts)
     found = drift.closed_form(case.losses, steps, case.params, frame="start", order=3)
     case.orders(found, compose(Schedule.parse(text), 3))
+
+
+@cache
+def of_an_arm() -> tuple[Setting, arm_update.Objective, PairBatch]:
+    """The same three losses as those of an arm: every example of a half is the same one, so that all shares are too."""
+    case = of_letters()
+    (function, *_), (minus, plus, third) = case.losses.functions, case.losses.batches
+
+    def of_half(params: Params, half: Batch) -> tuple[jax.Array, tuple]:
+        return jnp.mean(jax.vmap(lambda one: function(params, one))(half)), ()
+
+    def of_both(params: Params, batch: tuple) -> jax.Array:
+        return function(params, jax.tree.map(lambda leaf: leaf[0], third))
+
+    halves = [
+        jax.tree.map(lambda leaf: jnp.repeat(leaf, 12, axis=0), stack) for stack in (plus, minus)
+    ]  # 1 ... 4 shares
+    return case, arm_update.Objective(of_half, of_half, of_both), PairBatch(*halves)
+
+
+@given(st.lists(_UPDATES, min_size=1, max_size=4).filter(lambda word: 1 <= sum(map(len, word)) <= 4))
+@settings(max_examples=200)
+def test_a_run_is_the_expansion_of_its_word(updates_of_word: list[tuple[grammar.Step, ...]]) -> None:
+    """Real updates of an arm minus the expansion of its word through third order: of fourth order.
+
+    The word that is expanded has the average of a bracket in its scales.
+    """
+    word = grammar.Word(tuple(updates_of_word))
+    assume(any(step.name != "k" for step in word.steps))
+    case, objective, halves = of_an_arm()
+    averaged = grammar.Word(
+        tuple(tuple(step._replace(scale=step.scale / len(group)) for step in group) for group in word.updates)
+    )
+    expansion = compose(Schedule.parse(str(averaged)), 3)
+    coefficients = [
+        sum(float(Rational(c)) * flat(case.trees.vector(t)) for t, c in expansion.of_order(order).items())
+        for order in (1, 2, 3)
+    ]
+    arm = arms.parse(f"{word}:optimizer=sgd,rate=1/2")
+    epoch = Epoch(
+        arm_update.losses_of(arm, 0.0, objective, halves, case.params),
+        arm_update.schedule_of(arm, is_as_written=True),
+        optimizers.gradient_descent(),
+        case.params,
+    )
+    left = []
+    for eta in (2.0**-7, 2.0**-8):
+        displacement = flat(arm_update.update(arm, arms.Hyperparams(), eta, epoch).displacement)
+        rate = eta / 2  # of the arm
+        left.append(np.linalg.norm(displacement - sum(rate**k * c for k, c in enumerate(coefficients, start=1))))
+    if len(word.updates) == 1:  # gradients that are all read at the start have no further orders
+        assert max(left) < 1e-15 * 2**10
+    else:
+        assert left[1] > 1e-14
+        assert abs(np.log2(left[0] / left[1]) - 4) < 0.25
 
 
 @cache

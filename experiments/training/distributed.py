@@ -87,7 +87,7 @@ def header() -> dict[str, object]:
         "num_processes": jax.process_count(),
         "commit": _commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "matmul_precision": "highest",
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
         # Reductions on a GPU may differ from run to run unless this asks otherwise.
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         # Sums on a CPU depend on the number of threads in their last bits; NPROC sets it.
