@@ -195,7 +195,8 @@ class Terms(NamedTuple):
     """The terms of the post's eq. (1), as coefficients of step_size^2: its right side times B^2.
 
     With joint permutations of the pairs the mean correction is of_mean + of_spread + fixed_start where L-
-    begins; where a coin decides, boxed takes the place of fixed_start.
+    begins; where a coin decides, boxed takes the place of fixed_start. Where a loss is a field that is no gradient
+    (`fields`), H is its Jacobian, `grad |g|^2 / 2` is read as H g, and the sums are right all the same.
 
     Attributes:
         of_mean: (B - 2)/(4B) grad |mean gradient|^2, times B^2.

@@ -164,7 +164,7 @@ def closed_form(
     correction  C_w = sum over b1 > b2 of s_b1 s_b2 H_b1 g_b2.
 
     Returns:
-        The coefficients c_1 ... c_order; sums over steps. All derivatives are taken at `params`.
+        The coefficients c_1 ... c_order; sums over updates. All derivatives are taken at `params`.
 
     Raises:
         ValueError: If the number of steps is odd in the pair-accumulated frame.
@@ -253,7 +253,7 @@ def taylor(epoch: Epoch, *, frame: Frame, order: Order, reduction: Reduction = "
         reduction: Whether the gradients of an update are added up or averaged, in the frame as well.
 
     Returns:
-        The coefficients c_1 ... c_order; sums over steps.
+        The coefficients c_1 ... c_order; sums over updates.
 
     Raises:
         ValueError: If the frame does not fit the schedule or the rule.
