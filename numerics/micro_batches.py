@@ -29,14 +29,15 @@ def padded(
     Batches are padded to the longest with copies of their first example, at weight 0.
 
     Args:
-        function: The loss of one example, `loss(params, example)`.
+        function: The loss of one example, `loss(params, example)`; without auxiliary outputs.
         batches: The batches; every leaf has the examples of its batch along the first axis.
         reduction: The loss of a batch: "sum" over its examples; "batch-mean" over them, so that every batch counts
             alike; "example-mean", the sum over the mean number of examples of a batch, so that every example counts
             alike and the mean over the batches is that over all examples.
 
     Raises:
-        ValueError: If a batch is empty, or its leaves differ in the number of examples.
+        TypeError: If a leaf is no array.
+        ValueError: If a batch is empty, its leaves differ in the number of examples, or its examples from those before.
     """
     sizes = []
     for k, batch in enumerate(batches):
@@ -73,4 +74,6 @@ class _OverExamples:
     def __call__(self, params: Params, batch: tuple[Batch, Array]) -> Scalar:
         examples, weights = batch
         values = jax.vmap(self.function, in_axes=(None, 0))(params, examples)
+        is_scalar = getattr(values, "shape", None) == weights.shape
+        checks.require(is_scalar, "the loss of one example", "be a real scalar, without outputs beside it", values)
         return jnp.sum(weights.astype(values.dtype) * values)

@@ -46,6 +46,15 @@ def test_a_padded_batch_is_the_batch(reduction):
     assert is_equal == (reduction == "example-mean")
 
 
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+def test_a_loss_of_one_example_is_a_scalar(shape):
+    """Two batches of two examples: a vector of two would be weighted along the wrong axis."""
+    batches = [np.ones((2, 2))] * 2
+    function, stack = micro_batches.padded(lambda p, x: jnp.ones(shape) * (p @ x), batches, reduction="sum")
+    with pytest.raises(TypeError, match="the loss of one example must be a real scalar"):
+        losses.check(losses.Losses((function,), (stack,), ("a",)), START)
+
+
 def test_pairs_of_functions_are_pairs():
     """Three functions a side, of another form each; the batches they hold differ in shape."""
     minus = [lambda p, b=b: -jnp.sum(whole(p, b)) for b in BATCHES]
