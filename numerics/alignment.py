@@ -17,7 +17,7 @@ from numerics import causes, checks, contents, schedules, updates
 from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.schedules import Schedule
-from numerics.types import Params, Scalar
+from numerics.types import Params, Reduction, Scalar
 from numerics.updates import Grouping, displaced
 
 __all__ = ["Alignment", "Change", "Quantity", "Split", "change", "measured", "of_gradients", "of_products", "split"]
@@ -194,12 +194,14 @@ def _difference(losses: Losses, params: Params, displacement: Params, quantity: 
     return losses.sum_over_pairs(of_pair) / losses.num_pairs
 
 
-@contents.compiled(static=("grouping", "quantity"))
-def _change(epoch: Epoch, step_size: Scalar | float, grouping: Grouping, quantity: Quantity) -> Change:
+@contents.compiled(static=("grouping", "quantity", "reduction"))
+def _change(
+    epoch: Epoch, step_size: Scalar | float, grouping: Grouping, quantity: Quantity, reduction: Reduction
+) -> Change:
     losses, params = epoch.losses, epoch.params
 
     def series(schedule: Schedule) -> tuple[Params, ...]:
-        return updates.series(replace(epoch, schedule=schedule), grouping=grouping, reduction="sum", order=2)
+        return updates.series(replace(epoch, schedule=schedule), grouping=grouping, reduction=reduction, order=2)
 
     zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
     one = jnp.ones_like(zero)
@@ -214,7 +216,7 @@ def _change(epoch: Epoch, step_size: Scalar | float, grouping: Grouping, quantit
 
     of_first, curvature = jax.jvp(lambda t: slope(first, t), (zero,), (one,))
     size = jnp.asarray(step_size, zero.dtype)
-    unit = updates.unit_displacement(epoch, size, grouping=grouping, reduction="sum")
+    unit = updates.unit_displacement(epoch, size, grouping=grouping, reduction=reduction)
     real = jax.tree.map(lambda by: size * by, unit.displacement)
     return Change(
         measured=_difference(losses, params, real, quantity),
@@ -226,14 +228,22 @@ def _change(epoch: Epoch, step_size: Scalar | float, grouping: Grouping, quantit
 
 
 @checks.arguments
-def change(epoch: Epoch, *, step_size: Scalar | float, grouping: Grouping, quantity: Quantity) -> Change:
+def change(
+    epoch: Epoch,
+    *,
+    step_size: Scalar | float,
+    grouping: Grouping,
+    quantity: Quantity,
+    reduction: Reduction = "sum",
+) -> Change:
     """The change of an alignment under an update, predicted to second order and measured.
 
     Args:
         epoch: The epoch; its losses are n pairs.
         step_size: The step size of the measured update.
-        grouping: "step" for sequential updates, "pair" or "schedule" for accumulated ones; gradients are added up.
-        quantity: The alignment: "pair-mean" or "mean-gradients", both over all n pairs.
+        grouping: "step" for sequential updates, "pair" or "schedule" for accumulated ones.
+        quantity: The alignment: "pair-mean" or "mean-gradients", both over all n pairs. Scales do not enter it.
+        reduction: Whether the gradients of an update are added up or averaged.
 
     Raises:
         ValueError: If the losses are not pairs, or the number of steps does not fit the grouping.
@@ -244,6 +254,6 @@ def change(epoch: Epoch, *, step_size: Scalar | float, grouping: Grouping, quant
     updates.groups(epoch.word, grouping)
     _ = epoch.losses.num_pairs
     updates.check_expansion(epoch)
-    result = _change(epoch, step_size, grouping, quantity)
+    result = _change(epoch, step_size, grouping, quantity, reduction)
     causes.require_finite(result, epoch.losses, epoch.params, epoch.rule, has_steps=True)
     return result

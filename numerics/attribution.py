@@ -63,9 +63,9 @@ def _frozen(epoch: Epoch, reduction: Reduction, num_warm_up: int) -> tuple[updat
     return arm("step"), arm("schedule")
 
 
-@jax.jit
-def _derivative(epoch: Epoch) -> Params:
-    return drift.taylor_coefficients(epoch, "start", order=2)[1]
+@contents.compiled(static=("reduction",))
+def _derivative(epoch: Epoch, reduction: Reduction) -> Params:
+    return drift.taylor_coefficients(epoch, "start", order=2, reduction=reduction)[1]
 
 
 @checks.arguments
@@ -92,7 +92,7 @@ def gap(
         step_size: The step size of the accumulated update.
         rate: The step size of the sequential updates, in units of it: 1/2 matches gradient descent on a mean over two
             losses, 1/sqrt(2) is the post's choice.
-        reduction: Whether the accumulated update adds gradients up or averages them.
+        reduction: Whether the accumulated update, and a bracket of the schedule, adds gradients up or averages them.
         num_warm_up: How many runs each arm makes before, at the start and with frozen gradients, so that its memory is
             its own and no longer that of the first step. 0 compares the first update of a training.
 
@@ -120,11 +120,12 @@ def gap(
     # From here on the rule itself, and gradients that are not frozen.
     sequential, accumulated = arms[-1]
     epoch = replace(epochs[-1], state=sequential.state)
-    forwards, mirrored = _derivative(epoch), _derivative(replace(epoch, schedule=schedules.reverse(schedule)))
+    both = epoch, replace(epoch, schedule=schedules.reverse(schedule))
+    forwards, mirrored = (_derivative(each, reduction) for each in both)
     square = (size * ratio) ** 2
     gradient_part = jax.tree.map(lambda a, b: square * (a + b) / 2, forwards, mirrored)
     bracket = jax.tree.map(lambda a, b: square * (a - b) / 2, forwards, mirrored)
-    real = updates.sequential(epoch, step_size=size * ratio)
+    real = updates.sequential(epoch, step_size=size * ratio, reduction=reduction)
     total = jax.tree.map(lambda s, a: s - size * a, real.displacement, accumulated.displacement)
     explained = jax.tree.map(lambda *parts: sum(parts), gaps[-1], gradient_part, bracket)
     result = Attribution(total, first_order, gradient_part, bracket, jax.tree.map(jnp.subtract, total, explained))

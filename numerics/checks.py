@@ -202,8 +202,8 @@ def _trees(name: str, value: object) -> None:
 
 def _sequence(name: str, value: object, check: Check, *, least: int = 1) -> None:
     """A list, each entry of which passes a check."""
-    is_list = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes)) and np.ndim(value) > 0
-    require(is_list, name, "be a list", value)
+    is_array = isinstance(value, np.ndarray) and value.ndim > 0
+    require(is_array or (isinstance(value, Sequence) and not isinstance(value, (str, bytes))), name, "be a list", value)
     items = cast("Sequence", value)
     if len(items) < least:
         raise ValueError(f"{name} must be at least {('none', 'one', 'two')[least]}; got {len(items) or 'none'}.")
@@ -295,7 +295,8 @@ _count = partial(_whole, least=1)
 _CHECKS: dict[str, Check] = {
     # A tree may be anything (`require_finite` looks at its leaves); batches are looked at together with their function;
     # a displacement is compared with the parameters, in any dtype.
-    "self tree batch minus_batches plus_batches sizes displacement": _anything,
+    "self tree batch minus_batches plus_batches sizes displacement mask": _anything,
+    "batches": lambda name, value: _sequence(name, value, _anything),
     "length num_halvings num_layers num_pairs num_steps num_losses num_tokens theory width": _count,
     "num_warm_up seed": _whole,
     "num_samples": partial(_whole, least=2),
@@ -311,7 +312,7 @@ _CHECKS: dict[str, Check] = {
     "scales": partial(numbers, kind="real"),
     "counts": lambda name, value: _sequence(name, value, _count),
     "widths": lambda name, value: _sequence(name, value, _count, least=2),
-    "functions": lambda name, value: _sequence(name, value, _function),
+    "functions minus_functions plus_functions": lambda name, value: _sequence(name, value, _function),
     "names": _distinct,
     "index": lambda name, value: None if hasattr(value, "dtype") else _whole(name, value),
     "key": _key,

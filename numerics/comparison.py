@@ -15,7 +15,7 @@ from numerics.epoch import Epoch
 from numerics.random_schedules import RandomSchedule, Words
 from numerics.rules import at_rate, is_function_of_rate
 from numerics.schedules import Schedule
-from numerics.types import Frame, Params, Scalar
+from numerics.types import Frame, Params, Reduction, Scalar
 
 __all__ = ["Comparison", "compare", "predicted"]
 
@@ -58,24 +58,27 @@ class Comparison:
 
 
 @checks.arguments
-def predicted(epoch: Epoch, *, frame: Frame) -> tuple[Params, Params, Params]:
+def predicted(epoch: Epoch, *, frame: Frame, reduction: Reduction = "sum") -> tuple[Params, Params, Params]:
     """The coefficients c_1, c_2, c_3 of the drift, or of its mean over a random schedule.
 
     For gradient descent by closed forms, of the mean in O(n) to second order; else, and at third order of a mean, by
-    forward derivatives and enumeration.
+    forward derivatives and enumeration. `reduction` says whether the gradients of an update are added up or averaged,
+    in the frame as well.
     """
     is_descent = rules.is_gradient_descent(epoch.rule, epoch.params)
     losses, schedule, params = epoch.losses, epoch.schedule, epoch.params
     if isinstance(schedule, Schedule):
         if is_descent:
-            first, second, third = drift.closed_form(losses, schedule, params, frame=frame, order=3)
+            descent = drift.closed_form(losses, schedule, params, frame=frame, order=3, reduction=reduction)
+            first, second, third = descent
         else:
-            first, second, third = drift.taylor(epoch, frame=frame, order=3)
+            first, second, third = drift.taylor(epoch, frame=frame, order=3, reduction=reduction)
         return first, second, third
     updates.check_expansion(_first_word(epoch))
-    first, second, third = _mean_coefficients(epoch, random_schedules.chunks(schedule, losses.num_pairs), frame)
-    if is_descent and schedule.pairs != "fixed":
-        first, second = averages.closed_form(losses, schedule, params, frame=frame)
+    words = random_schedules.chunks(schedule, losses.num_pairs)
+    first, second, third = _mean_coefficients(epoch, words, frame, reduction)
+    if is_descent and averages.has_closed_form(schedule):
+        first, second = averages.closed_form(losses, schedule, params, frame=frame, reduction=reduction)
     causes.require_finite((first, second, third), losses, params, epoch.rule)
     return first, second, third
 
@@ -87,10 +90,10 @@ def _first_word(epoch: Epoch) -> Epoch:
     return replace(epoch, schedule=random_schedules.first_word(epoch.schedule, epoch.losses.num_pairs))
 
 
-@contents.compiled(static=("frame",))
-def _mean_coefficients(epoch: Epoch, words: Words, frame: Frame) -> tuple[Params, ...]:
+@contents.compiled(static=("frame", "reduction"))
+def _mean_coefficients(epoch: Epoch, words: Words, frame: Frame, reduction: Reduction) -> tuple[Params, ...]:
     def coefficients(schedule: Schedule) -> tuple[Params, ...]:
-        return drift.taylor_coefficients(replace(epoch, schedule=schedule), frame, order=3)
+        return drift.taylor_coefficients(replace(epoch, schedule=schedule), frame, order=3, reduction=reduction)
 
     return averages.mean_over(coefficients, words)
 
@@ -121,14 +124,14 @@ def _readings(length: Scalar, unit: Params, coefficients: tuple[Params, ...], si
     )
 
 
-@contents.compiled(static=("frame",))
+@contents.compiled(static=("frame", "reduction"))
 def _read_word(
-    epoch: Epoch, coefficients: tuple[Params, ...], points: Float[Array, "k 17"], frame: Frame
+    epoch: Epoch, coefficients: tuple[Params, ...], points: Float[Array, "k 17"], frame: Frame, reduction: Reduction
 ) -> tuple[_Readings, Float[Array, "k 13"]]:
     """For every row of points the readings at its last, and the norms of its fourth differences."""
 
     def at(size: Scalar) -> tuple[Scalar, Params]:
-        sequential, of_frame = drift.unit_parts(epoch, size, frame)
+        sequential, of_frame = drift.unit_parts(epoch, size, frame, reduction)
         unit = jax.tree.map(jnp.subtract, sequential.displacement, of_frame)
         return jnp.sum(sequential.info.update_norms), unit
 
@@ -142,15 +145,20 @@ def _read_word(
     return jax.lax.map(row, points)
 
 
-@contents.compiled(static=("frame",))
+@contents.compiled(static=("frame", "reduction"))
 def _read_mean(
-    epoch: Epoch, words: Words, coefficients: tuple[Params, ...], step_sizes: Float[Array, " k"], frame: Frame
+    epoch: Epoch,
+    words: Words,
+    coefficients: tuple[Params, ...],
+    step_sizes: Float[Array, " k"],
+    frame: Frame,
+    reduction: Reduction,
 ) -> _Readings:
     """The readings of the exact mean over the words of a random schedule."""
 
     def at(size: Scalar) -> _Readings:
         def of(word: Schedule) -> Params:
-            return drift.unit_drift(replace(epoch, schedule=word), size, frame)
+            return drift.unit_drift(replace(epoch, schedule=word), size, frame, reduction)
 
         unit = averages.mean_over(of, words)
         return _readings(jnp.zeros_like(size), unit, coefficients, size)
@@ -198,6 +206,7 @@ def compare(
     epoch: Epoch,
     *,
     frame: Frame,
+    reduction: Reduction = "sum",
     coefficients: tuple[Params, Params, Params] | None = None,
     largest_step: float | None = None,
     num_halvings: int = NUM_HALVINGS,
@@ -207,6 +216,7 @@ def compare(
     Args:
         epoch: The epoch; of a random schedule the exact mean is compared.
         frame: The reference of the displacement.
+        reduction: Whether the gradients of an update are added up or averaged, in the frame as well.
         coefficients: The prediction; that of `predicted` unless given.
         largest_step: The largest step size; a share of that at which one order is as large as the next unless
             given.
@@ -219,7 +229,7 @@ def compare(
     word, params = _first_word(epoch), epoch.params
     drift.check_frame(word, frame)
     if coefficients is None:
-        coefficients = predicted(epoch, frame=frame)
+        coefficients = predicted(epoch, frame=frame, reduction=reduction)
     elif len(coefficients) != 3:
         raise ValueError(f"coefficients must be three trees; got {len(coefficients)}.")
     for power, coefficient in enumerate(coefficients):
@@ -229,7 +239,7 @@ def compare(
     def read(largest: float) -> tuple[_Readings, Float[np.ndarray, "rows 13"], Float[np.ndarray, " k"]]:
         step_sizes = largest * 0.5 ** np.arange(num_halvings + 1)
         points = convergence.points(step_sizes, is_one_sided=is_function_of_rate(epoch.rule))
-        readings, differences = _read_word(word, coefficients, jnp.asarray(points, dtype), frame)
+        readings, differences = _read_word(word, coefficients, jnp.asarray(points, dtype), frame, reduction)
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), readings), np.asarray(differences), step_sizes
 
     second, third = map(_norm, coefficients[1:])
@@ -250,14 +260,14 @@ def compare(
     kink = convergence.first_kink(step_sizes, differences, noise)
     if isinstance(epoch.schedule, RandomSchedule):
         words = random_schedules.chunks(epoch.schedule, epoch.losses.num_pairs)
-        means = _read_mean(epoch, words, coefficients, jnp.asarray(step_sizes, dtype), frame)
+        means = _read_mean(epoch, words, coefficients, jnp.asarray(step_sizes, dtype), frame, reduction)
         readings = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), means)
     else:
         readings = jax.tree.map(lambda leaf: leaf[:-1], readings)
     frame_errors = np.zeros_like(step_sizes)
     if frame == "gradient-flow":  # the same for every word
-        sizes = step_sizes.astype(dtype)
-        frame_errors = np.array([flow.error(epoch.losses, word.word, params, size) for size in sizes])
+        flow_of = updates.reduced(word.word, "step", reduction)
+        frame_errors = np.array([flow.error(epoch.losses, flow_of, params, size) for size in step_sizes.astype(dtype)])
     with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest number there is no verdict
         measured = step_sizes * readings.measured
         remainders = step_sizes * readings.remainders.T

@@ -6,7 +6,12 @@ forward in the one scalar that scales the reads of the parameters. `measured` ta
 that does not fit (`check_frame`), and a result that is not finite (`causes`).
 
 A drift has coefficients c_1, c_2, c_3: step_size * c_1 + step_size^2 * c_2 + step_size^3 * c_3 + O(step_size^4).
-Relative to the accumulated or the pair-accumulated frame, or to the flow, c_1 is zero for gradient descent.
+Relative to the accumulated or the pair-accumulated frame, or to the flow, c_1 is zero for gradient descent, where
+gradients are added up.
+
+Every function here takes the scales and the brackets of the schedule, and a `reduction`: whether the gradients of an
+update are added up or averaged, in the brackets of the schedule and in the frame alike. The flow has the length of the
+steps: within a bracket that averages, a loss has its share of the time.
 """
 
 from functools import partial
@@ -20,7 +25,7 @@ from numerics.epoch import Epoch
 from numerics.losses import Losses
 from numerics.rules import is_function_of_rate
 from numerics.schedules import Schedule
-from numerics.types import Frame, Order, Params, Scalar
+from numerics.types import Frame, Order, Params, Reduction, Scalar
 from numerics.updates import Grouping, displaced
 
 __all__ = [
@@ -127,25 +132,31 @@ def _tree_sums(
     return tuple(jax.tree.map(lambda leaf, s=sign: s * leaf, total) for sign, total in zip(signs, sums, strict=False))
 
 
-@partial(jax.jit, static_argnames=("frame", "order"))
-def _closed_form(losses: Losses, schedule: Schedule, params: Params, frame: Frame, order: int) -> tuple[Params, ...]:
-    displacement = _tree_sums(losses, schedule, params, "step", order)
+@partial(jax.jit, static_argnames=("frame", "order", "reduction"))
+def _closed_form(
+    losses: Losses, schedule: Schedule, params: Params, frame: Frame, order: int, reduction: Reduction
+) -> tuple[Params, ...]:
+    def sums(grouping: Grouping, order: int) -> tuple[Params, ...]:
+        return _tree_sums(losses, updates.reduced(schedule, grouping, reduction), params, grouping, order)
+
+    displacement = sums("step", order)
     zero = jax.tree.map(jnp.zeros_like, params)
     match frame:
         case "start":
             return displacement
         case "accumulated":  # linear in the step size
-            return (zero, *displacement[1:])
+            of_frame = (displacement if reduction == "sum" else sums("schedule", 1))[:1] + (zero,) * (order - 1)
         case "pair-accumulated":
-            of_frame = _tree_sums(losses, schedule, params, "pair", order)
+            of_frame = sums("pair", order)
         case "gradient-flow":
-            of_frame = flow.coefficients(losses, schedule, params)
-    return (zero, *(_minus(*both) for both in zip(displacement[1:], of_frame[1:order], strict=True)))
+            of_frame = flow.coefficients(losses, updates.reduced(schedule, "step", reduction), params)[:order]
+    first = zero if reduction == "sum" or frame == "gradient-flow" else _minus(displacement[0], of_frame[0])
+    return (first, *(_minus(*both) for both in zip(displacement[1:], of_frame[1:], strict=True)))
 
 
 @checks.arguments
 def closed_form(
-    losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: Order
+    losses: Losses, schedule: Schedule, params: Params, *, frame: Frame, order: Order, reduction: Reduction = "sum"
 ) -> tuple[Params, ...]:
     """The drift of gradient descent by tree sums: m gradients and m Hessian-vector products at second order.
 
@@ -153,7 +164,7 @@ def closed_form(
     correction  C_w = sum over b1 > b2 of s_b1 s_b2 H_b1 g_b2.
 
     Returns:
-        The coefficients c_1 ... c_order; sums over steps. All derivatives are taken at `params`.
+        The coefficients c_1 ... c_order; sums over updates. All derivatives are taken at `params`.
 
     Raises:
         ValueError: If the number of steps is odd in the pair-accumulated frame.
@@ -162,7 +173,7 @@ def closed_form(
     Source: claims `m-step`, `order-three`.
     """
     updates.groups(schedule, _GROUPING.get(frame, "step"))
-    coefficients = _closed_form(losses, schedule, params, frame, order)
+    coefficients = _closed_form(losses, schedule, params, frame, order, reduction)
     causes.require_finite(coefficients, losses, params)
     return coefficients
 
@@ -171,7 +182,9 @@ def closed_form(
 
 
 @checks.arguments
-def unit_parts(epoch: Epoch, read_scale: Scalar | float, frame: Frame) -> tuple[updates.Update, Params]:
+def unit_parts(
+    epoch: Epoch, read_scale: Scalar | float, frame: Frame, reduction: Reduction = "sum"
+) -> tuple[updates.Update, Params]:
     """The sequential update and the frame's displacement, both divided by the step size, as functions of `read_scale`.
 
     To be transformed.
@@ -180,38 +193,40 @@ def unit_parts(epoch: Epoch, read_scale: Scalar | float, frame: Frame) -> tuple[
     def update(grouping: Grouping) -> updates.Update:
         # One accumulated update reads the start, whatever the step size; its rate may still be in the rule.
         place = 0.0 if grouping == "schedule" and not is_function_of_rate(epoch.rule) else read_scale
-        return updates.unit_displacement(epoch, place, grouping=grouping, reduction="sum")
+        return updates.unit_displacement(epoch, place, grouping=grouping, reduction=reduction)
 
     match frame:
         case "start":
             of_frame = jax.tree.map(jnp.zeros_like, epoch.params)
         case "gradient-flow":
-            of_frame = flow.unit_displacement(epoch.losses, epoch.word, epoch.params, read_scale)
+            word = updates.reduced(epoch.word, "step", reduction)
+            of_frame = flow.unit_displacement(epoch.losses, word, epoch.params, read_scale)
         case _:
             of_frame = update(_GROUPING[frame]).displacement
     return update("step"), of_frame
 
 
 @checks.arguments
-def unit_drift(epoch: Epoch, read_scale: Scalar | float, frame: Frame) -> Params:
+def unit_drift(epoch: Epoch, read_scale: Scalar | float, frame: Frame, reduction: Reduction = "sum") -> Params:
     """The drift divided by the step size, as a function of `read_scale`; to be transformed."""
-    sequential, of_frame = unit_parts(epoch, read_scale, frame)
+    sequential, of_frame = unit_parts(epoch, read_scale, frame, reduction)
     return _minus(sequential.displacement, of_frame)
 
 
 @checks.arguments
-def taylor_coefficients(epoch: Epoch, frame: Frame, order: Order) -> tuple[Params, ...]:
+def taylor_coefficients(epoch: Epoch, frame: Frame, order: Order, reduction: Reduction = "sum") -> tuple[Params, ...]:
     """The coefficients of `taylor`; to be transformed."""
 
     def series(grouping: Grouping, order: Order) -> tuple[Params, ...]:
-        return updates.series(epoch, grouping=grouping, reduction="sum", order=order)
+        return updates.series(epoch, grouping=grouping, reduction=reduction, order=order)
 
     sequential = series("step", order)
     match frame:
         case "start":
             return sequential
         case "gradient-flow":
-            of_frame = flow.coefficients(epoch.losses, epoch.word, epoch.params)[:order]
+            word = updates.reduced(epoch.word, "step", reduction)
+            of_frame = flow.coefficients(epoch.losses, word, epoch.params)[:order]
         case "accumulated" if not is_function_of_rate(epoch.rule):  # linear in the step size
             return _minus(sequential[0], series("schedule", 1)[0]), *sequential[1:]
         case _:
@@ -219,11 +234,11 @@ def taylor_coefficients(epoch: Epoch, frame: Frame, order: Order) -> tuple[Param
     return tuple(map(_minus, sequential, of_frame))
 
 
-_taylor = contents.compiled(static=("frame", "order"))(taylor_coefficients)
+_taylor = contents.compiled(static=("frame", "order", "reduction"))(taylor_coefficients)
 
 
 @checks.arguments
-def taylor(epoch: Epoch, *, frame: Frame, order: Order) -> tuple[Params, ...]:
+def taylor(epoch: Epoch, *, frame: Frame, order: Order, reduction: Reduction = "sum") -> tuple[Params, ...]:
     """The drift of any rule by forward derivatives in the step: c_1 = D(0), c_2 = D'(0), c_3 = D''(0)/2.
 
     D(0) is the displacement with frozen gradients; of a function of the rate the derivatives are those of the
@@ -235,9 +250,10 @@ def taylor(epoch: Epoch, *, frame: Frame, order: Order) -> tuple[Params, ...]:
         epoch: The epoch; its state is held fixed.
         frame: The reference of the displacement, under the same rule and the same step size.
         order: The highest power of the step size, 1 to 3.
+        reduction: Whether the gradients of an update are added up or averaged, in the frame as well.
 
     Returns:
-        The coefficients c_1 ... c_order; sums over steps.
+        The coefficients c_1 ... c_order; sums over updates.
 
     Raises:
         ValueError: If the frame does not fit the schedule or the rule.
@@ -247,7 +263,7 @@ def taylor(epoch: Epoch, *, frame: Frame, order: Order) -> tuple[Params, ...]:
     """
     check_frame(epoch, frame)
     updates.check_expansion(epoch)
-    coefficients = _taylor(epoch, frame, order)
+    coefficients = _taylor(epoch, frame, order, reduction)
     causes.require_finite(coefficients, epoch.losses, epoch.params, epoch.rule)
     return coefficients
 
@@ -255,14 +271,14 @@ def taylor(epoch: Epoch, *, frame: Frame, order: Order) -> tuple[Params, ...]:
 # Real updates ---------------------------------------------------------------------------------------------------------
 
 
-@contents.compiled(static=("frame",))
-def _measured(epoch: Epoch, step_size: Scalar | float, frame: Frame) -> Params:
-    drift = unit_drift(epoch, step_size, frame)
+@contents.compiled(static=("frame", "reduction"))
+def _measured(epoch: Epoch, step_size: Scalar | float, frame: Frame, reduction: Reduction) -> Params:
+    drift = unit_drift(epoch, step_size, frame, reduction)
     return jax.tree.map(lambda by: jnp.asarray(step_size, by.dtype) * by, drift)
 
 
 @checks.arguments
-def measured(epoch: Epoch, *, step_size: Scalar | float, frame: Frame) -> Params:
+def measured(epoch: Epoch, *, step_size: Scalar | float, frame: Frame, reduction: Reduction = "sum") -> Params:
     """The drift of real updates of this step size: sequential displacement minus that of the frame.
 
     Both are carried in units of the step size, so the cost of round-off is about the machine epsilon over the step
@@ -272,17 +288,18 @@ def measured(epoch: Epoch, *, step_size: Scalar | float, frame: Frame) -> Params
         epoch: The epoch.
         step_size: The step size epsilon.
         frame: The reference of the displacement, under the same rule and the same step size.
+        reduction: Whether the gradients of an update are added up or averaged, in the frame as well.
 
     Returns:
-        The drift, of the structure of the parameters; leading power 2 for gradient descent except in the frame
-        "start".
+        The drift, of the structure of the parameters; leading power 2 for gradient descent whose gradients are added
+        up, except in the frame "start".
 
     Raises:
         ValueError: If the frame does not fit the schedule or the rule.
         FloatingPointError: If a gradient is NaN or infinite on the way, or the flow of the frame cannot be integrated.
     """
     check_frame(epoch, frame)
-    drift = _measured(epoch, step_size, frame)
+    drift = _measured(epoch, step_size, frame, reduction)
     remedy = flow.REMEDY if frame == "gradient-flow" else ""
     causes.require_finite(drift, epoch.losses, epoch.params, epoch.rule, has_steps=True, remedy=remedy)
     return drift

@@ -6,7 +6,7 @@ A loss is a function and one member of its stack, so 512 losses are traced and c
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,20 @@ from numerics.traces import Shapes, loss_output, shapes_of
 from numerics.types import Batch, LossFn, Params, Scalar
 from numerics.vector_fields import as_computed
 
-__all__ = ["Losses", "check", "negated", "of_params", "pairs", "require_finite"]
+__all__ = [
+    "Losses",
+    "check",
+    "negated",
+    "of_params",
+    "pairs",
+    "pairs_of_params",
+    "require_finite",
+]
 
 SIDES = ("-", "+")
+
+LossOfParams: TypeAlias = Callable[[Params], Scalar]
+"""A scalar loss of the parameters alone."""
 
 
 @checks.arguments
@@ -256,7 +267,7 @@ def pairs(minus: LossFn, minus_batches: Batch, plus: LossFn, plus_batches: Batch
 
 
 @checks.arguments
-def of_params(functions: Sequence[Callable[[Params], Scalar]], names: Sequence[str] | None = None) -> Losses:
+def of_params(functions: Sequence[LossOfParams], names: Sequence[str] | None = None) -> Losses:
     """Losses without data, each a function of the parameters alone; the default names are a, b, c, ..."""
     names = tuple("abcdefghijklmnopqrstuvwxyz"[: len(functions)]) if names is None else tuple(names)
     if len(names) != len(functions):
@@ -264,9 +275,36 @@ def of_params(functions: Sequence[Callable[[Params], Scalar]], names: Sequence[s
     return Losses(tuple(_WithoutBatch(contents.hashable(f)) for f in functions), (None,) * len(functions), names)
 
 
+@checks.arguments
+def pairs_of_params(minus_functions: Sequence[LossOfParams], plus_functions: Sequence[LossOfParams]) -> Losses:
+    """n pairs of functions of the parameters alone: the k-th of one list is L-_k, the k-th of the other L+_k.
+
+    The functions may differ in everything but the dtype that they return, so they may hold batches of any shapes. All
+    of them are compiled, into one program that grows with n; `pairs` compiles one function for each side.
+
+    Raises:
+        ValueError: If the lists are not of the same length.
+    """
+    if len(minus_functions) != len(plus_functions):
+        raise ValueError(
+            f"plus_functions must be as many as minus_functions; got {len(plus_functions)} for {len(minus_functions)}."
+        )
+    minus, plus = (_Chosen(tuple(map(contents.hashable, each))) for each in (minus_functions, plus_functions))
+    numbers = jnp.arange(len(minus_functions))
+    return pairs(minus, numbers, plus, numbers)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    functions: tuple[LossOfParams, ...]
+
+    def __call__(self, params: Params, batch: Int[Array, ""]) -> Scalar:
+        return jax.lax.switch(batch, self.functions, params)
+
+
 @dataclass(frozen=True)
 class _WithoutBatch:
-    function: Callable[[Params], Scalar]
+    function: LossOfParams
 
     def __call__(self, params: Params, batch: Batch) -> Scalar | tuple[Scalar, object]:
         return self.function(params)

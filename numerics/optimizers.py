@@ -58,7 +58,10 @@ def _adamw_stages(
 
 @checks.arguments
 def second_moment(losses: Losses, schedule: Schedule, params: Params) -> Params:
-    """The mean over the steps of the squared gradient, coordinate by coordinate: one preconditioner from both sides."""
+    """The mean over the steps of the squared gradient, coordinate by coordinate: one preconditioner from both sides.
+
+    The scales and the brackets of the schedule do not enter.
+    """
 
     def add(total: Params, number: jax.Array) -> tuple[Params, None]:
         gradient = losses.gradient(params, number)

@@ -1,9 +1,9 @@
 """Random schedules of pairs, as data: all their words, and one of them at random."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, permutations, product
-from math import factorial
+from math import factorial, inf
 from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from numerics import checks, schedules
-from numerics.schedules import Schedule
+from numerics.schedules import Brackets, Schedule
 
 __all__ = ["RandomSchedule", "Words", "chunks", "enumerate", "first_word", "num_words", "sample"]
 
@@ -21,6 +21,11 @@ Start: TypeAlias = Literal["-", "+", "random", "random-per-pair"]
 
 MAX_WORDS = 600_000  # independent permutations of 6 pairs; a minute of small problems
 CHUNK = 32  # words at a time: enough to keep the cores busy, few enough for networks
+
+
+@checks.arguments
+def _check(scales: Sequence[float], per: int) -> None:
+    """Refuses numbers that are not of their kind; `checks.arguments` does it."""
 
 
 @jax.tree_util.register_static
@@ -33,10 +38,15 @@ class RandomSchedule:
             itself, "all" shuffles all 2n losses (random reshuffling).
         start: The side that begins every pair: one of them, "random" by one fair coin per epoch, or "random-per-pair".
             None, and only then, where all losses are shuffled.
+        scales: The scale of every step on an L-, and that of every step on an L+; positive.
+        per: The number of steps of each update, whose gradients are read at one place, whatever comes to stand
+            together. It must divide the 2n steps.
     """
 
     pairs: Pairs
     start: Start | None = None
+    scales: tuple[float, float] = (1.0, 1.0)
+    per: int = 1
 
     def __post_init__(self) -> None:
         """Refuses a start where there is none, and the other way round."""
@@ -48,11 +58,25 @@ class RandomSchedule:
             )
         if self.start is not None:
             checks.literal("start", self.start, get_args(Start))
+        _check(self.scales, self.per)
+        if len(self.scales) != 2 or not all(0 < scale < inf for scale in self.scales):
+            raise ValueError(f"scales must be one for each of two sides, positive and finite; got {self.scales}.")
+        if self.per < 1:
+            raise ValueError(f"per must be at least 1; got {self.per}.")
+        object.__setattr__(self, "scales", tuple(map(float, self.scales)))
 
     def check_beside(self, arguments: Mapping[str, Any]) -> None:
-        """Refuses losses that are not pairs among these arguments of a function."""
-        if "losses" in arguments:
-            _ = arguments["losses"].num_pairs
+        """Refuses losses that are not pairs, or too few for its updates, among these arguments of a function."""
+        num_pairs = arguments["losses"].num_pairs if "losses" in arguments else arguments.get("num_pairs", 0)
+        if 2 * num_pairs % self.per:
+            raise ValueError(f"per must divide the {2 * num_pairs} steps of {num_pairs} pairs; got {self.per}.")
+
+    def word(self, numbers: Int[Array | np.ndarray, " m"]) -> Schedule:
+        """The schedule of these losses in this order, with the scales and the brackets."""
+        num_steps = numbers.shape[0]
+        is_plus = jnp.asarray(numbers >= num_steps // 2, jnp.int32)
+        brackets = Brackets((self.per,) * (num_steps // self.per) if self.per > 1 else ())
+        return Schedule(numbers, jnp.asarray(self.scales, float)[is_plus], brackets)
 
 
 @checks.arguments
@@ -100,15 +124,14 @@ def enumerate(schedule: RandomSchedule, num_pairs: int) -> Int[np.ndarray, "word
 @checks.arguments
 def first_word(schedule: RandomSchedule, num_pairs: int) -> Schedule:
     """One of the words, the same every time: pairs as numbered, L+ first only where it always is."""
-    return schedules.interleaved(num_pairs, first="+" if schedule.start == "+" else "-")
+    return schedule.word(schedules.interleaved(num_pairs, first="+" if schedule.start == "+" else "-").losses)
 
 
 @checks.arguments
 def sample(schedule: RandomSchedule, num_pairs: int, key: PRNGKeyArray) -> Schedule:
     """One word at random. May be transformed: only the key is an array."""
     if schedule.pairs == "all":
-        numbers = jax.random.permutation(key, 2 * num_pairs)
-        return Schedule(numbers, jnp.ones(2 * num_pairs))
+        return schedule.word(jax.random.permutation(key, 2 * num_pairs))
     of_minus, of_plus, of_start = jax.random.split(key, 3)
     in_order = jnp.arange(num_pairs)
     minus = in_order if schedule.pairs == "fixed" else jax.random.permutation(of_minus, num_pairs)
@@ -122,12 +145,13 @@ def sample(schedule: RandomSchedule, num_pairs: int, key: PRNGKeyArray) -> Sched
         case side:
             is_swapped = jnp.full((num_pairs,), side == "+")
     columns = jnp.where(is_swapped[:, None], columns[:, ::-1], columns)
-    return Schedule(columns.reshape(-1), jnp.ones(2 * num_pairs))
+    return schedule.word(columns.reshape(-1))
 
 
 class Words(NamedTuple):
     """All words of a random schedule, in chunks; words of weight zero fill the last."""
 
+    schedule: RandomSchedule
     numbers: Int[Array, "chunks 32 m"]
     weights: Float[Array, "chunks 32"]
 
@@ -139,6 +163,7 @@ def chunks(schedule: RandomSchedule, num_pairs: int) -> Words:
     count, num_steps = every.shape
     padding = -count % CHUNK
     return Words(
+        schedule,
         jnp.asarray(np.concatenate([every, np.repeat(every[:1], padding, axis=0)]).reshape(-1, CHUNK, num_steps)),
         jnp.asarray(np.concatenate([np.full(count, 1 / count), np.zeros(padding)]).reshape(-1, CHUNK)),
     )

@@ -43,6 +43,7 @@ __all__ = [
     "check_expansion",
     "displaced",
     "groups",
+    "reduced",
     "sequential",
     "series",
     "unit_displacement",
@@ -127,6 +128,18 @@ def groups(schedule: Schedule, grouping: Grouping) -> list[tuple[int, int]]:
             "Add the missing step, or use the accumulated frame."
         )
     return [(2, num_steps // 2)]
+
+
+@checks.arguments
+def reduced(schedule: Schedule, grouping: Grouping, reduction: Reduction) -> Schedule:
+    """The schedule whose sums over groups are these reductions: for "mean" a scale is divided by its group's size.
+
+    The same update for gradient descent alone: another rule may see the size of a gradient.
+    """
+    if reduction == "sum":
+        return schedule
+    sizes = np.concatenate([np.full(size * count, size) for size, count in groups(schedule, grouping)])
+    return schedule._replace(scales=schedule.scales / sizes.astype(schedule.scales.dtype))
 
 
 @checks.arguments

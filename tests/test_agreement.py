@@ -52,7 +52,18 @@ from derivation.trees import Label, Tree, tree
 from experiments import arms
 from experiments.training import arm_update
 from experiments.training.batches import PairBatch
-from numerics import alignment, averages, drift, losses, optimizers, problems, random_schedules, schedules, updates
+from numerics import (
+    alignment,
+    averages,
+    drift,
+    fields,
+    losses,
+    optimizers,
+    problems,
+    random_schedules,
+    schedules,
+    updates,
+)
 from numerics.epoch import Epoch
 from numerics.random_schedules import RandomSchedule
 from numerics.types import Batch, Frame, LossFn, Params
@@ -300,6 +311,49 @@ def test_one_text_means_one_update_to_both(updates_of_word: list[tuple[grammar.S
     steps = schedules.word(text, case.losses.names, case.losses.counts)
     found = drift.closed_form(case.losses, steps, case.params, frame="start", order=3)
     case.orders(found, compose(Schedule.parse(text), 3))
+
+
+def test_averages_within_brackets_are_shares_of_the_steps() -> None:
+    case = of_letters()
+    steps = schedules.word("(-+:3k)-:2(+k)", case.losses.names, case.losses.counts)
+    shares = Schedule.parse("(-:1/3,+:1,k:1/3),-:2,(+:1/2,k:1/2)")
+    once = frames.accumulated(Schedule.parse("-:1/6,+:1/2,k:1/6,-:1/3,+:1/6,k:1/6"), 3)
+    found = drift.closed_form(case.losses, steps, case.params, frame="accumulated", order=3, reduction="mean")
+    case.orders(found, compose(shares, 3), -once)
+
+
+# Two players: x steps in the first coordinate of a polynomial, y in the other two of another.
+PLAYERS = {"a": np.array([True, False, False]), "b": np.array([False, True, True])}
+
+
+class Players(Evaluator):
+    """Trees over fields that are no gradients: a tree is a field differentiated once per child, and masked by hand."""
+
+    def vector(self, t: Tree) -> Params:
+        if t not in self.known:
+            loss, batch = self.named[t.loss]
+            plain = _differential(loss, self.params, batch, tuple(map(self.vector, t.children)))
+            self.known[t] = jax.tree.map(lambda leaf: PLAYERS[t.loss.name] * leaf, plain)
+        return self.known[t]
+
+
+def test_players_of_a_game() -> None:
+    text = "a:2,b,(a,b:1/2)"
+    case = of_letters()
+    function, stacks = case.losses.functions[0], case.losses.batches[:2]
+    game = losses.Losses(tuple(fields.masked(function, {"x": own}) for own in PLAYERS.values()), stacks, ("a", "b"))
+    trees = Players(
+        case.params,
+        {
+            Label(name): (function, jax.tree.map(lambda leaf: leaf[0], stack))
+            for name, stack in zip("ab", stacks, strict=True)
+        },
+    )
+    schedule = Schedule.parse(text)
+    steps = schedules.word(text, game.names, game.counts)
+    found = drift.closed_form(game, steps, case.params, frame="start", order=3)
+    for order, coefficient in enumerate(found, start=1):
+        assert_agree(coefficient, [compose(schedule, 3).of_order(order)], trees.vector)
 
 
 @cache

@@ -30,7 +30,17 @@ GRAMMAR = ROOM.parent / "console" / "grammar.py"  # which reads words for every 
 NUM_RANDOM = 200
 
 # Losses are what a user writes; the command is tested by itself.
-EXEMPT = {"main", "single", "sweep", "language_model_loss", "perceptron_loss", "polynomial_loss", "quadratic_loss"}
+EXEMPT = {
+    "comparisons",
+    "configure",
+    "main",
+    "single",
+    "sweep",
+    "language_model_loss",
+    "perceptron_loss",
+    "polynomial_loss",
+    "quadratic_loss",
+}
 OBJECTS = ("Losses", "RandomSchedule", "Epoch")  # classes that a user builds; the others are results
 
 SGD = optimizers.gradient_descent()
@@ -82,6 +92,7 @@ RIGHT = {
     "names": ("-", "+"),
     "counts": (2, 2),
     "has_aux": False,
+    "has_sums_by_kind": False,
     "minus": TREE,
     "plus": TREE,
     "minus_batches": {"a": jnp.ones((2, 1))},
@@ -132,6 +143,14 @@ RIGHT = {
     # where a name means something else
     "averages.schedule": JOINT,
     "random_schedules.schedule": JOINT,
+    "losses.minus_functions": (jnp.sum,),
+    "losses.plus_functions": (jnp.sum,),
+    "fields.function": square,
+    "fields.mask": {"x": True},
+    "micro_batches.function": square,
+    "micro_batches.batches": ({"a": jnp.ones((2, 1))}, {"a": jnp.ones((3, 1))}),
+    "random_schedules.scales": (1.0, 2.0),
+    "random_schedules.per": 2,
     "schedules.order": [1, 0],
     "schedules.losses": [0, 1],
     "losses.minus": square,
@@ -231,6 +250,7 @@ WRONG = {
     "names": (None, "-+", ("-", "-"), ("-",), ("-", 3), ("", "-"), 3),
     "counts": (None, (2,), (2, 0), (2, -1), (2, 1.5), ("2", "2"), (2, None), 3, (True, True)),
     "has_aux": NO_FLAG,
+    "has_sums_by_kind": NO_FLAG,
     "minus": (*NO_TREE, {"x": jnp.ones(5)}, {"y": jnp.ones(6)}),
     "plus": (*NO_TREE, {"x": jnp.ones(5)}, {"y": jnp.ones(6)}),
     "minus_batches": (None, {"a": jnp.ones((3, 1))}, {"a": jnp.ones((2, 1)), "b": jnp.ones((3, 1))}, {"a": [1.0, 2.0]},
@@ -295,12 +315,23 @@ WRONG = {
     "losses.minus": NO_FUNCTION,
     "losses.plus": NO_FUNCTION,
     "losses.function": NO_FUNCTION,
+    "losses.minus_functions": (None, (), square, (None,), ("loss",), (square, square), 3),
+    "losses.plus_functions": (None, (), square, (None,), ("loss",), (square, square), 3),
+    "fields.function": NO_FUNCTION,
+    "fields.mask": (None, 1, "x", {"x": 1}, {"x": "yes"}, {"x": False}, {}, {"x": np.ones(6)}),
+    "micro_batches.function": NO_FUNCTION,
+    "micro_batches.batches": (None, (), 3, "ab", (None,), ({},), ({"a": jnp.ones((0, 1))},), ({"a": [1.0]},),
+                              ({"a": jnp.ones((2, 1))}, {"a": jnp.ones((2, 2))}), ({"a": jnp.ones(())},),
+                              ({"a": jnp.ones((2, 1)), "b": jnp.ones((3, 1))},)),
     "losses.of_params.names": ("k", (), ("a", "b"), (3,), 3),
     "losses.Losses.names": ("k", (), ("a", "b"), (3,), 3, None),
     "convergence.first_kink.fourth_differences": NO_VECTOR,
     "optimizers.parse.text": (*NO_TEXT, "", "adm", "adam:b1", "adam:b1=x", "adam:b1=-1", "adam:c=1", "sgd:b1=0",
                               "adam:b1=1.5"),
     "updates.groups.schedule": (*NO_SCHEDULE, JOINT),  # it knows no losses that could lack one
+    "updates.reduced.schedule": (*NO_SCHEDULE, JOINT),
+    "random_schedules.scales": (None, [1.0], ["1", "2"], [1.0, -1.0], [1.0, np.nan], "11", 3.0, [True, True], (0.0, 1)),
+    "random_schedules.per": (0, -1, 2.5, "pair", None, True, [1]),
     "averages.closed_form.schedule": (*NO_RANDOM, random_schedules.RandomSchedule("fixed", "-")),
 }  # fmt: skip
 WRONG["plus_batches"] = WRONG["minus_batches"]
