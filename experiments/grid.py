@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import config, files, records
-from experiments.config import Config
+from experiments import files, records
 from experiments.records import CONFIG, LIST, RECORDS, Ending, UpdateRow
 
 __all__ = ["Standing", "add_to_list", "missing", "read_list", "standing"]
@@ -43,18 +42,18 @@ def read_list(folder: Path) -> dict[str, object]:
     return files.read_object(path) if path.is_file() else {}
 
 
-def add_to_list(folder: Path, runs: Mapping[Path, Config]) -> None:
+def add_to_list(folder: Path, runs: Mapping[Path, Mapping[str, object]]) -> None:
     """Adds runs to the list of a folder, or writes it; commands that do so at the same time wait for one another.
 
     Args:
         folder: The folder, which must exist.
-        runs: Configurations by the folders of their runs, below it.
+        runs: Configurations, as `config.to_json` writes them, by the folders of their runs, below it.
 
     Raises:
         OSError: If the list cannot be read or written.
         ValueError: If it holds something else.
     """
-    names = {run.relative_to(folder).as_posix(): config.to_json(wanted) for run, wanted in runs.items()}
+    names = {run.relative_to(folder).as_posix(): dict(content) for run, content in runs.items()}
     with files.exclusive(folder, "is being listed", is_patient=True):
         listed = read_list(folder)
         if listed != (extended := {**listed, **names}):

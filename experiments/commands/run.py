@@ -16,7 +16,7 @@ from console.command import CallError, FailureError, call, call_errors, command,
 from console.progress import progress, waiting
 from console.values import input_file, number, output_folder, whole
 from experiments import arms, files, grid, presets
-from experiments.config import Config
+from experiments.config import Config, to_json
 
 __all__ = ["ALONE", "Processes", "execute", "main", "run"]
 
@@ -251,20 +251,20 @@ def run(
             return 0
     if data is None and preset != "tiny" and wanted[0].data == "generated":
         print("no folder data/gsm8k: with generated problems. `fetch gsm8k`, or --data PATH.", file=sys.stderr)
-    for name in {c.arm.optimizer for c in wanted if c.arm.is_imported and "learning_rate" not in values}:
-        print(f"{name} at the rate {wanted[0].learning_rate:g}, the preset's for adamw; --rate.", file=sys.stderr)
+    borrowed = sorted({c.arm.optimizer for c in wanted if c.arm.is_imported and "learning_rate" not in values})
+    notes = [f"{name} at the rate of the preset for adamw. Give its own, with --rate." for name in borrowed]
     out = out or Path("runs") / preset
     runs = {out / c.arm.name / f"seed-{c.seed}": c for c in wanted}
     if list_cells:
         with call_errors(ValueError):
             out.mkdir(parents=True, exist_ok=True)
-            grid.add_to_list(out, runs)
+            grid.add_to_list(out, {place: to_json(one) for place, one in runs.items()})
         words = ["--preset", preset, "--out", str(out), *_process_words(processes), *_setting_words(values)]
         for text in arm or _DEFAULT_ARMS:
             for seed in seeds:
                 print(_command("--arm", text, "--seeds", str(seed), *words))
         return 0
-    return execute(runs, processes, out, cluster)
+    return execute(runs, processes, out, cluster, notes)
 
 
 main = partial(call, run)
@@ -286,7 +286,11 @@ def _setting_words(values: Mapping[str, object]) -> list[str]:
 
 
 def execute(
-    runs: Mapping[Path, Config], processes: Processes, out: Path | None = None, cluster: Cluster = NO_CLUSTER
+    runs: Mapping[Path, Config],
+    processes: Processes,
+    out: Path | None = None,
+    cluster: Cluster = NO_CLUSTER,
+    notes: Sequence[str] = (),
 ) -> int:
     """Makes these runs, one after another or on a cluster; returns the exit status of the command.
 
@@ -295,6 +299,7 @@ def execute(
         processes: The place of this process among those of the runs.
         out: The folder that all runs lie in, whose list is to name them; None for one that stays as it is.
         cluster: The cluster, if they are to be made on one.
+        notes: Lines for the user, once the call is known to be right.
 
     Raises:
         CallError: If the call cannot be carried out.
@@ -311,6 +316,8 @@ def execute(
 
     with call_errors(ValueError):
         run_set.check_arms(runs.values())
+    for note in notes if distributed.is_first() else ():
+        print(note, file=sys.stderr, flush=True)
     if distributed.is_first() and (note := run_set.disk_note(runs)):
         print(note, file=sys.stderr, flush=True)
     # Like Ctrl-C, from here on: what has been made is left in order. The loop has a way of its own.

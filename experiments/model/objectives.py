@@ -78,8 +78,8 @@ def log_probs(
     In nats, float32 at least. Options are those of `transformer.hidden`, and the mesh of devices, None for one device:
     gradients have the sharding of their parameters.
     """
-    options = _Options(compute_dtype=compute_dtype, remat=remat, mesh=mesh)
-    states = _states(params, architecture, batch, **options)
+    params = _placed(params, architecture, mesh)
+    states = _states(params, architecture, batch, compute_dtype=compute_dtype, remat=remat, mesh=mesh)
 
     def head(states: Float[Array, "n d"], targets: Int[Array, " n"]) -> Float[Array, " n"]:
         scores = transformer.logits(params, states)
@@ -106,11 +106,12 @@ def divergence(
     """
     others, texts = batch
     options = _Options(compute_dtype=compute_dtype, remat=remat, mesh=mesh)
-    states = [_states(tree, architecture, texts, **options) for tree in (params, jax.lax.stop_gradient(others))]
+    params, others = (_placed(tree, architecture, mesh) for tree in (params, jax.lax.stop_gradient(others)))
+    states = [_states(tree, architecture, texts, **options) for tree in (params, others)]
 
     def head(own: Float[Array, "n d"], other: Float[Array, "n d"]) -> Float[Array, " n"]:
         log_p = jax.nn.log_softmax(transformer.logits(params, own), axis=-1)
-        log_q = jax.nn.log_softmax(transformer.logits(jax.lax.stop_gradient(others), other), axis=-1)
+        log_q = jax.nn.log_softmax(transformer.logits(others, other), axis=-1)
         return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
     return jnp.where(_is_completion(texts), _by_block(head, architecture, *states), 0)
@@ -120,6 +121,13 @@ class _Options(TypedDict):
     compute_dtype: DTypeLike
     remat: Remat
     mesh: Mesh | None
+
+
+def _placed(params: Params, architecture: Architecture, mesh: Mesh | None) -> Params:
+    """The parameters, whose gradients have their sharding."""
+    if mesh is None:
+        return params
+    return jax.lax.with_sharding_constraint(params, sharding.of_parameters(mesh, architecture))
 
 
 def _is_completion(batch: Batch) -> Bool[Array, "b c"]:
@@ -136,8 +144,6 @@ def _states(
     mesh: Mesh | None,
 ) -> Float[Array, "b c d"]:
     """The states that predict the tokens of the completions."""
-    if mesh is not None:
-        params = jax.lax.with_sharding_constraint(params, sharding.of_parameters(mesh, architecture))
     states = transformer.hidden(
         params,
         architecture,

@@ -90,7 +90,7 @@ def run_all(
                     if not (folder / CONFIG).is_file() or files.read_object(folder / CONFIG) != content:
                         files.write_object(folder / CONFIG, content)
                     if out is not None:
-                        grid.add_to_list(out, runs if listed is None else listed)
+                        grid.add_to_list(out, {place: config.to_json(one) for place, one in (listed or runs).items()})
                 out = None
                 outcome = loop.run(wanted, task, folder, header=distributed.header(), show=show)
         except (BusyError, BrokenPipeError):  # the latter of a reader of the lines who has gone

@@ -10,7 +10,7 @@ from experiments import arms, config, files, grid, presets, records
 
 
 def run_of(name):
-    return presets.config("tiny", arms.parse(name))
+    return config.to_json(presets.config("tiny", arms.parse(name)))
 
 
 def test_calls_that_list_their_runs_at_the_same_time_lose_none(tmp_path, monkeypatch):
@@ -37,7 +37,7 @@ def test_calls_that_list_their_runs_at_the_same_time_lose_none(tmp_path, monkeyp
     names = {f"sequential/seed-{seed}" for seed in range(4)}
     listed = grid.read_list(tmp_path)
     assert listed.keys() == {"of/old", *names}
-    assert all(listed[name] == config.to_json(run_of("sequential")) for name in names)
+    assert all(listed[name] == run_of("sequential") for name in names)
 
 
 def test_a_list_that_has_the_runs_is_not_written_again(tmp_path):
@@ -48,7 +48,7 @@ def test_a_list_that_has_the_runs_is_not_written_again(tmp_path):
     assert (tmp_path / records.LIST).stat().st_ino == before.st_ino
     grid.add_to_list(tmp_path, {tmp_path / "b": run_of("preferred-only")})
     assert list(grid.read_list(tmp_path)) == ["a", "b"]
-    assert grid.read_list(tmp_path)["b"] == config.to_json(run_of("preferred-only"))
+    assert grid.read_list(tmp_path)["b"] == run_of("preferred-only")
 
 
 def test_a_waiting_lock_is_taken_when_it_is_free(tmp_path):

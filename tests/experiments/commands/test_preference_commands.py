@@ -91,7 +91,7 @@ def test_a_twin_of_the_run_has_its_batch_and_names_a_file_that_is_gone(folder, m
         assert (status, out) == (2, "")
         assert f"the pairs of a run must be a file that can be read; got no readable file {path}. Put it back" in err
     setup = comparison.load_setup(
-        config.from_json(files.read_object(made / "config.json")), made, "sgd", None, None, "eta/2", "+", progress
+        config.from_json(files.read_object(made / "config.json")), made, "sgd", None, None, "eta/2", "+-", progress
     )
     assert setup.update == 1
     for text in map(random_model.codec().text, setup.batch.preferred.tokens.tolist()):

@@ -133,7 +133,7 @@ def preference(name, good, bad="no", prompt="Is it?"):
 
 def encoded(*preferences, **options):
     left_out = Counter()
-    options = {"is_chat": False, "max_tokens": 99} | options
+    options = {"source": "made", "is_chat": False, "max_tokens": 99} | options
     pairs = batches.encode_pairs(preferences, CODEC, left_out=left_out, **options)
     return [pair.id for pair in pairs], dict(left_out), pairs
 

@@ -131,7 +131,7 @@ def test_the_expansion_in_the_step_is_that_of_separate_matrices():
 def test_a_run_steps_saves_and_loads_it(name, tmp_path, monkeypatch):
     """The state of any rule, random keys among it, by the functions of the run; the next update is the same in bits."""
     make = {**RULES, "noisy": lambda rate: optax.noisy_sgd(rate, key=3)}[name]
-    monkeypatch.setattr(arm_update, "optimizer", lambda *_: layers.per_matrix(make(1.0)))
+    monkeypatch.setattr(arm_update, "optimizer", lambda *_, **__: layers.per_matrix(make(1.0)))
     arm, hyperparams, start = arms.BY_NAME["sequential"], Hyperparams(), bag_of_words.params()
     step = train_step.make_step(arm, hyperparams, 0.05, arm_update.likelihood(bag_of_words.loss))
     halves = bag_of_words.halves()
