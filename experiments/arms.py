@@ -186,6 +186,11 @@ class Arm:
         return len(_parsed(self.word).updates)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether no half has several steps, and nothing is stepped beside the halves."""
+        return not self.counts["k"] and max(self.counts.values()) == 1
+
+    @property
     def is_accumulated(self) -> bool:
         """Whether an update is one step of the rule."""
         return self.num_steps == 1

@@ -23,7 +23,7 @@ from experiments.model import sharding
 from experiments.model.loading import Show
 from experiments.model.transformer import Params
 from experiments.records import CHECKPOINTS
-from experiments.training import arm_update, checkpoint, inputs, train_step
+from experiments.training import arm_update, checkpoint, inputs, run_set, train_step
 from experiments.training.arm_update import Objective
 from experiments.training.batches import PairBatch
 from numerics import attribution, catalogue, convergence, optimizers, schedules, updates
@@ -115,16 +115,6 @@ def load_setup(
         known = ", ".join(map(str, sorted({0, *there})))
         raise ValueError(f"--update must be one of {known}; got {update}.")
     config = replace(config, num_pairs=num_pairs or config.num_pairs, num_parts=1)
-    run_inputs = inputs.load(config, show)
-    like = train_step.state_like(config.arm, config.rule, run_inputs.params, config.learning_rate)
-    if update is None:
-        newest = checkpoint.newest(place, like)
-        assert newest is not None  # there are some
-        number, state = newest.number, newest.tree
-    elif update in there:
-        number, (state, _) = update, checkpoint.load(place / f"{update:08}", like)
-    else:
-        number, state = 0, like
     # Clipping has a kink, and what it does is first order: it is left out.
     own = config.arm.word if not config.arm.is_accumulated else config.arm.word.strip("()")
     arm = arms.of_word(word or (own if len(own) > 1 else "+-"))
@@ -142,6 +132,17 @@ def load_setup(
         clipping="none",
         term=0.0,
     )
+    run_set.check_arms([replace(config, arm=sequential)])  # its word may not fit the pairs
+    run_inputs = inputs.load(config, show)
+    like = train_step.state_like(config.arm, config.rule, run_inputs.params, config.learning_rate)
+    if update is None:
+        newest = checkpoint.newest(place, like)
+        assert newest is not None  # there are some
+        number, state = newest.number, newest.tree
+    elif update in there:
+        number, (state, _) = update, checkpoint.load(place / f"{update:08}", like)
+    else:
+        number, state = 0, like
     if is_function_of_rate(arm_update.optimizer(sequential, config.rule, like=run_inputs.params)):
         raise ValueError(
             f"--optimizer must have updates that are proportional to the learning rate, for a prediction at rate zero; "

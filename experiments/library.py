@@ -4,10 +4,13 @@ The records are those of the command: `report` reads them, a run that has ended 
 interrupted is resumed by the same call.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import jax
+import numpy as np
 
 from console.output import write
 from experiments import arms as arm_table
@@ -44,7 +47,7 @@ def run(
     *,
     out: str | Path,
     arms: Sequence[str] = ("accumulated", "sequential"),
-    seeds: Sequence[int] = (0,),
+    seeds: Iterable[int] = (0,),
     learning_rate: float | None = None,
     num_updates: int | None = None,
     num_pairs: int | None = None,
@@ -73,12 +76,20 @@ def run(
         ValueError: If an arm, a value, the model or the data cannot be used, or `out` holds other runs.
     """
     top = Path(out)
+    if isinstance(arms, str) or isinstance(seeds, int):
+        raise ValueError('arms and seeds must be lists: arms=["(+-)"], seeds=[0, 1].')
     own = {"learning_rate": learning_rate, "num_updates": num_updates, "num_pairs": num_pairs}
-    values = {**(settings or {}), **{key: value for key, value in own.items() if value is not None}}
+    own = {key: value for key, value in own.items() if value is not None}
+    if twice := sorted(own.keys() & (settings or {}).keys()):
+        raise ValueError(f"settings must not name {', '.join(twice)}, which is given apart.")
+    values = {key: _plain(value) for key, value in {**(settings or {}), **own}.items()}
+    if isinstance(learning_rate, str):
+        raise ValueError(f"learning_rate must be a number; got the text {learning_rate!r}.")
+    numbers = [_plain(seed) for seed in seeds]
     chosen = [arm_table.parse(text) for text in arms]
     if len({arm.name for arm in chosen}) < len(chosen):
         raise ValueError(f"arms must differ; got {', '.join(arm.name for arm in chosen)}.")
-    wanted = [_config(task, arm, {**values, "seed": seed}) for arm in chosen for seed in seeds]
+    wanted = [_config(task, arm, {**values, "seed": seed}) for arm in chosen for seed in numbers]
     runs = {top / one.arm.name / f"seed-{one.seed}": one for one in wanted}
     task_of = None if isinstance(task, LanguageModel) else lambda one: own_task.of(one, task)
     if isinstance(task, LanguageModel):
@@ -113,6 +124,11 @@ def write_report(*folders: str | Path, out: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, part)
     return Path(out) / "index.html"
+
+
+def _plain(value: object) -> object:
+    """A number of NumPy or JAX as one of Python."""
+    return np.asarray(value).item() if isinstance(value, np.generic | np.ndarray | jax.Array) else value
 
 
 def _config(task: LanguageModel | OwnLosses, arm: arm_table.Arm, values: Mapping[str, object]) -> Config:

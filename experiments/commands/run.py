@@ -257,6 +257,10 @@ def run(
     runs = {out / c.arm.name / f"seed-{c.seed}": c for c in wanted}
     if list_cells:
         with call_errors(ValueError):
+            if any(one.arm.is_imported or one.arm.objective not in arms.OBJECTIVES for one in wanted):
+                from experiments.training import run_set
+
+                run_set.check_arms(wanted)
             out.mkdir(parents=True, exist_ok=True)
             grid.add_to_list(out, {place: to_json(one) for place, one in runs.items()})
         words = ["--preset", preset, "--out", str(out), *_process_words(processes), *_setting_words(values)]

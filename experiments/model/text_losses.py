@@ -110,8 +110,16 @@ def build(name: str) -> TextLoss:
             ) from error
         if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise ValueError(f"{name} must return a real scalar; got {value} for side {side}.")
+        try:
+            jax.eval_shape(jax.grad(_of_log_probs(function, side)), texts.log_probs, texts)
+        except Exception as error:  # of an operation without a derivative
+            raise ValueError(f"{name} must have a derivative in JAX; got none for side {side}.") from error
     return function
 
 
 def _of_side(function: TextLoss, side: Literal["+", "-"]) -> Callable[[Texts], Scalar]:
     return lambda texts: function(texts, side)
+
+
+def _of_log_probs(function: TextLoss, side: Literal["+", "-"]) -> Callable[[Array, Texts], Scalar]:
+    return lambda log_probs, texts: function(texts._replace(log_probs=log_probs), side)

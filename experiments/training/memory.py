@@ -54,6 +54,7 @@ def numbers(config: Config, architecture: Architecture) -> dict[str, int]:
         rule = arm_update.optimizer(config.arm, config.rule, params if is_frozen else None, like=params)
         return at_rate(rule, config.learning_rate).init(params)
 
+    num_sums = 1 if config.arm.is_plain else len(arm_update.kinds(config.arm))
     leaves = jax.tree.leaves(jax.eval_shape(state, params))
     moments = sum(leaf.size for leaf in leaves if leaf.ndim)  # without counters
     return {
@@ -62,7 +63,7 @@ def numbers(config: Config, architecture: Architecture) -> dict[str, int]:
         "moments": moments + count * is_frozen,  # the frozen second moment is no part of the optimizer's state
         "moments and parameters of the next state": moments + count,
         "displacement, and parameters displaced by it": 2 * count,
-        "gradient, and the sum of gradients for g+.g-": 2 * count,
+        "gradient, and the sum of gradients for g+.g-": (1 + num_sums) * count,
     }
 
 
@@ -76,7 +77,7 @@ def allocations(config: Config, architecture: Architecture) -> list[Allocation]:
     ways, split = shape.data * shape.fsdp, shape.fsdp * shape.tensor
     item = np.dtype("float32").itemsize if config.compute_dtype == "float32" else 2
     needs = [Allocation(purpose, 4 * count // split) for purpose, count in numbers(config, a).items() if count]
-    places = config.num_pairs // config.num_parts // ways * config.max_tokens
+    places = _rows(config) // ways * config.max_tokens
     layer = parameters.count(a) // max(a.num_layers, 1)  # with its share of the embedding
     wide = a.mlp_width * 3 + (a.num_heads + 2 * a.num_kv_heads) * a.head_dim * 2 + a.width * 4
     kept = {"everything": a.width, "products": a.width + wide, "nothing": 2 * (a.width + wide)}[config.remat]
@@ -90,6 +91,15 @@ def allocations(config: Config, architecture: Architecture) -> list[Allocation]:
     if shape.fsdp > 1:
         needs.append(Allocation("one layer's weights, gathered", 2 * layer // shape.tensor * item))
     return needs
+
+
+def _rows(config: Config) -> int:
+    """The most texts whose gradient is computed at once; the letter k takes those of both halves."""
+    counts, parts = config.arm.counts, config.num_parts
+    rows = [config.num_pairs // (counts[side] * parts) for side in config.arm.sides]
+    if counts["k"]:
+        rows.append(2 * config.num_pairs if parts == 1 else config.num_pairs // parts)
+    return max(rows)
 
 
 def is_enough(gigabytes: float, num_bytes: int) -> bool:

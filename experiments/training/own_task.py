@@ -1,6 +1,7 @@
 """The task of losses of one's own, over parameters of any structure and examples along the first axis of arrays."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +26,7 @@ Examples = PyTree[Array | np.ndarray]
 """Arrays of one or several kinds, each with the examples along its first axis."""
 
 _MOST_GROUPS = 24  # gradient norms in a row of the records
+_ADDRESS = re.compile("0x[0-9a-f]+")  # of functions, in the text of a program; another one in every process
 
 
 class OwnLosses(NamedTuple):
@@ -92,9 +94,18 @@ def of(config: Config, own: OwnLosses) -> Task:
             f"arm.objective must be log-likelihood for losses of one's own, which are the objective; got "
             f"{config.arm.objective}."
         )
+    if config.arm.reduction != "token-half":
+        raise ValueError(
+            f"arm.reduction must not be given for losses of one's own, which average themselves; got "
+            f"{config.arm.reduction}."
+        )
     if config.num_parts > 1 or config.mesh.data * config.mesh.fsdp * config.mesh.tensor > 1:
         raise ValueError("num_parts and mesh must be 1 for losses of one's own.")
     params = jax.tree.map(jnp.asarray, own.params)
+    if not jax.tree.leaves(params):
+        raise ValueError("params must hold an array; got none.")
+    if own.held_out is not None and not (isinstance(own.held_out, tuple) and len(own.held_out) == 2):
+        raise ValueError("held_out must be a pair, preferred and dispreferred examples.")
     preferred, dispreferred = _examples("preferred", own.preferred), _examples("dispreferred", own.dispreferred)
     totals = [_count(name, half) for name, half in (("preferred", preferred), ("dispreferred", dispreferred))]
     is_same = config.pairing == "same"
@@ -126,13 +137,16 @@ def of(config: Config, own: OwnLosses) -> Task:
         measure=_HeldOut(config, own),
         groups=names,
         products=products,
-        fingerprint=_fingerprint((params, preferred, dispreferred, own.held_out)),
+        fingerprint=_fingerprint(own, (params, preferred, dispreferred, own.held_out)),
         facts={"num_parameters": sum(leaf.size for leaf in jax.tree.leaves(params)), "num_pairs_in_all": min(totals)},
     )
 
 
 def _examples(name: str, half: Examples) -> Examples:
-    return jax.tree.map(np.asarray, half)
+    arrays = jax.tree.map(np.asarray, half)
+    if any(leaf.dtype.kind not in "biuf" for leaf in jax.tree.leaves(arrays)):
+        raise ValueError(f"{name} must be arrays of numbers.")
+    return arrays
 
 
 def _count(name: str, half: Examples) -> int:
@@ -152,12 +166,26 @@ def _groups(params: Params) -> tuple[list[int], tuple[str, ...]]:
     return [names.index(word) for word in words], names
 
 
-def _fingerprint(tree: PyTree) -> str:
+def _fingerprint(own: OwnLosses, tree: PyTree) -> str:
+    """A hash of all arrays, and of the programs of the losses: another loss is another run."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(tree):
+
+    def add(name: str, leaf: object) -> None:
         values = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {values.shape} {values.dtype}".encode())
+        digest.update(f"{name} {values.shape} {values.dtype}".encode())
         digest.update(values.tobytes())
+
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        add(jax.tree_util.keystr(path), leaf)
+    params, preferred, dispreferred, _ = tree
+    calls = (own.loss, preferred), (own.dispreferred_loss, dispreferred), (own.third, params)
+    for loss, data in calls:
+        if loss is not None:
+            with jax.default_matmul_precision("highest"):  # whatever the precision of the call is
+                program = jax.make_jaxpr(loss)(params, data)
+            digest.update(_ADDRESS.sub("", str(program)).encode())
+            for constant in program.consts:
+                add("constant", constant)
     return digest.hexdigest()
 
 

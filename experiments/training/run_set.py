@@ -71,11 +71,14 @@ def run_all(
         RunError: If something cannot be written.
         ValueError: If a folder holds something else, or model or data cannot be used.
     """
+    is_own = task_of is not None
     task_of = task_of or _language_tasks(show, report)
     for folder, wanted in runs.items():
         try:
             with _new_folder(folder), distributed.first_alone(folder):
                 ending = _checked_ending(folder, wanted)
+                if ending is not None and is_own:  # nothing else compares the losses and the data of an ended run
+                    _require_same(folder, task_of(wanted))
                 if ending is not None and ending.reason != "stopped":
                     loop.tidy(folder, wanted, ending)
                     report(f"{folder}: {ending.message} (nothing to do)", False)
@@ -101,6 +104,14 @@ def run_all(
         if outcome.is_stop_wanted:
             return True
     return False
+
+
+def _require_same(folder: Path, task: Task) -> None:
+    headers = [line for line in records.read(folder / RECORDS) if isinstance(line, records.Header)]
+    if headers and headers[-1].fingerprint != task.fingerprint:
+        raise ValueError(
+            f"{folder} holds a run of other losses, parameters or examples. Give another folder, or the same ones."
+        )
 
 
 def _language_tasks(show: Show, report: Callable[[str, bool], None]) -> Callable[[Config], Task]:

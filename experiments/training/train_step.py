@@ -139,7 +139,7 @@ def make_step(
     numbers_of = {side: np.array(arm_update.numbers_of(arm, side)) for side in arm.sides}
     factor = arm_update.weight(arm)
     # Where no side has two letters, the sum of all gradients before the second one is the other side's.
-    is_plain = not arm.counts["k"] and max(arm.counts.values()) == 1
+    is_plain = arm.is_plain
 
     def statistics(gradient: Params, before: Any) -> tuple[Array, Array]:  # noqa: ANN401  # a tree, or one of each kind
         """The squares of a gradient by group, and its products with the sums of those before it: of L-, and of L+."""

@@ -120,6 +120,30 @@ def test_the_same_call_passes_over_what_has_ended_and_resumes_what_has_not(linea
         run(other, out=tmp_path, arms=["(+-)"], seeds=[0], **{**CALL, "settings": {"checkpoint_every": 1}})
 
 
+def test_other_losses_are_another_run(linear):
+    """By their programs: a function that computes the same is the same."""
+    out, _ = linear
+
+    def same(params, examples):
+        features, targets = examples
+        return 0.5 * jnp.mean((features @ params["w"][0] + params["b"] - targets) ** 2)
+
+    def other(params, examples):
+        return 2 * squares(params, examples)
+
+    run(LINEAR._replace(loss=same), out=out, arms=["(+-)"], seeds=[0], **CALL)
+    for changed in ({"loss": other}, {"preferred": (2 * X[0], Y[0])}):
+        with pytest.raises(ValueError, match="holds a run of other losses, parameters or examples"):
+            run(LINEAR._replace(**changed), out=out, arms=["(+-)"], seeds=[0], **CALL)
+
+
+def test_numbers_of_numpy_are_numbers(linear):
+    out, runs = linear
+    call = {**CALL, "learning_rate": np.float64(ETA), "num_pairs": np.int64(8), "num_updates": jnp.asarray(3)}
+    again = run(LINEAR, out=out, arms=["(+-)"], seeds=np.arange(2), **call)
+    assert [made.updates for made in again] == [made.updates for made in runs[2:]]
+
+
 def test_other_losses_and_held_out_examples(tmp_path):
     def absolute(params, examples):
         features, targets = examples
@@ -156,6 +180,14 @@ def test_other_losses_and_held_out_examples(tmp_path):
         ({}, {"arms": ["+-k"]}, "must have no letter k where there is no third loss"),
         ({}, {"arms": ["+-:objective=npo"]}, "arm.objective must be log-likelihood for losses of one's own"),
         ({}, {"settings": {"num_parts": 2}}, "num_parts and mesh must be 1"),
+        ({}, {"settings": {"num_updates": 2}}, "settings must not name num_updates, which is given apart"),
+        ({}, {"arms": "(+-)"}, "arms and seeds must be lists"),
+        ({}, {"seeds": 3}, "arms and seeds must be lists"),
+        ({}, {"learning_rate": "0.1"}, "learning_rate must be a number; got the text '0.1'"),
+        ({}, {"arms": ["(+-):reduction=sum"]}, "arm.reduction must not be given for losses of one's own"),
+        ({"params": {}}, {}, "params must hold an array; got none"),
+        ({"held_out": X}, {}, "held_out must be a pair"),
+        ({"preferred": np.array(["a", "b"])}, {}, "preferred must be arrays of numbers"),
         ({"dispreferred": (X[1][:9], Y[1][:9])}, {}, "dispreferred must hold as many examples as preferred"),
         ({"preferred": (X[0], Y[0][:3])}, {}, "preferred must be arrays with the examples along their first axis"),
     ],

@@ -132,6 +132,7 @@ def test_the_divergence_begins_flat():
 # One's own ------------------------------------------------------------------------------------------------------------
 
 OWN = """
+import jax
 import jax.numpy as jnp
 
 def mine(texts, side):
@@ -145,6 +146,10 @@ def whole(texts, side):
 
 def of_one(texts):
     return jnp.sum(texts.weights)
+
+def without_derivative(texts, side):
+    shape = jax.ShapeDtypeStruct((), texts.log_probs.dtype)
+    return jax.pure_callback(lambda values: values.sum(), shape, texts.log_probs)
 
 def broken(texts, side):
     raise RuntimeError("no such thing\\nas this")
@@ -175,6 +180,7 @@ def test_a_function_of_one_s_own_is_found_beside_the_caller():
         ("own_text_losses:vector", "must return a real scalar; got"),
         ("own_text_losses:whole", "must return a real scalar; got"),
         ("own_text_losses:of_one", "takes 1 positional argument but 2 were given"),
+        ("own_text_losses:without_derivative", "must have a derivative in JAX; got none for side +"),
         ("own_text_losses:broken", "got RuntimeError: no such thing"),
     ],
 )
