@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import arms, rates
+from experiments import arms, rates, records
 from experiments.arms import Arm, Hyperparams
 from experiments.comparison_records import AlignmentColumns, Attribution, Cause, Twin
 from experiments.config import Config
 from experiments.model import sharding
 from experiments.model.loading import Show
 from experiments.model.transformer import Params
-from experiments.records import CHECKPOINTS
+from experiments.records import CHECKPOINTS, RECORDS
 from experiments.training import arm_update, checkpoint, inputs, run_set, train_step
 from experiments.training.arm_update import Objective
 from experiments.training.batches import PairBatch
@@ -102,7 +102,8 @@ def load_setup(
 
     Raises:
         OSError: If something cannot be read.
-        ValueError: If there is no such checkpoint, or it is damaged.
+        ValueError: If there is no such checkpoint, or it is damaged; if the word, the rate or the optimizer cannot be
+            compared; or if the model or the data have changed since the run.
     """
     place = folder / CHECKPOINTS
     there = checkpoint.numbers(place)
@@ -134,6 +135,7 @@ def load_setup(
     )
     run_set.check_arms([replace(config, arm=sequential)])  # its word may not fit the pairs
     run_inputs = inputs.load(config, show)
+    _require_same_inputs(folder, run_inputs.fingerprint)
     like = train_step.state_like(config.arm, config.rule, run_inputs.params, config.learning_rate)
     if update is None:
         newest = checkpoint.newest(place, like)
@@ -163,6 +165,17 @@ def load_setup(
         model=Path(config.model).name,
         update=number,
     )
+
+
+def _require_same_inputs(folder: Path, fingerprint: str) -> None:
+    """Refuses texts or parameters at the start that are not those of the run: its batches would be others."""
+    path = folder / RECORDS
+    headers = [line for line in records.read(path) if isinstance(line, records.Header)] if path.is_file() else []
+    if headers and headers[-1].fingerprint not in (None, fingerprint):
+        raise ValueError(
+            f"{folder} must be compared with the model and the data that it was made with; these parameters or texts "
+            "are others."
+        )
 
 
 @jax.jit

@@ -113,8 +113,10 @@ def write_report(*folders: str | Path, out: str | Path) -> Path:
 
     Raises:
         OSError: If something cannot be read or written.
-        ValueError: If there is nothing to report.
+        ValueError: If there is nothing to report, or `out` is a run's folder.
     """
+    if run_folders.is_run_folder(Path(out)):
+        raise ValueError(f"out must not be a run folder; got {out}. Its files are the run's own.")
     found, others, notes = run_folders.find([Path(folder) for folder in folders])
     runs = run_folders.read_all(found, notes)
     twins, attributions = run_folders.comparisons(others, notes)

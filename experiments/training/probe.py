@@ -51,14 +51,7 @@ class Probe:
     def __call__(
         self, update: int, params: Params, first: UpdateRow | None, *, is_finite: bool = True
     ) -> dict[str, object]:
-        """The readings that are due after an update, and whether the criterion of collapse is met now.
-
-        Args:
-            update: Updates made.
-            params: The parameters.
-            first: The row before any update; None for that row itself.
-            is_finite: Whether the update was finite; else nothing is read.
-        """
+        """As `task.Measure`; collapsed is a run whose criterion of `config.Measures` is met now."""
         started = time.perf_counter()
         measures = self._config.measures
 

@@ -91,6 +91,8 @@ def test_runs_from_python_are_those_of_a_command(linear, capfd):
     assert set(json.loads((out / "runs.json").read_text())) == {made.name for made in runs}
     page = write_report(out, out=out.parent / "report")
     assert "linear" in page.read_text()
+    with pytest.raises(ValueError, match="out must not be a run folder"):
+        write_report(out, out=out / runs[0].name)
     for command in (["resume", str(out / runs[0].name)], ["twin", str(out / runs[0].name)]):
         (out / runs[0].name / "records.jsonl").rename(out / "aside")
         with pytest.raises(SystemExit):

@@ -100,6 +100,18 @@ def test_a_twin_of_the_run_has_its_batch_and_names_a_file_that_is_gone(folder, m
         assert text.rstrip("\0").endswith(str(number + 1))
 
 
+def test_a_twin_is_refused_where_the_data_have_changed(folder, made, capfd):
+    path = folder / "train.jsonl"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("What is 14", "How much is 14"))
+        status, _, err = called(capfd, "twin", made)
+    finally:
+        path.write_text(before)
+    assert status == 2
+    assert "must be compared with the model and the data that it was made with; these parameters or texts are" in err
+
+
 @pytest.mark.slow
 def test_a_twin_of_the_run_is_made(made, capfd):
     assert called(capfd, "twin", made, "--no-alignment", "--halvings", "5")[0] == 0

@@ -126,6 +126,38 @@ def test_two_updates_of_an_arm_are_a_loop_by_hand(text, rule, rate, sides):
     assert np.abs(got).max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [("accumulated:optimizer=optax.sgd", "accumulated:optimizer=sgd"),
+     ("sequential:optimizer=optax.sgd:momentum=0.7", "sequential:optimizer=heavy-ball"),
+     ("+-:optimizer=optax.adamw:b1=0.8;b2=0.9;eps=0.01;eps_root=0.0001;weight_decay=0.3", "+-")],
+)  # fmt: skip
+def test_an_import_path_is_the_rule_of_the_same_numbers(text, own):
+    arm, like = arms.parse(text), PARAMS
+    step = train_step.make_step(arm, RULE, ETA, OBJECTIVE)
+    after, _ = step(train_step.initial_state(arm, RULE, like, None, ETA), like, HALVES, True)
+    assert_equal_to_round_off(vector(after.params) - START, stepped(arms.parse(own)), scale=np.abs(START).max())
+
+
+def test_a_function_of_the_rate_is_stepped_at_the_rate_of_the_arm():
+    """Fromage by hand: the rate is in a square root too. Its arrays are the matrices of each layer."""
+    arm = arms.parse("preferred-only:optimizer=optax.fromage,rate=1/2")
+    step = train_step.make_step(arm, RULE, ETA, OBJECTIVE)
+    after, _ = step(train_step.initial_state(arm, RULE, PARAMS, None, ETA), PARAMS, HALVES, True)
+    gradient = TREE(np.asarray(G_PLUS(START)))
+
+    def fromage(theta, g):
+        theta, g = np.asarray(theta), np.asarray(g)
+        step = ETA / 2 * g * max(np.linalg.norm(theta), 1e-6) / max(np.linalg.norm(g), 1e-6)
+        return (theta - step) / np.sqrt(1 + (ETA / 2) ** 2)
+
+    for name in ("embedding", "norm"):
+        assert_equal_to_round_off(after.params[name], fromage(PARAMS[name], gradient[name]), operations=100)
+    for layer in range(bag_of_words.NUM_LAYERS):
+        expected = fromage(PARAMS["layers"]["w"][layer], gradient["layers"]["w"][layer])
+        assert_equal_to_round_off(after.params["layers"]["w"][layer], expected, operations=100)
+
+
 def test_the_coin_decides_where_the_start_is_random():
     arm = arms.parse("sequential-random-start:optimizer=sgd,rate=eta/2")
     for is_as_written, sides in ((True, [G_PLUS, G_MINUS]), (False, [G_MINUS, G_PLUS])):
@@ -333,6 +365,9 @@ def test_arms_with_equal_names_are_equal(chosen):
         ("sequential:rate=-1", "arm.rate must be a positive number"),
         ("sequential:first=-", "Its steps are its word: +-, -+, (+-)."),
         ("sequential:sgd", "got 'sgd'"),
+        ("+-:optimizer=optax.lion:b1=0.9,b2=0.99", "Semicolons stand between the options of an optimizer."),
+        ("+-:optimizer=optax.lion,rate=sqrt-rule", "arm.rate must not be sqrt-rule and arm.decay must be step"),
+        ("+-:optimizer=optax.lion,decay=update", "arm.decay must be step for an optimizer by its import path"),
         ("+x", "arm.word must have the letters + (descent on the preferred solutions)"),
         ("k", "arm.word must step a half, + or -; got 'k'"),
         ("(+-", "arm.word must have brackets in pairs"),

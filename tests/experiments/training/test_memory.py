@@ -156,3 +156,16 @@ def test_a_dry_run_is_of_the_model_that_is_named(capfd, monkeypatch, tmp_path):
         run.main(["--preset", "smollm2", "--model", "nowhere", "--dry-run"])
     assert stop.value.code == 2
     assert "nowhere must be a model's folder" in capfd.readouterr().err
+
+
+def test_words_need_what_their_largest_step_needs():
+    """Shares are smaller than halves; k reads both halves at once. Several letters of a side need one more tree."""
+
+    def needs(word):
+        c = presets.config("tiny", arms.parse(word))
+        return {need.purpose: need.num_bytes for need in memory.allocations(c, random_model.ARCHITECTURE)}
+
+    plain, shares, divergence = map(needs, ("+-", "+-+-", "+-k"))
+    kept, sums = "activations kept for the backward pass", "gradient, and the sum of gradients for g+.g-"
+    assert (2 * shares[kept], divergence[kept]) == (plain[kept], 2 * plain[kept])
+    assert (2 * shares[sums], divergence[sums]) == (3 * plain[sums], 2 * plain[sums])
